@@ -1,0 +1,1 @@
+"""Pure rules: no module below here reads a file, a socket or a clock."""

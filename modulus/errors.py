@@ -1,0 +1,69 @@
+"""Every way Modulus can fail: an exit code, a cause and a next step.
+
+The codes are part of the command line's contract (docs/reference.md). Only ``__main__``
+turns one of these into an exit status; everything below raises.
+"""
+
+from __future__ import annotations
+
+
+class ModulusError(Exception):
+    """A failure the user can act on.
+
+    ``message`` is one line with the cause, ``hint`` one line with what to do next.
+    """
+
+    code = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ModulusError):
+    """The command line cannot be understood."""
+
+    code = 2
+
+
+class ConfigError(ModulusError):
+    """Settings or a profile are wrong; ``message`` holds one line per problem."""
+
+    code = 10
+
+
+class FetchError(ModulusError):
+    """A download could not be had from any source."""
+
+    code = 11
+
+
+class IntegrityError(ModulusError):
+    """A checksum or signature does not hold, or an archive is hostile or damaged."""
+
+    code = 12
+
+
+class ToolchainError(ModulusError):
+    """Kernel headers, a compiler or a container to run it in cannot be had."""
+
+    code = 13
+
+
+class BuildError(ModulusError):
+    """The modules did not compile, or are not what the kernel would accept."""
+
+    code = 14
+
+
+class UnsupportedError(ModulusError):
+    """This driver cannot work on this kernel or GPU."""
+
+    code = 15
+
+
+class LockedError(ModulusError):
+    """Another process held a lock past ``--lock-timeout``."""
+
+    code = 20

@@ -1,0 +1,1 @@
+"""The edges: files, processes, the network and the kernel, one module each."""

@@ -1,0 +1,159 @@
+"""Files that are whole or absent: atomic writes, durable renames, hashes, tree removal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """The file's sha256 in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fsync_dir(path: Path) -> None:
+    """Makes renames within ``path`` survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_tree(path: Path) -> None:
+    """Makes every file and folder below ``path`` survive a power cut."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if not file.is_symlink():
+                handle = os.open(file, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        fsync_dir(Path(folder))
+
+
+def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
+    """Replaces ``path`` by ``data`` in one rename, durably; its folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    fsync_dir(path.parent)
+
+
+def write_json(path: Path, value: object, mode: int = 0o644) -> None:
+    """Replaces ``path`` by ``value`` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``, or None where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether ``name`` names a file in its own folder and nowhere else."""
+    return isinstance(name, str) and bool(name) and "/" not in name and name not in (".", "..")
+
+
+def tree_size(path: Path) -> int:
+    """The bytes of all files below ``path``; what vanishes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
+
+
+def commit_tree(scratch: Path, final: Path) -> bool:
+    """Renames the finished folder ``scratch`` to ``final``, durably; False if one was there."""
+    scratch.chmod(0o755)
+    fsync_tree(scratch)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        scratch.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    fsync_dir(final.parent)
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Removes ``path`` and all below it, if there; follows no link."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A private folder below ``parent`` that is gone afterwards, whatever happened.
+
+    It is locked while in use, so that ``sweep`` can tell what a killed process left behind.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with _locked_dir(parent):
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{prefix}."))
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+        os.close(handle)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Removes the scratch folders of that ``prefix`` whose process is gone."""
+    if not parent.is_dir():
+        return
+    with _locked_dir(parent):
+        for folder in parent.glob(f".{prefix}.*"):
+            with (
+                contextlib.suppress(BlockingIOError, FileNotFoundError),
+                _locked_dir(folder, fcntl.LOCK_NB),
+            ):
+                remove_tree(folder)
+
+
+@contextlib.contextmanager
+def _locked_dir(path: Path, flags: int = 0) -> Iterator[None]:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,229 @@
+"""Tells a person, a terminal or the journal what is going on, always on standard error.
+
+One interface, one implementation per audience: a terminal gets a progress bar, the journal
+gets priorities, anything else gets plain lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TextIO
+
+LOG_SECONDS = 8.0
+"""Progress lines in a log are this far apart, or as soon after as there is progress.
+
+Below ten, the longest silence that is promised, by as long as one compile may take.
+"""
+_DRAW_SECONDS = 0.2
+_BAR, _BAR_MIN, _BAR_TEXT = 30, 8, 46
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+class Reporter(Protocol):
+    """Where progress and messages go."""
+
+    def phase(self, phase: str, text: str) -> None:
+        """A step began or reached something worth a line."""
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        """``done`` of ``total`` (0: unknown); ``unit`` "B" for bytes, else a plain count."""
+
+    def warn(self, text: str) -> None:
+        """Something to know about that stops nothing."""
+
+    def error(self, text: str) -> None:
+        """Why it failed, and what to do next; shown as it is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being counted, and from where: a resumed download starts above zero."""
+
+    phase: str
+    started: float
+    first: int
+
+    def seconds_left(self, done: int, total: int, now: float) -> float | None:
+        """How long the rest takes at the pace so far; None while that is a guess."""
+        spent = now - self.started
+        if spent < 1 or not self.first < done < total:
+            return None
+        return spent * (total - done) / (done - self.first)
+
+
+def progress_text(phase: str, done: int, total: int, unit: str, left: float | None) -> str:
+    """One progress line, such as ``build: 43 % (131/304), 0:52 left``."""
+    scale, suffix = (1e6, " MB") if unit == "B" else (1, "")
+    digits = 1 if unit == "B" and max(done, total) < 10e6 else 0
+    if not total:
+        return f"{phase}: {done / scale:.{digits}f}{suffix}"
+    # A total may be an estimate that turned out too low.
+    total = max(done, total)
+    shown = f"{done / scale:.{digits}f}/{total / scale:.{digits}f}{suffix}"
+    text = f"{phase}: {100 * done // total} % ({shown})"
+    return text if left is None else f"{text}, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def bar(done: int, total: int, cells: int, *, blocks: bool) -> str:
+    """A bar ``cells`` wide between its ends, in eighths of a cell or in plain ASCII."""
+    if not blocks:
+        return f"[{'#' * (cells * done // total):{cells}}]"
+    full, eighths = divmod(8 * cells * done // total, 8)
+    return f"▕{'█' * full + _EIGHTHS[eighths]:{cells}.{cells}}▏"
+
+
+def printable(line: str) -> str:
+    """``line`` without what would move a terminal's cursor or blur the journal."""
+    if line.isprintable():
+        return line
+    return "".join(
+        c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line
+    )
+
+
+class PlainReporter:
+    """Lines for a log file or a pipe; progress every few seconds."""
+
+    _prefixes: ClassVar[Mapping[str, str]] = {"info": "", "warning": "", "error": ""}
+    _every: ClassVar[float] = LOG_SECONDS
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._step = Step("", 0, 0)
+        self._last = 0
+        self._shown = 0.0
+
+    def phase(self, phase: str, text: str) -> None:
+        self._lines("info", f"{phase}: {text}")
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        now = self._clock()
+        if phase != self._step.phase or done < self._last:
+            self._step, self._shown = Step(phase, now, done), now
+        self._last = done
+        if now - self._shown >= self._every:
+            self._shown = now
+            left = self._step.seconds_left(done, total, now)
+            self._progress(done, total, progress_text(phase, done, total, unit, left))
+
+    def warn(self, text: str) -> None:
+        self._lines("warning", f"modulus: warning: {text}")
+
+    def error(self, text: str) -> None:
+        self._lines("error", text)
+
+    def _progress(self, done: int, total: int, text: str) -> None:
+        self._lines("info", text)
+
+    def _lines(self, level: str, text: str) -> None:
+        for line in text.splitlines():
+            self._write(f"{self._prefixes[level]}{printable(line)}\n")
+
+    def _write(self, text: str) -> None:
+        # A reader that went away, as journald does when it restarts, must not end a build.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class JournalReporter(PlainReporter):
+    """Lines with syslog priorities, as sd-daemon(3) has them on a service's output."""
+
+    _prefixes: ClassVar[Mapping[str, str]] = {"info": "<6>", "warning": "<4>", "error": "<3>"}
+
+
+class TerminalReporter(PlainReporter):
+    """A bar that is drawn over itself below the lines that stay.
+
+    It never fills the last column, so that it cannot wrap, and asks for the width each
+    time, so that it follows a resize.
+    """
+
+    _every: ClassVar[float] = _DRAW_SECONDS
+    _colours: ClassVar[Mapping[str, str]] = {
+        "modulus: error:": "\033[1;31m",
+        "modulus: warning:": "\033[1;33m",
+        "modulus: hint:": "\033[1m",
+    }
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(stream, clock)
+        # The Linux console's fonts have no eighths.
+        utf8 = (self._stream.encoding or "").lower().replace("-", "") == "utf8"
+        self._blocks = utf8 and os.environ.get("TERM") != "linux"
+        # https://no-color.org
+        self._colour = not os.environ.get("NO_COLOR")
+        self._drawn = False
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        super().progress(phase, done, total, unit)
+        if 0 < total <= done:
+            self._erase()
+
+    def _progress(self, done: int, total: int, text: str) -> None:
+        columns = self._columns() - 1
+        cells = min(_BAR, columns - _BAR_TEXT - 3)
+        if total and cells >= _BAR_MIN:
+            text = f"{bar(min(done, total), total, cells, blocks=self._blocks)} {text}"
+        self._write(f"\r\033[K{text[:columns]}")
+        self._drawn = True
+
+    def _lines(self, level: str, text: str) -> None:
+        self._erase()
+        super()._lines(level, text)
+
+    def _write(self, text: str) -> None:
+        if self._colour:
+            for prefix, colour in self._colours.items():
+                if text.startswith(prefix):
+                    text = f"{colour}{prefix}\033[m{text.removeprefix(prefix)}"
+        super()._write(text)
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._drawn = False
+            self._write("\r\033[K")
+
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError):
+            # A serial console says 0: unknown.
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        return 80
+
+
+def make_reporter() -> Reporter:
+    """The reporter for whoever reads this process's standard error."""
+    if _is_journal(os.environ.get("JOURNAL_STREAM", "")):
+        return JournalReporter()
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return TerminalReporter()
+    return PlainReporter()
+
+
+def _is_journal(stream: str) -> bool:
+    """Whether standard error is the ``device:inode`` that systemd connected to the journal.
+
+    The variable alone says nothing: it is inherited by what redirects its output elsewhere
+    (systemd.exec(5), JOURNAL_STREAM).
+    """
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
