@@ -1,0 +1,120 @@
+"""What all tests share: a clean environment, both versions of sh, skips that count.
+
+A test that needs something the machine may lack skips itself, and says with a mark what it
+needs: ``@pytest.mark.required("nspawn")``. scripts/test says with ``--require`` what the
+machine must have; where that covers the mark, a skip is a failure, so that a green run has
+really run what it claims.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REQUIREMENTS = {
+    "driver": "the vendor's current packages, from the distribution's archive",
+    "nspawn": "systemd-nspawn, as root",
+    "podman": "podman with a working runtime",
+    "sh": "both versions of sh that are supported",
+}
+
+# 1.14 is Debian's python3-sh; scripts/setup --test puts the package index's beside it.
+SH_VERSIONS = {
+    "sh1": Path("/usr/lib/python3/dist-packages"),
+    "sh2": Path(sys.prefix, "sh2"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require",
+        default="",
+        metavar="NAMES",
+        help=f"fail, not skip, what needs these (comma-separated): {', '.join(REQUIREMENTS)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _check_names(config.getoption("--require").split(","))
+    # A developer's own settings are not the tests'.
+    for name in [name for name in os.environ if name.startswith("MODULUS_")]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("required"):
+            _check_names(mark.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    names = [name for mark in item.iter_markers("required") for name in mark.args]
+    required = item.config.getoption("--require").split(",")
+    if (
+        report.skipped
+        and names
+        and set(names) <= set(required)
+        and not hasattr(report, "wasxfail")
+    ):
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"{', '.join(names)} must not be missing here. {reason}"
+    return report
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs unit tests that use ``modulus.host.run`` themselves with both versions of sh."""
+    unit = "integration" not in metafunc.definition.path.parts
+    if unit and any(_is_runner(value) for value in vars(metafunc.module).values()):
+        metafunc.fixturenames.append("sh_version")
+        marks = pytest.mark.required("sh")
+        versions = [pytest.param(name, marks=marks) for name in SH_VERSIONS]
+        metafunc.parametrize("sh_version", versions, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def sh_version(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Has ``import sh`` give one of the supported versions."""
+    name: str = request.param
+    spec = find_sh(name)
+    if spec is None or spec.loader is None:
+        pytest.skip(f"no sh in {SH_VERSIONS[name]}; scripts/setup --test installs it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sh", importlib.util.module_from_spec(spec))
+        with patch.context() as path:
+            # sh 2 asks the metadata for its version: that of the first sh on the path.
+            path.setattr(sys, "path", [str(SH_VERSIONS[name]), *sys.path])
+            spec.loader.exec_module(sys.modules["sh"])
+        yield name
+
+
+def find_sh(name: str) -> ModuleSpec | None:
+    """Where one of SH_VERSIONS would be loaded from, if it is installed."""
+    return PathFinder.find_spec("sh", [str(SH_VERSIONS[name])])
+
+
+def _is_runner(value: object) -> bool:
+    return "modulus.host.run" in (
+        getattr(value, "__module__", None),
+        value.__name__ if isinstance(value, ModuleType) else None,
+    )
+
+
+def _check_names(names: Iterable[str]) -> None:
+    unknown = {name for name in names if name} - REQUIREMENTS.keys()
+    if unknown:
+        known = ", ".join(REQUIREMENTS)
+        raise pytest.UsageError(
+            f"not known to be required: {unknown}; tests/conftest.py has {known}"
+        )
