@@ -11,8 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, TextIO
+
+from modulus.core.meter import Count, bar, progress_text, seconds_left
 
 LOG_SECONDS = 8.0
 """Progress lines in a log are this far apart, or as soon after as there is progress.
@@ -21,7 +22,6 @@ Below ten, the longest silence that is promised, by as long as one compile may t
 """
 _DRAW_SECONDS = 0.2
 _BAR, _BAR_MIN, _BAR_TEXT = 30, 8, 46
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Reporter(Protocol):
@@ -38,49 +38,6 @@ class Reporter(Protocol):
 
     def error(self, text: str) -> None:
         """Why it failed, and what to do next; shown as it is."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is being counted, and from where: a resumed download starts above zero."""
-
-    phase: str
-    started: float
-    first: int
-
-    def seconds_left(self, done: int, total: int, now: float) -> float | None:
-        """How long the rest takes at the pace so far; None while that is a guess."""
-        spent = now - self.started
-        if spent < 1 or not self.first < done < total:
-            return None
-        return spent * (total - done) / (done - self.first)
-
-
-def progress_text(phase: str, done: int, total: int, unit: str, left: float | None) -> str:
-    """One progress line, such as ``build: 43 % (131/304), 0:52 left``."""
-    scale, suffix = (1e6, " MB") if unit == "B" else (1, "")
-    digits = 1 if unit == "B" and max(done, total) < 10e6 else 0
-    if not total:
-        return f"{phase}: {done / scale:.{digits}f}{suffix}"
-    # A total may be an estimate that turned out too low.
-    total = max(done, total)
-    shown = f"{done / scale:.{digits}f}/{total / scale:.{digits}f}{suffix}"
-    text = f"{phase}: {100 * done // total} % ({shown})"
-    return text if left is None else f"{text}, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def bar(done: int, total: int, cells: int, *, blocks: bool) -> str:
-    """A bar ``cells`` wide between its ends, in eighths of a cell or in plain ASCII."""
-    if not blocks:
-        return f"[{'#' * (cells * done // total):{cells}}]"
-    full, eighths = divmod(8 * cells * done // total, 8)
-    return f"▕{'█' * full + _EIGHTHS[eighths]:{cells}.{cells}}▏"
 
 
 def printable(line: str) -> str:
@@ -103,22 +60,24 @@ class PlainReporter:
     ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._step = Step("", 0, 0)
-        self._last = 0
-        self._shown = 0.0
+        self._first = self._latest = Count("", 0, 0)
+        self._started = self._shown = clock()
 
     def phase(self, phase: str, text: str) -> None:
         self._lines("info", f"{phase}: {text}")
 
     def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        # A total may be an estimate that turns out too low.
+        count = Count(phase, done, max(done, total) if total else 0, unit)
         now = self._clock()
-        if phase != self._step.phase or done < self._last:
-            self._step, self._shown = Step(phase, now, done), now
-        self._last = done
+        if phase != self._latest.phase:
+            self._shown = now
+        if not count.continues(self._latest):
+            self._first, self._started = count, now
+        self._latest = count
         if now - self._shown >= self._every:
             self._shown = now
-            left = self._step.seconds_left(done, total, now)
-            self._progress(done, total, progress_text(phase, done, total, unit, left))
+            self._progress(count, seconds_left(self._first, count, now - self._started))
 
     def warn(self, text: str) -> None:
         self._lines("warning", f"modulus: warning: {text}")
@@ -126,8 +85,8 @@ class PlainReporter:
     def error(self, text: str) -> None:
         self._lines("error", text)
 
-    def _progress(self, done: int, total: int, text: str) -> None:
-        self._lines("info", text)
+    def _progress(self, count: Count, left: float | None) -> None:
+        self._lines("info", progress_text(count, left))
 
     def _lines(self, level: str, text: str) -> None:
         for line in text.splitlines():
@@ -176,11 +135,12 @@ class TerminalReporter(PlainReporter):
         if 0 < total <= done:
             self._erase()
 
-    def _progress(self, done: int, total: int, text: str) -> None:
+    def _progress(self, count: Count, left: float | None) -> None:
+        text = progress_text(count, left)
         columns = self._columns() - 1
         cells = min(_BAR, columns - _BAR_TEXT - 3)
-        if total and cells >= _BAR_MIN:
-            text = f"{bar(min(done, total), total, cells, blocks=self._blocks)} {text}"
+        if count.total and cells >= _BAR_MIN:
+            text = f"{bar(count, cells, blocks=self._blocks)} {text}"
         self._write(f"\r\033[K{text[:columns]}")
         self._drawn = True
 
