@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def fsync_tree(path: Path) -> None:
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
-            if not file.is_symlink():
+            if stat.S_ISREG(file.lstat().st_mode):
                 handle = os.open(file, os.O_RDONLY)
                 try:
                     os.fsync(handle)
@@ -123,12 +124,13 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     """A private folder below ``parent`` that is gone afterwards, whatever happened.
 
     It is locked while in use, so that ``sweep`` can tell what a killed process left behind.
+    All locks are shared but the sweeper's: ``parent`` may be a scratch folder itself.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    with _locked_dir(parent):
+    with _locked_dir(parent, fcntl.LOCK_SH):
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{prefix}."))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH)
     try:
         yield folder
     finally:
@@ -140,20 +142,20 @@ def sweep(parent: Path, prefix: str) -> None:
     """Removes the scratch folders of that ``prefix`` whose process is gone."""
     if not parent.is_dir():
         return
-    with _locked_dir(parent):
+    with _locked_dir(parent, fcntl.LOCK_EX):
         for folder in parent.glob(f".{prefix}.*"):
             with (
                 contextlib.suppress(BlockingIOError, FileNotFoundError),
-                _locked_dir(folder, fcntl.LOCK_NB),
+                _locked_dir(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
             ):
                 remove_tree(folder)
 
 
 @contextlib.contextmanager
-def _locked_dir(path: Path, flags: int = 0) -> Iterator[None]:
+def _locked_dir(path: Path, kind: int) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | flags)
+        fcntl.flock(handle, kind)
         yield
     finally:
         os.close(handle)

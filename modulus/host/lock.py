@@ -31,13 +31,16 @@ def locked(
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _wait(handle, what, reporter, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        acquire(handle, what, reporter, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
 
 
-def _wait(handle: int, what: str, reporter: Reporter, timeout: float | None, kind: int) -> None:
+def acquire(
+    handle: int, what: str, reporter: Reporter, timeout: float | None, kind: int
+) -> None:
+    """Takes a flock of ``kind`` on ``handle``, otherwise as ``locked`` does."""
     deadline = None if timeout is None else time.monotonic() + timeout
     told = False
     while True:

@@ -1,0 +1,170 @@
+"""Files that are whole or absent, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modulus.host import files
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_sha256_reads_all_of_a_file_larger_than_one_piece(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    assert files.sha256_file(file) == EMPTY_SHA256
+    file.write_bytes(b"x" * (1 << 20) + b"y")
+    whole = files.sha256_file(file)
+    file.write_bytes(b"x" * (1 << 20) + b"z")
+    assert files.sha256_file(file) != whole
+
+
+@pytest.mark.parametrize(("data", "mode"), [(b"\0\xff", 0o644), ("tëxt\n", 0o600)])
+def test_write_atomic(tmp_path: Path, data: bytes | str, mode: int) -> None:
+    path = tmp_path / "new" / "deep" / "file"
+    files.write_atomic(path, "before")
+    files.write_atomic(path, data, mode)
+    assert path.read_bytes() == (data.encode() if isinstance(data, str) else data)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert names(path.parent) == ["file"]
+
+
+def test_write_atomic_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "link").symlink_to("target")
+    files.write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "target").read_text() == "kept"
+    assert not (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "fchmod"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "file"
+    files.write_atomic(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_json_is_the_same_for_the_same_value(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a", {"b": 1, "a": [None, "ü"]})
+    files.write_json(tmp_path / "b", {"a": [None, "ü"], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert files.read_json(tmp_path / "a") == {"a": [None, "ü"], "b": 1}
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1', "\udcff"])
+def test_json_that_is_none(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    assert files.read_json(path) is None
+    assert files.read_json(tmp_path / "missing") is None
+    assert files.read_json(path / "below a file") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("a.ko", True), ("..a", True), ("", False), (".", False), ("..", False), ("a/b", False),
+     ("/a", False), (None, False), (7, False)],
+)  # fmt: skip
+def test_plain_names(name: object, plain: bool) -> None:
+    assert files.is_plain_name(name) is plain
+
+
+def test_tree_size_counts_files_and_follows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/a").write_bytes(b"x" * 10)
+    (tmp_path / "tree/sub/b").write_bytes(b"x" * 5)
+    (tmp_path / "outside").write_bytes(b"x" * 1000)
+    (tmp_path / "tree/link").symlink_to("../outside")
+    assert files.tree_size(tmp_path / "tree") == 15 + len("../outside")
+    assert files.tree_size(tmp_path / "missing") == 0
+
+
+def test_fsync_tree_stands_dangling_links(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_text("")
+    (tmp_path / "sub/link").symlink_to("nowhere")
+    files.fsync_tree(tmp_path)
+
+
+def test_a_tree_is_committed_once(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "final"
+    for attempt, won in (("one", True), ("two", False)):
+        made = tmp_path / attempt
+        made.mkdir(mode=0o700)
+        (made / "file").write_text(attempt)
+        assert files.commit_tree(made, final) is won
+        assert made.exists() is not won
+    assert (final / "file").read_text() == "one"
+    assert stat.S_IMODE(final.stat().st_mode) == 0o755
+
+
+def test_a_commit_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "final").write_text("a file")
+    with pytest.raises(NotADirectoryError):
+        files.commit_tree(tmp_path / "made", tmp_path / "final")
+
+
+def test_remove_tree_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_text("")
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/link").symlink_to(tmp_path / "kept")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "file").write_text("")
+    for name in ("tree", "link", "file", "missing"):
+        files.remove_tree(tmp_path / name)
+    assert names(tmp_path) == ["kept"]
+    assert names(tmp_path / "kept") == ["file"]
+
+
+def test_scratch_is_gone_whatever_happened(tmp_path: Path) -> None:
+    parent = tmp_path / "new"
+    with pytest.raises(RuntimeError), files.scratch(parent, "build") as folder:
+        assert folder.parent == parent
+        assert folder.name.startswith(".build.")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "file").write_text("")
+        raise RuntimeError
+    assert names(parent) == []
+
+
+def test_scratch_may_be_renamed_away(tmp_path: Path) -> None:
+    with files.scratch(tmp_path, "build") as folder:
+        assert files.commit_tree(folder, tmp_path / "final")
+    assert names(tmp_path) == ["final"]
+
+
+def test_sweep_takes_only_what_a_dead_process_left(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from modulus.host.files import scratch;"
+        "c = scratch(pathlib.Path(sys.argv[1]), 'build'); c.__enter__(); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == 9
+    assert len(names(tmp_path)) == 1
+    (tmp_path / ".fetch.other").mkdir()
+    with files.scratch(tmp_path, "build") as alive:
+        files.sweep(tmp_path, "build")
+        assert names(tmp_path) == sorted([alive.name, ".fetch.other"])
+    files.sweep(tmp_path / "missing", "build")
