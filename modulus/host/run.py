@@ -2,22 +2,33 @@
 
 Argument lists and never shell strings, a minimal environment, no standard input, a time
 limit, and on failure the whole error output with the command as a line that can be pasted.
-Works with sh 1.14 (Debian 12) and 2.x, whose calls return different types.
+No program outlives the process that runs it, not even one ended by SIGKILL.
+Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, the reading is done here in
+the caller's thread, so that a callback's exception or a Ctrl-C ends the program.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import shlex
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from modulus.errors import ModulusError, ToolchainError
+from modulus.host.lines import Lines
+
+ANY_STATUS = range(-64, 256)
+"""For ``ok``: every exit status; the negative ones are signals."""
 
 _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
+_CHUNK = 1 << 16
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -61,60 +72,202 @@ def find(program: str) -> Path | None:
 def run(
     argv: Sequence[str | Path],
     *,
-    timeout: float = 120,
+    timeout: float | None = 120,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     ok: Sequence[int] = (0,),
-    on_line: Callable[[str], None] | None = None,
+    on_line: Callable[[str], object] | None = None,
     preexec: Callable[[], None] | None = None,
+    stdin: IO[bytes] | None = None,
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
 
     ``timeout`` is in seconds. With ``on_line`` standard error joins standard output, each
-    line (without its newline) is handed over as it comes, and none of it is kept. ``preexec``
-    runs in the child before the program. Raises CommandError for a status not in ``ok``,
-    ToolchainError where PATH has no such program.
+    line (see ``lines.Lines``) is handed over as it comes, and none of it is kept. ``preexec``
+    runs in the child before the program. Raises CommandError for a status not in ``ok`` or
+    a passed time limit, ToolchainError where PATH has no such program; then, as with any
+    exception, the program and its process group have been killed.
     """
+    words = [str(word) for word in argv]
+    deadline = None if timeout is None else time.monotonic() + timeout
+    out, err = bytearray(), bytearray()
+    lines = None if on_line is None else Lines(on_line)
+    with contextlib.ExitStack() as stack:
+        child_in = stdin or stack.enter_context(open(os.devnull, "rb"))
+        read, write = _pipe(stack)
+        sinks = {read: lines.feed if lines else out.extend}
+        options: dict[str, Any] = {"_in": child_in, "_out": write, "_tty_out": False}
+        options["_new_session"] = True
+        if lines:
+            options["_err_to_out"] = True
+        else:
+            err_read, options["_err"] = _pipe(stack)
+            sinks[err_read] = err.extend
+        if cwd is not None:
+            options["_cwd"] = str(cwd)
+        running = _start(words, env, preexec, options)
+        try:
+            write.close()
+            if not lines:
+                options["_err"].close()
+            in_time = _pump(running.pid, sinks, deadline)
+            if not in_time:
+                raise CommandError(words, None, _text(err or out))
+            status = _status(running)
+            if lines:
+                lines.close()
+        except BaseException:
+            _kill_group(running.pid)
+            _status(running)
+            raise
+    result = Result(status, _text(out), _text(err))
+    if status not in ok:
+        raise CommandError(words, status, result.stderr or result.stdout)
+    return result
+
+
+def interactive(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    preexec: Callable[[], None] | None = None,
+) -> int:
+    """Runs ``argv`` on our own terminal and returns its exit status.
+
+    Ctrl-C and Ctrl-\\ are the program's meanwhile, not ours. Raises ToolchainError where
+    PATH has no such program.
+    """
+    group = os.getpgrp()
+
+    def join_terminal() -> None:
+        # sh 1.14 puts its child in a process group of its own, which may not read a terminal.
+        os.setpgid(0, group)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        if preexec is not None:
+            preexec()
+
+    options = {"_in": 0, "_out": 1, "_err": 2, "_new_session": False}
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
+        return _status(_start([str(word) for word in argv], env, join_terminal, options))
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+def _start(
+    words: list[str],
+    env: Mapping[str, str] | None,
+    preexec: Callable[[], None] | None,
+    options: dict[str, Any],
+) -> Any:
+    """The started program, as sh's RunningCommand."""
+    import ctypes
+
     import sh
 
-    words = [str(word) for word in argv]
     try:
         command = sh.Command(words[0])
     except sh.CommandNotFound:
         raise ToolchainError(
             f"{words[0]} is not installed", f"install the package that has {words[0]}"
         ) from None
-    with open(os.devnull, "rb") as nothing:
-        options: dict[str, Any] = {
-            "_in": nothing,
-            "_env": environment(env),
-            "_ok_code": list(range(-64, 256)),
-            "_timeout": timeout,
-            "_timeout_signal": signal.SIGKILL,
-            "_tty_out": False,
-            "_decode_errors": "replace",
-            "_truncate_exc": False,
-        }
-        if cwd is not None:
-            options["_cwd"] = str(cwd)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+        if os.getppid() != parent:
+            os._exit(255)
+        # sh ignores it in background commands.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         if preexec is not None:
-            options["_preexec_fn"] = preexec
-        if on_line is not None:
-            options |= {"_out": lambda line: on_line(line.rstrip("\n")), "_err_to_out": True}
-        if int(sh.__version__.split(".")[0]) >= 2:
-            options["_return_cmd"] = True
-        try:
-            done = command(*words[1:], **options)
-        except sh.TimeoutException:
-            raise CommandError(words, None, "") from None
-    if on_line is not None:
-        result = Result(done.exit_code, "", "")
-    else:
-        result = Result(done.exit_code, _text(done.stdout), _text(done.stderr))
-    if result.status not in ok:
-        raise CommandError(words, result.status, result.stderr or result.stdout)
-    return result
+            preexec()
+
+    return command(
+        *words[1:],
+        _env=environment(env),
+        _preexec_fn=prepare,
+        _bg=True,
+        _bg_exc=False,
+        _ok_code=list(ANY_STATUS),
+        **options,
+    )
 
 
-def _text(output: bytes) -> str:
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, IO[bytes]]:
+    read, write = os.pipe()
+    stack.callback(os.close, read)
+    os.set_blocking(read, False)
+    return read, stack.enter_context(open(write, "wb", buffering=0))
+
+
+def _pump(
+    pid: int, sinks: Mapping[int, Callable[[bytes], object]], deadline: float | None
+) -> bool:
+    """Hands over output until the program has ended; False when ``deadline`` came first.
+
+    What a daemon of the program may still write to its pipes later is not waited for.
+    """
+    with selectors.DefaultSelector() as selector, _process(pid) as ended:
+        for handle in sinks:
+            selector.register(handle, selectors.EVENT_READ)
+        if ended is not None:
+            selector.register(ended, selectors.EVENT_READ)
+        alive = ended is not None
+        while alive:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            for key, _ in selector.select(left):
+                if key.fd == ended:
+                    alive = False
+                elif not _hand_over(key.fd, sinks[key.fd]):
+                    selector.unregister(key.fd)
+    for handle, sink in sinks.items():
+        while _hand_over(handle, sink):
+            pass
+    return True
+
+
+def _hand_over(handle: int, sink: Callable[[bytes], object]) -> bool:
+    """Reads once; False at the end or where nothing is waiting."""
+    try:
+        data = os.read(handle, _CHUNK)
+    except BlockingIOError:
+        return False
+    if data:
+        sink(data)
+    return bool(data)
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """A handle that becomes readable when ``pid`` ends; None where it already has."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _kill_group(pid: int) -> None:
+    """Kills the process group that the session leader ``pid`` began."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _status(running: Any) -> int:
+    """Waits for the end; negative for a signal (sh's own ``wait`` raises for some)."""
+    return int(running.process.wait())
+
+
+def _text(output: bytes | bytearray) -> str:
     return output.decode("utf-8", "replace")
