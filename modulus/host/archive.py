@@ -1,0 +1,212 @@
+"""Drivers as they are published: self-extracting archives, tars and .deb packages.
+
+None is ever executed. They are read in one pass, and only what is asked for is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from modulus.core.runfile import HEADER_BYTES, RunHeader, parse_header
+from modulus.errors import IntegrityError
+from modulus.host.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
+from modulus.host.files import scratch
+from modulus.host.report import Reporter
+from modulus.host.untar import ExtractLimits, Extractor, TarStream, clean, hostile, shown
+
+__all__ = ["Archive", "ExtractLimits", "Extracted"]
+
+_DEFAULT = ExtractLimits()
+_PREAMBLE_BYTES = 64 << 20  # shell header and the decompressor some bring along
+_AR_MAGIC = b"!<arch>\n"
+_AR_HEADER = 60
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was written: files and symlinks in the archive's order, and bytes of data."""
+
+    files: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A digest the archive carries for all that follows the byte ``start``."""
+
+    algorithm: Literal["md5", "sha256"]
+    value: str
+    start: int
+
+
+class Archive:
+    """A published driver; ``format`` is a profile's: ``run``, or ``tar`` for the others.
+
+    Errors are IntegrityError for what is damaged or hostile, and OSError.
+    """
+
+    def __init__(self, path: Path, format: Literal["run", "tar"]) -> None:
+        self.path = path
+        self.format = format
+
+    @cached_property
+    def header(self) -> RunHeader | None:
+        """What a ``run``'s shell header says; None for a ``tar``."""
+        if self.format != "run":
+            return None
+        with open(self.path, "rb") as file:
+            return parse_header(file.read(HEADER_BYTES))
+
+    def extract(
+        self,
+        target: Path,
+        select: Callable[[str], str | None],
+        *,
+        limits: ExtractLimits = _DEFAULT,
+        reporter: Reporter | None = None,
+    ) -> Extracted:
+        """Unpacks into ``target``, which is absent or empty and stays so on failure.
+
+        ``select`` maps a member's name, without a leading ``./``, to its path below
+        ``target``, or to None to leave it out. Files become 0644, or 0755 where anyone may
+        execute them; the archive's own digest is checked where it has one.
+        """
+        if target.exists() and any(target.iterdir()):
+            raise FileExistsError(f"{target} is not empty")
+        with scratch(target.parent, target.name) as folder:
+            with self._open(limits, reporter) as stream:
+                extractor = Extractor(folder, stream, limits)
+                symlinks: set[str] = set()
+                for member in stream:
+                    name = clean(member.name)
+                    if symlinks and any(parent in symlinks for parent in _parents(name)):
+                        raise hostile(f"{shown(name)} lies beyond a symlink")
+                    if member.issym():
+                        symlinks.add(name)
+                    if not name and not member.isdir():
+                        raise hostile("a member has no name")
+                    path = select(name) if name else None
+                    if path is not None:
+                        extractor.extract(member, name, clean(path))
+                stream.finish()
+            folder.chmod(0o755)
+            folder.rename(target)
+        return Extracted(tuple(extractor.files), extractor.bytes)
+
+    def read(self, names: Collection[str], max_bytes: int) -> dict[str, bytes]:
+        """The regular members of these names, as far as they exist, in one pass.
+
+        Reading stops when all are found, before any digest could be checked. A member of
+        more than ``max_bytes`` is an IntegrityError.
+        """
+        found: dict[str, bytes] = {}
+        with self._open(_DEFAULT, None, check=False) as stream:
+            for member in stream:
+                name = clean(member.name)
+                if name not in names or not member.isreg() or member.issparse():
+                    continue
+                if member.size > max_bytes:
+                    raise hostile(f"{shown(name)} has {member.size} bytes")
+                found[name] = b"".join(stream.data(member))
+                if len(found) == len(set(names)):
+                    return found
+            stream.finish()
+        return found
+
+    @contextlib.contextmanager
+    def _open(
+        self, limits: ExtractLimits, reporter: Reporter | None, *, check: bool = True
+    ) -> Iterator[TarStream]:
+        """The tar inside; on a regular exit its digests are checked."""
+        with open(self.path, "rb") as file:
+            start, size, checks = self._locate(file)
+            hashes = []
+            for known in checks if check else ():
+                hashes.append(hashlib.new(known.algorithm, usedforsecurity=False))
+                file.seek(known.start)
+                before = Source(file, start - known.start, (hashes[-1],))
+                while before.read(CHUNK):
+                    pass
+            file.seek(start)
+            magic = file.read(MAGIC_BYTES)
+            file.seek(start)
+
+            def progress(done: int) -> None:
+                if reporter is not None:
+                    reporter.progress("unpack", done, size, "B")
+
+            source = Source(file, size, tuple(hashes), progress)
+            yield TarStream(open_reader(magic, source), source, limits)
+            if hashes:
+                while source.read(CHUNK):
+                    pass
+            for known, digest in zip(checks, hashes, strict=False):
+                if digest.hexdigest() != known.value:
+                    raise damaged(f"its own {known.algorithm} sum does not hold")
+
+    def _locate(self, file: BinaryIO) -> tuple[int, int, tuple[_Check, ...]]:
+        """Where the tar's first byte is, how many follow, and their digests."""
+        end = os.fstat(file.fileno()).st_size
+        header = self.header
+        if header is not None:
+            start = _line_start(file, header.payload_line)
+            checks = []
+            if header.md5:
+                first = _line_start(file, header.md5_line)
+                checks.append(_Check("md5", header.md5, first))
+            if header.sha256:
+                checks.append(_Check("sha256", header.sha256, start))
+            return start, end - start, tuple(checks)
+        if file.read(len(_AR_MAGIC)) == _AR_MAGIC:
+            return (*_package_data(file, end), ())
+        return 0, end, ()
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+def _line_start(file: BinaryIO, line: int) -> int:
+    """The offset of a line's first byte; lines count from 1."""
+    file.seek(0)
+    left, at = line - 1, 0
+    while left and at < _PREAMBLE_BYTES and (data := file.read(CHUNK)):
+        if (newlines := data.count(b"\n")) < left:
+            left -= newlines
+            at += len(data)
+            continue
+        place = -1
+        for _ in range(left):
+            place = data.index(b"\n", place + 1)
+        return at + place + 1
+    if left:
+        raise damaged(f"it has no line {line}, where its payload should begin")
+    return 0
+
+
+def _package_data(file: BinaryIO, end: int) -> tuple[int, int]:
+    """Where a .deb (deb(5), an ar archive) has its files: offset and size of data.tar."""
+    at = len(_AR_MAGIC)
+    while at + _AR_HEADER <= end:
+        file.seek(at)
+        header = file.read(_AR_HEADER)
+        size = header[48:58].strip()
+        if header[58:] != b"`\n" or not size.isdigit():
+            break
+        at += _AR_HEADER
+        if header[:16].startswith(b"data.tar"):
+            if at + int(size) > end:
+                raise damaged("the package ends in the middle")
+            return at, int(size)
+        at += int(size) + int(size) % 2
+    raise IntegrityError(
+        "the package has no data.tar", "remove the download and fetch it again"
+    )
