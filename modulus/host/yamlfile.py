@@ -1,0 +1,125 @@
+"""Reads YAML as configuration wants it: keys as they are written, each once, plain values."""
+
+from __future__ import annotations
+
+import functools
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modulus.core.schema import Problems
+
+_MOST_BYTES = 1 << 20
+_MOST_DEPTH = 50
+"""More than any configuration has. libyaml's binding crashes on very deep nesting."""
+
+
+def read_yaml(path: Path, problems: Problems) -> dict[str, Any] | None:
+    """The mapping in the file ``path``; None where a problem was noted."""
+    try:
+        # A pipe or device would block for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            problems.add("", "is not a regular file")
+            return None
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        problems.add("", f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return None
+    if len(data) > _MOST_BYTES:
+        problems.add("", f"is larger than {_MOST_BYTES >> 20} MiB")
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problems.add("", f"line {line}: is not UTF-8 text")
+        return None
+    before = len(problems)
+    value = parse_yaml(text, problems)
+    if len(problems) > before:
+        return None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.add("", "must hold KEY: VALUE lines")
+        return None
+    return value
+
+
+def parse_yaml(text: str, problems: Problems) -> Any:
+    """The value that ``text`` spells; None where a problem was noted.
+
+    Only mappings with text as keys, lists, text, numbers, truth values and null come out.
+    """
+    import yaml
+
+    loader_class = _loader_class()
+    loader = None
+    before = len(problems)
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=loader_class):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                problems.add("", f"is nested more than {_MOST_DEPTH} deep")
+                return None
+        loader = loader_class(text)
+        loader.noted = []
+        value = loader.get_single_data()
+        for line, what in loader.noted:
+            problems.add("", f"line {line}: {what}")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}: " if mark else ""
+        problems.add("", where + (error.problem or error.context or "is not YAML"))
+    except yaml.reader.ReaderError as error:
+        # libyaml counts bytes.
+        line = text.encode(errors="replace").count(b"\n", 0, error.position) + 1
+        problems.add("", f"line {line}: a character that text does not have")
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        # What PyYAML lets through where a tag or a number is nonsense.
+        problems.add("", "is not YAML, or has a value that is none")
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return value if len(problems) == before else None
+
+
+@functools.cache
+def _loader_class() -> Any:
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        """A safe loader that notes what would be lost or changed in silence."""
+
+        noted: list[tuple[int, str]]
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for key, item in node.value:
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    self.noted.append((line, "a key must be text"))
+                    continue
+                if key.value in found:
+                    self.noted.append((line, f"{key.value} is there twice"))
+                # As written: a version such as 550.40 is no number, NO no truth value.
+                found[key.value] = self.construct_object(item, deep=deep)
+            return found
+
+    plain = ("null", "bool", "int", "float", "str", "seq", "map")
+    Loader.yaml_constructors = {
+        tag: construct
+        for tag, construct in base.yaml_constructors.items()
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in plain
+    }
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if "timestamp" not in tag]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    return Loader
