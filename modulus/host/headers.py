@@ -1,0 +1,196 @@
+"""A kernel's header tree: the node's own, else the distribution's packages.
+
+Kept by content in ``headers/ID/tree``, in the normal form of ``headerform``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modulus.core.distribution import Distribution
+from modulus.core.kernel import KernelConfig
+from modulus.core.keys import digest
+from modulus.errors import ToolchainError
+from modulus.host import debs, files, headerform, headertree
+from modulus.host.apt import Apt
+from modulus.host.dpkgstatus import installed_versions
+from modulus.host.entries import Entries
+from modulus.host.headerpackages import Choice, missing
+from modulus.host.report import Reporter
+from modulus.host.rootpath import inside
+
+FORM = 1
+"""The version of the normal form; raised when it changes, so that trees are taken anew."""
+
+
+@dataclass(frozen=True)
+class Headers:
+    """A header tree at ``path``, whose content is ``id``; ``origin`` is node or packages."""
+
+    id: str
+    path: Path
+    release: str
+    origin: str
+    symvers_sha256: str
+
+    @property
+    def config(self) -> KernelConfig:
+        """The kernel's configuration."""
+        return KernelConfig.parse((self.path / "build/.config").read_text("utf-8", "replace"))
+
+
+class HeaderProvider:
+    """Finds header trees that are recorded, and provides those that are not.
+
+    ``open_apt`` gives the distribution's archive for a release, or raises ToolchainError.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        root: Path,
+        distribution: Distribution | None,
+        stores: Sequence[Path],
+        reporter: Reporter,
+        open_apt: Callable[[str], Apt],
+    ) -> None:
+        self.entries = Entries("headers", cache, stores, "tree/build/Module.symvers")
+        self._root = root
+        self._distribution = distribution
+        self._reporter = reporter
+        self._open_apt = open_apt
+
+    def recorded(self, release: str) -> Headers | None:
+        """The tree for ``release`` if it is at hand; nothing is hashed and no process run."""
+        tree = headertree.find(self._root, release)
+        if tree:
+            found = self._find(self._node_name(tree, release))
+            if found or headertree.objection(tree, release) is None:
+                return found
+        return self._find(self._packages_name(release))
+
+    def provide(self, release: str) -> Headers:
+        """The tree for ``release``, from the node or downloaded. The caller has a lock."""
+        tree = headertree.find(self._root, release)
+        reason = "there is none below /lib/modules"
+        if tree:
+            found = self._find(self._node_name(tree, release))
+            if found:
+                return found
+            objection = headertree.objection(tree, release)
+            if objection is None:
+                try:
+                    return self._import(tree, release)
+                except ToolchainError as error:
+                    objection = error.message
+            reason = f"{inside(self._root, tree.build)} is no use: {objection}"
+            self._reporter.phase("provision", reason)
+        return self._find(self._packages_name(release)) or self._download(release, reason)
+
+    def _import(self, tree: headertree.Tree, release: str) -> Headers:
+        self._reporter.phase("provision", f"taking the headers in {tree.build}")
+        name = self._node_name(tree, release)
+        with files.scratch(self.entries.folder, "new") as folder:
+            identity = headerform.normalise(tree, folder / "tree")
+            if self._node_name(tree, release) != name:
+                raise ToolchainError(
+                    f"{tree.build} changed while it was read", "try again when that is done"
+                )
+            return self._commit(folder, identity, release, "node", name, {})
+
+    def _download(self, release: str, reason: str) -> Headers:
+        if self._distribution is None:
+            raise ToolchainError(
+                f"no headers of kernel {release}: {reason}",
+                f"install them, so that /lib/modules/{release}/build has them",
+            )
+        apt = self._open_apt(release)
+        choice = Choice(apt, self._distribution, release, self._image_version(release))
+        with files.scratch(self.entries.folder, "new") as folder:
+            folder.chmod(0o755)
+            archives_folder, root = folder / "archives", folder / "root"
+            archives_folder.mkdir()
+            archives = apt.obtain(choice, archives_folder)
+            if archives is None:
+                raise missing(apt, self._distribution, release, reason)
+            if choice.other_version:
+                self._reporter.warn(
+                    f"the headers of {release} are of {choice.other_version}, the installed "
+                    f"kernel is of {choice.image}"
+                )
+            debs.unpack(archives, root, self._reporter)
+            tree = headertree.find(root, release)
+            objection = headertree.objection(tree, release) if tree else "nothing in it"
+            if tree is None or objection:
+                raise ToolchainError(
+                    f"the package {archives[0].package.name} is no use: {objection}",
+                    "install another kernel release",
+                )
+            new = folder / "entry"
+            new.mkdir()
+            identity = headerform.normalise(tree, new / "tree", move=True)
+            name = self._packages_name(release)
+            packages = debs.recorded(archives)
+            return self._commit(new, identity, release, "packages", name, packages)
+
+    def _commit(
+        self,
+        folder: Path,
+        identity: str,
+        release: str,
+        origin: str,
+        name: str,
+        packages: Mapping[str, Any],
+    ) -> Headers:
+        path = self.entries.commit(
+            folder,
+            {
+                "id": identity,
+                "release": release,
+                "origin": origin,
+                "found_by": [name],
+                "packages": packages,
+                "symvers_sha256": files.sha256_file(folder / "tree/build/Module.symvers"),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
+        found = self._find(name)
+        if found is None:
+            raise ToolchainError(
+                f"{path} vanished as soon as it was there", "run one modulus cache gc at a time"
+            )
+        return found
+
+    def _find(self, name: str) -> Headers | None:
+        found = self.entries.find(name)
+        if found is None:
+            return None
+        path, record = found
+        return Headers(
+            path.name,
+            path / "tree",
+            str(record["release"]),
+            str(record["origin"]),
+            str(record["symvers_sha256"]),
+        )
+
+    def _packages_name(self, release: str) -> str:
+        image = self._image_version(release) or "none"
+        return f"packages/{FORM}/{self._distribution}/{release}/{image}"
+
+    def _node_name(self, tree: headertree.Tree, release: str) -> str:
+        installed = {}
+        if self._distribution:
+            package = self._distribution.headers_package(release)
+            installed = installed_versions(self._root, [package])
+        return f"node/{FORM}/{digest([release, tree.fingerprint(), installed])}"
+
+    def _image_version(self, release: str) -> str | None:
+        if self._distribution is None:
+            return None
+        packages = self._distribution.image_packages(release)
+        return next(iter(installed_versions(self._root, packages).values()), None)

@@ -1,0 +1,80 @@
+"""What this node is: its kernels, its distribution and its PCI devices, read below a root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modulus.core.distribution import Distribution, identify, parse_os_release
+from modulus.core.kernel import release_order
+from modulus.core.pci import PciDevice
+from modulus.host.rootpath import resolve
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node is; ``running`` is None where no kernel can be seen below the root."""
+
+    running: str | None
+    kernels: tuple[str, ...]
+    machine: str
+    os_release: Mapping[str, str]
+    pci: tuple[PciDevice, ...]
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """Its distribution, None for one whose packages Modulus does not know."""
+        return identify(self.os_release, self.machine)
+
+
+def probe(root: Path) -> Node:
+    """Reads what the node below ``root`` is; what cannot be read counts as absent."""
+    kernel = root / "proc/sys/kernel"
+    os_release = _text(resolve(root, "/etc/os-release")) or _text(
+        resolve(root, "/usr/lib/os-release")
+    )
+    return Node(
+        running=_text(kernel / "osrelease"),
+        kernels=installed_kernels(root),
+        # /proc/sys/kernel/arch is there since Linux 6.1.
+        machine=_text(kernel / "arch") or os.uname().machine,
+        os_release=parse_os_release(os_release or ""),
+        pci=pci_devices(root),
+    )
+
+
+def installed_kernels(root: Path) -> tuple[str, ...]:
+    """The releases installed below ``root``, oldest first; what a package's removal left of
+    one does not count, which ``modules.builtin`` tells."""
+    modules = resolve(root, "/lib/modules")
+    found = [path.parent.name for path in modules.glob("*/modules.builtin")]
+    return tuple(sorted(found, key=release_order))
+
+
+def pci_devices(root: Path) -> tuple[PciDevice, ...]:
+    """The PCI devices in ``root``'s sysfs, by address."""
+    found = []
+    for entry in sorted((root / "sys/bus/pci/devices").glob("*")):
+        # Entries are links into /sys/devices; a copied tree may have folders.
+        folder = resolve(root, f"/sys/bus/pci/devices/{entry.name}")
+        numbers = [_number(folder / name) for name in ("vendor", "device", "class")]
+        vendor, device, device_class = numbers
+        if vendor is not None and device is not None and device_class is not None:
+            found.append(PciDevice(entry.name, vendor, device, device_class))
+    return tuple(found)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "replace").strip() or None
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "", 16)
+    except ValueError:
+        return None

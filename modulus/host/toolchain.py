@@ -1,0 +1,133 @@
+"""A root folder with the compiler that built a kernel and all that a build runs.
+
+Made of the distribution's packages, kept by content in ``toolchains/ID/root``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modulus.core.distribution import Distribution
+from modulus.core.kernel import Compiler
+from modulus.core.keys import digest
+from modulus.errors import ToolchainError
+from modulus.host import debs, files
+from modulus.host.apt import Apt
+from modulus.host.entries import Entries
+from modulus.host.report import Reporter
+from modulus.host.toolroot import finish
+
+RECIPE = 1
+"""The version of how a root is made from packages; raised when that changes."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A root folder; ``cc`` is the compiler's command in it, ``packages`` have versions."""
+
+    id: str
+    root: Path
+    cc: str
+    packages: Mapping[str, str]
+
+
+class ToolchainProvider:
+    """Finds toolchains that are recorded, and provides those that are not.
+
+    ``open_apt`` gives the distribution's archive, or raises ToolchainError.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        distribution: Distribution | None,
+        stores: Sequence[Path],
+        reporter: Reporter,
+        open_apt: Callable[[], Apt],
+    ) -> None:
+        self.entries = Entries("toolchains", cache, stores, "root/usr/bin/make")
+        self._distribution = distribution
+        self._reporter = reporter
+        self._open_apt = open_apt
+
+    def recorded(self, compiler: Compiler) -> Toolchain | None:
+        """The root with ``compiler`` if it is at hand; no process is run."""
+        found = self.entries.find(self._name(compiler))
+        if found is None:
+            return None
+        path, record = found
+        packages = {name: entry["version"] for name, entry in record["packages"].items()}
+        return Toolchain(path.name, path / "root", str(record["cc"]), packages)
+
+    def provide(self, compiler: Compiler) -> Toolchain:
+        """The root with ``compiler``, made now if need be. The caller has a lock."""
+        found = self.recorded(compiler)
+        if found:
+            return found
+        if self._distribution is None:
+            raise ToolchainError(
+                f"{compiler.command} cannot be had: this system's packages are not known",
+                "set build.container: none to build with the compiler installed here",
+            )
+        apt = self._open_apt()
+        groups = [name.split("|") for name in self._distribution.family.tools]
+        groups += [[name] for name in self._distribution.compiler_packages(compiler)]
+        lacking: list[str] = []
+
+        def choose() -> dict[str, str] | None:
+            known = apt.versions(name for group in groups for name in group)
+            chosen = [next((name for name in group if name in known), "") for group in groups]
+            lacking[:] = [
+                group[0] for group, name in zip(groups, chosen, strict=True) if not name
+            ]
+            return None if lacking else apt.closure(chosen)
+
+        with files.scratch(self.entries.folder, "new") as folder:
+            folder.chmod(0o755)
+            (folder / "archives").mkdir()
+            archives = apt.obtain(choose, folder / "archives")
+            if archives is None:
+                raise self._missing(apt, compiler, lacking)
+            new = folder / "entry"
+            self._reporter.phase("provision", f"unpacking the toolchain of {compiler.command}")
+            debs.unpack(archives, new / "root", self._reporter)
+            finish(new / "root")
+            packages = debs.recorded(archives)
+            self.entries.commit(
+                new,
+                {
+                    "id": digest({"recipe": RECIPE, "packages": packages}),
+                    "found_by": [self._name(compiler)],
+                    "cc": compiler.command,
+                    "packages": packages,
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                },
+            )
+        made = self.recorded(compiler)
+        if made is None:
+            raise ToolchainError(
+                f"the packages of {compiler.command} do not have what a build needs",
+                "check that the apt sources belong to one release",
+            )
+        return made
+
+    def _missing(self, apt: Apt, compiler: Compiler, lacking: Sequence[str]) -> ToolchainError:
+        there = sorted(
+            name
+            for name in apt.names(f"{compiler.kind}-")
+            if name.removeprefix(f"{compiler.kind}-").replace(".", "").isdigit()
+        )
+        return apt.missing(
+            f"{self._distribution} has no {', '.join(lacking)}, which the kernel was built with"
+            if compiler.command in lacking
+            else f"{self._distribution} has no {', '.join(lacking)}",
+            f"it has {', '.join(there)}; take a kernel of this distribution"
+            if there
+            else "check the apt sources below /etc/apt",
+        )
+
+    def _name(self, compiler: Compiler) -> str:
+        return f"{RECIPE}/{self._distribution}/{compiler.command}"

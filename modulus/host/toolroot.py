@@ -1,0 +1,78 @@
+"""Turns unpacked packages into a root folder that a build can run in.
+
+Takes the place of the maintainer scripts that are not run, for as much as a compile needs.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from modulus.host import files
+
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_UNUSED = (
+    *("bash-completion", "doc", "doc-base", "gdb", "info", "initramfs-tools", "lintian"),
+    *("locale", "man", "menu", "pixmaps", "polkit-1"),
+)
+# What update-alternatives would link.
+_ALTERNATIVES = {"awk": "mawk", "which": "which.debianutils"}
+_MOUNT_POINTS = ("usr/src/linux", "src", "out", "build", "dev", "proc", "run", "sys", "tmp")
+_ACCOUNTS = """\
+root:x:0:0:root:/root:/bin/sh
+build:x:1000:1000:build:/build:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+"""
+_GROUPS = "root:x:0:\nbuild:x:1000:\nnogroup:x:65534:\n"
+
+
+def finish(root: Path) -> None:
+    """Makes ``root``, where packages were unpacked, ready: merged /usr, accounts, mount points,
+    no program that runs as somebody else."""
+    for name in _MERGED:
+        _merge(root, name)
+    for name in _UNUSED:
+        files.remove_tree(root / "usr/share" / name)
+    for name, target in _ALTERNATIVES.items():
+        link = root / "usr/bin" / name
+        if (link.parent / target).exists() and not os.path.lexists(link):
+            link.symlink_to(target)
+    for name in _MOUNT_POINTS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    files.write_atomic(root / "etc/passwd", _ACCOUNTS)
+    files.write_atomic(root / "etc/group", _GROUPS)
+    _drop_setuid(root)
+
+
+def _merge(root: Path, name: str) -> None:
+    """Moves /NAME into /usr/NAME and leaves a link; unpacking made a folder of the link that a
+    merged system has."""
+    top, merged = root / name, root / "usr" / name
+    if top.is_dir() and not top.is_symlink():
+        _move_into(top, merged)
+    if merged.is_dir() and not os.path.lexists(top):
+        top.symlink_to(f"usr/{name}")
+
+
+def _move_into(old: Path, new: Path) -> None:
+    new.mkdir(parents=True, exist_ok=True)
+    for path in list(old.iterdir()):
+        target = new / path.name
+        if path.is_dir() and not path.is_symlink():
+            _move_into(path, target)
+        elif target.is_symlink() or not target.exists():
+            path.replace(target)
+        else:
+            # A file under /usr wins over its compatibility link.
+            path.unlink()
+    old.rmdir()
+
+
+def _drop_setuid(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, name) for name in names):
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+                path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
