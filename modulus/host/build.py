@@ -1,0 +1,234 @@
+"""Compiles kernel modules in a build container and takes nothing the kernel would refuse."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from modulus.core.diagnose import DISK_FULL, OUT_OF_MEMORY, Diagnosis
+from modulus.core.progress import KBUILD, Progress, globs, predict
+from modulus.core.recipe import RESULTS_AT, SOURCES_AT, WORK_AT, Recipe, make_argv, spellings
+from modulus.core.render import render
+from modulus.core.symvers import Export, parse_symvers
+from modulus.errors import BuildError, ToolchainError
+from modulus.host.files import remove_tree
+from modulus.host.modules import Module, inspect_modules
+
+if TYPE_CHECKING:
+    from modulus.host.headers import Headers
+    from modulus.host.report import Reporter
+
+_TIME_LIMIT = 4 * 3600.0
+"""Seconds; the slowest build known, under emulation, takes half an hour."""
+
+_SCRIPT_FOLDER = ".recipe"
+_KILLED = 128 + 9
+
+_TELL_SECONDS = 1.0
+
+_HARDLY_ANY = 1 << 20
+"""Bytes; with less room left a disk counts as full, whatever the tools made of it."""
+
+
+class Container(Protocol):
+    """What a build needs of a build container."""
+
+    @property
+    def oom(self) -> bool:
+        """Whether the last command was killed for want of memory."""
+
+    def path(self, target: str) -> str:
+        """Where the payload sees what is mounted at ``target``."""
+
+    def run(
+        self, argv: Sequence[str], *, on_line: Callable[[str], None], timeout: float
+    ) -> int:
+        """Runs ``argv`` to its end; its output goes to ``on_line``. The exit status."""
+
+
+def compile_modules(
+    container: Container,
+    recipe: Recipe,
+    *,
+    sources: Path,
+    headers: Headers,
+    out: Path,
+    log: Path,
+    reporter: Reporter,
+) -> tuple[Module, ...]:
+    """Compiles the recipe's modules into ``out``, stripped, and checks them.
+
+    ``sources``, ``headers.path`` and ``out`` are what the container has at ``/src``,
+    ``/usr/src/linux`` and ``/out``; its ``/build`` is empty. All output goes to ``log`` as it
+    comes. ToolchainError for headers of another kernel, BuildError for anything that keeps
+    the modules from being built or used; the script then stays in ``out`` for who looks.
+    """
+    kernel = _kernel_exports(headers, recipe.release)
+    script = _write_script(container, recipe, out)
+    progress = Progress(
+        (work, predict(work, _texts(sources, globs(work, recipe.modules)), recipe.modules))
+        for work in (*recipe.work, *KBUILD)
+    )
+    diagnosis = Diagnosis(recipe.causes, recipe.release)
+    with _Log(log) as written, _Teller(progress, reporter) as teller:
+        teller.tell()
+
+        def on_line(line: str) -> None:
+            written.line(line)
+            diagnosis.line(line)
+            if progress.line(line):
+                teller.tell()
+
+        status = container.run(("/bin/sh", script), on_line=on_line, timeout=_TIME_LIMIT)
+    # Where make goes on without a test that was killed, its answer would be a wrong one.
+    if status or container.oom:
+        for line in diagnosis.shown:
+            reporter.error(line)
+        raise _failure(status, container.oom, diagnosis, out)
+    if written.error:
+        raise BuildError(f"cannot write {log}: {written.error.strerror}", DISK_FULL.remedy)
+    modules = inspect_modules(
+        recipe,
+        kernel,
+        out,
+        srcversion=headers.config.enabled("CONFIG_MODULE_SRCVERSION_ALL"),
+    )
+    reporter.progress("build", progress.total, progress.total)
+    remove_tree(out / _SCRIPT_FOLDER)
+    return modules
+
+
+class _Teller:
+    """Reports progress as it comes and by the clock: one object may take a minute."""
+
+    def __init__(self, progress: Progress, reporter: Reporter) -> None:
+        self._progress = progress
+        self._reporter = reporter
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Teller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def tell(self) -> None:
+        with self._lock:
+            self._reporter.progress("build", self._progress.done, self._progress.total)
+
+    def _run(self) -> None:
+        while not self._ended.wait(_TELL_SECONDS):
+            self.tell()
+
+
+class _Log:
+    """The log file, a line at a time; remembers a full disk rather than ending the build.
+
+    Lines arrive on a thread of their own, where an exception would be lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        self.error: OSError | None = None
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def line(self, line: str) -> None:
+        try:
+            self._file.write(line.encode("utf-8", "replace") + b"\n")
+        except OSError as error:
+            self.error = self.error or error
+
+
+def _kernel_exports(headers: Headers, release: str) -> dict[str, Export]:
+    """The kernel's exports; ToolchainError for headers that are not those of ``release``."""
+    build = headers.path / "build"
+    try:
+        utsrelease = (build / "include/generated/utsrelease.h").read_text()
+        with open(build / "Module.symvers") as file:
+            exports = parse_symvers(file)
+    except FileNotFoundError as error:
+        raise ToolchainError(
+            f"the headers of {release} lack {Path(error.filename).relative_to(headers.path)}",
+            "install or provision the complete headers of this kernel",
+        ) from None
+    found = re.search(r'UTS_RELEASE "([^"]*)"', utsrelease)
+    if not found or found[1] != release:
+        raise ToolchainError(
+            f"the headers for {release} are those of {found[1] if found else 'no kernel'}",
+            "install or provision the headers of this very kernel",
+        )
+    return exports
+
+
+def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
+    return [
+        file.read_text("utf-8", "replace")
+        for pattern in patterns
+        for file in sources.glob(pattern)
+    ]
+
+
+def _write_script(container: Container, recipe: Recipe, out: Path) -> str:
+    """Writes build script and patches where the container sees them; the script's path.
+
+    Readable for all: the payload is another user.
+    """
+    folder = out / _SCRIPT_FOLDER
+    remove_tree(folder)
+    folder.mkdir()
+    folder.chmod(0o755)
+    results = container.path(RESULTS_AT)
+    seen = f"{results}/{_SCRIPT_FOLDER}"
+    patches = []
+    for number, patch in enumerate(recipe.patches):
+        copy = folder / f"{number:02d}-{patch.name}"
+        shutil.copyfile(patch, copy)
+        copy.chmod(0o644)
+        patches.append(f"{seen}/{copy.name}")
+    script = folder / "build.sh"
+    script.write_text(
+        render(
+            "build.sh.j2",
+            src=container.path(SOURCES_AT),
+            work=container.path(WORK_AT),
+            make=make_argv(recipe, container.path),
+            patches=patches,
+            modules=[
+                {
+                    "name": name,
+                    "files": sorted({f"{spelt}.ko" for spelt in spellings(name)}),
+                    "output": f"{results}/{name}.ko",
+                }
+                for name in recipe.modules
+            ],
+        )
+    )
+    script.chmod(0o644)
+    return f"{seen}/{script.name}"
+
+
+def _failure(status: int, oom: bool, diagnosis: Diagnosis, out: Path) -> BuildError:
+    if oom or status == _KILLED:
+        return BuildError(OUT_OF_MEMORY.cause, OUT_OF_MEMORY.remedy)
+    disk = os.statvfs(out)
+    if disk.f_bavail * disk.f_frsize < _HARDLY_ANY:
+        return BuildError(DISK_FULL.cause, DISK_FULL.remedy)
+    return BuildError(
+        *diagnosis.verdict(
+            f"the build script ended with status {status}", "read the whole log of the build"
+        )
+    )

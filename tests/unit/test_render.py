@@ -1,0 +1,47 @@
+"""Templates of the package, and the build script above all."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+import jinja2
+import pytest
+
+from modulus.core.keys import RECIPE_VERSION
+from modulus.core.render import render
+
+RECIPES = {1: "09ac752b266c19c5776c03802297655ad0bb3335720b9f5a312093d83c73fd6f"}
+"""The sha256 of the build script's template, by recipe version.
+
+A change of the script that can change the modules' bits adds a version (core/keys.py), so
+that what the old script built is not taken for what the new one would build.
+"""
+
+VALUES = {
+    "src": "/src",
+    "work": "/build",
+    "make": ["make", "-j2", 'KCFLAGS=-g0 -DX="it\'s"'],
+    "patches": ["/out/.recipe/00-a b.patch"],
+    "modules": [{"name": "x-y", "files": ["x-y.ko", "x_y.ko"], "output": "/out/x-y.ko"}],
+}
+
+
+def test_words_are_quoted_for_the_shell() -> None:
+    script = render("build.sh.j2", **VALUES)
+    assert "make -j2 'KCFLAGS=-g0 -DX=\"it'\"'\"'s\"'\n" in script
+    assert "-i '/out/.recipe/00-a b.patch'\n" in script
+    assert r"\( -name x-y.ko -o -name x_y.ko \)" in script
+    assert script.startswith("#!/bin/sh\n")
+    assert script.endswith("\n")
+
+
+@pytest.mark.parametrize("missing", VALUES)
+def test_an_undefined_name_is_an_error(missing: str) -> None:
+    with pytest.raises(jinja2.UndefinedError, match=missing):
+        render("build.sh.j2", **{key: VALUES[key] for key in VALUES if key != missing})
+
+
+def test_another_script_is_another_recipe() -> None:
+    template = resources.files("modulus") / "templates/build.sh.j2"
+    assert hashlib.sha256(template.read_bytes()).hexdigest() == RECIPES[RECIPE_VERSION]
