@@ -1,0 +1,215 @@
+"""Generations under /opt/drivers, and the one rename that makes one of them the driver.
+
+``.NAME/GENERATION/`` is written once, whole, and never changed; ``NAME`` is a relative
+symlink to one of them. At any moment, a power cut included, it points to a whole one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modulus.core.generation import (
+    MANIFEST,
+    Contents,
+    generation_name,
+    manifest_value,
+    module_path,
+    parse_generation,
+)
+from modulus.core.instance import Instance
+from modulus.core.tree import FOLDER, PLAIN, Tree
+from modulus.errors import ConfigError, IntegrityError
+from modulus.host import files
+from modulus.host.place import below, make_dirs, replace_file, writing
+from modulus.host.report import Reporter
+from modulus.host.tree import copy_tree, counter, damage, record_file
+from modulus.host.userspace import Userspace
+
+DRIVERS = "/opt/drivers"
+STATE = "/var/lib/modulus"
+_FOLDERS = ("bin", "lib", "firmware", "share")
+_SCRATCH = "tmp"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation in place; ``changed`` says whether this run made it."""
+
+    name: str
+    path: Path
+    contents: Contents
+    changed: bool = False
+
+
+def install_generation(
+    root: Path,
+    instance: Instance,
+    flavour: str,
+    release: str,
+    key: str,
+    modules: Mapping[str, Path],
+    userspace: Userspace | None,
+    reporter: Reporter,
+) -> Generation:
+    """Puts a generation of ``modules`` (by file name) and ``userspace`` in place.
+
+    One that is there already, and whose hashes hold, is taken as it is; a damaged one is
+    left alone, since it may be in use, and a fresh one made beside it. Activates nothing.
+    Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk,
+    IntegrityError where a source changed meanwhile.
+    """
+    check_ours(root, instance.profile)
+    home = below(root, f"{DRIVERS}/.{instance.profile}")
+    sources = {module_path(release, file): path for file, path in modules.items()}
+    try:
+        records = [replace(record_file(path, at), mode=PLAIN) for at, path in sources.items()]
+        tree = Tree(tuple(sorted(records)))
+        if userspace:
+            tree = tree.merged(userspace.tree)
+            sources |= {file.path: userspace.path / file.path for file in userspace.files}
+        identity = userspace.id if userspace else None
+        contents = Contents(str(instance), flavour, release, key, identity, tree)
+        with writing(home):
+            make_dirs(home)
+            files.sweep(home, _SCRATCH)
+            return _provide(
+                home, generation_name(instance, contents), contents, sources, reporter
+            )
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"{error.filename} vanished while it was being installed",
+            "run the same command again",
+        ) from error
+
+
+def verify_generation(generation: Generation, reporter: Reporter) -> str | None:
+    """What is wrong with the files of ``generation``, every hash checked; None if nothing."""
+    return _damage(generation.path, generation.contents, reporter)
+
+
+def active_generation(root: Path, name: str) -> Generation | None:
+    """The generation that is the driver ``name``; None without one, or without its manifest."""
+    active = _target(_link(root, name), name)
+    if active is None:
+        return None
+    path = below(root, f"{DRIVERS}/.{name}/{active}")
+    contents = _read(path)
+    return Generation(active, path, contents) if contents else None
+
+
+def activate(root: Path, name: str, generation: Generation) -> bool:
+    """Makes ``generation`` the driver ``name`` in one durable rename; False if it is already.
+
+    Raises ConfigError where something that is not ours has its place.
+    """
+    check_ours(root, name)
+    link = _link(root, name)
+    scratch = f"{name}.swap"
+    with writing(link):
+        files.sweep(link.parent, scratch)
+        if _target(link, name) == generation.name:
+            return False
+        with files.scratch(link.parent, scratch) as folder:
+            (folder / "link").symlink_to(f".{name}/{generation.name}")
+            os.replace(folder / "link", link)
+            files.fsync_dir(link.parent)
+    return True
+
+
+def write_selected(root: Path, name: str, instance: Instance) -> bool:
+    """Records which instance of the driver ``name`` is wanted; False if it is already."""
+    path = below(root, f"{STATE}/{name}") / "selected"
+    with writing(path):
+        return replace_file(path, f"{instance}\n")
+
+
+def check_ours(root: Path, name: str) -> None:
+    """Raises ConfigError where something that is not our symlink is in the driver's place."""
+    link = _link(root, name)
+    if os.path.lexists(link) and _target(link, name) is None:
+        raise ConfigError(
+            f"{link} is {_kind(link)}, which Modulus did not make",
+            f"move it away (mv {link} {link}.old) and run the same command again",
+        )
+
+
+def _provide(
+    home: Path,
+    name: str,
+    contents: Contents,
+    sources: Mapping[str, Path],
+    reporter: Reporter,
+) -> Generation:
+    """The first whole generation of that ``name``, or of it with a number."""
+    path = home / name
+    number = 1
+    while path.exists() or not _create(path, contents, sources, reporter):
+        problem = _damage(path, contents, reporter)
+        if problem is None:
+            reporter.phase("install", f"{path.name} is there already and whole")
+            return Generation(path.name, path, contents)
+        reporter.warn(f"{path.name} is damaged, a new one is made: {problem}")
+        number += 1
+        path = home / f"{name}.{number}"
+    return Generation(path.name, path, contents, changed=True)
+
+
+def _create(
+    path: Path, contents: Contents, sources: Mapping[str, Path], reporter: Reporter
+) -> bool:
+    """Makes the generation at ``path``; False if another process was faster."""
+    tree = contents.tree
+    reporter.phase("install", f"{path.name}: {len(tree.files)} files, {tree.size / 1e6:.0f} MB")
+    counted = counter(reporter, "install", 2 * tree.size)
+    with files.scratch(path.parent, _SCRATCH) as folder:
+        for name in _FOLDERS:
+            (folder / name).mkdir()
+            (folder / name).chmod(FOLDER)
+        copy_tree(sources, tree, folder, counted)
+        problem = damage(folder, tree, counted)
+        if problem:
+            raise IntegrityError(
+                f"what was copied to {path} is not what was recorded: {problem}",
+                "run the same command again; if it stays, check disk and memory",
+            )
+        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        files.write_json(folder / MANIFEST, manifest_value(contents, created))
+        return files.commit_tree(folder, path)
+
+
+def _damage(path: Path, contents: Contents, reporter: Reporter) -> str | None:
+    if _read(path) != contents:
+        return f"its {MANIFEST} is not what it was"
+    return damage(path, contents.tree, counter(reporter, "install", contents.tree.size))
+
+
+def _read(path: Path) -> Contents | None:
+    try:
+        return parse_generation(files.read_json(path / MANIFEST))
+    except ValueError:
+        return None
+
+
+def _link(root: Path, name: str) -> Path:
+    return below(root, DRIVERS) / name
+
+
+def _target(link: Path, name: str) -> str | None:
+    """The generation's name where ``link`` is a symlink of ours."""
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return None
+    match = re.fullmatch(rf"\.{re.escape(name)}/([^/]+)", target)
+    return match[1] if match and files.is_plain_name(match[1]) else None
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink():
+        return f"a symlink to {os.readlink(path)}"
+    return "a folder" if path.is_dir() else "a file"

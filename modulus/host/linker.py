@@ -1,0 +1,104 @@
+"""Tells the dynamic linker where a driver's libraries are: ld.so.conf.d and ldconfig(8)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from modulus.core.render import render
+from modulus.errors import ModulusError
+from modulus.host.install import DRIVERS, Generation
+from modulus.host.place import below, replace_file, writing
+from modulus.host.report import Reporter
+from modulus.host.run import run
+from modulus.host.userspace import read_soname
+
+
+def configure_linker(root: Path, name: str) -> bool:
+    """Writes the driver's file in ld.so.conf.d; False if it is there already.
+
+    Raises ConfigError where ``/etc`` cannot be written; call it before the driver is
+    activated, so that this is known while nothing has changed.
+    """
+    path = below(root, "/etc/ld.so.conf.d") / _file(name)
+    with writing(path):
+        return replace_file(path, render("ld.so.conf.j2", name=name, folder=_folder(name)))
+
+
+def update_linker(root: Path, name: str, generation: Generation, reporter: Reporter) -> bool:
+    """Brings the linker's cache up to date with the active ``generation``; False if it was.
+
+    It is asked what it holds, so that a run that was killed before this is made good by the
+    next one. A failure is a warning: the driver is in place, and its programs still work
+    with LD_LIBRARY_PATH.
+    """
+    if _is_current(root, name, generation):
+        return False
+    # Links of other packages are none of our business (-X); ours are all there.
+    argv = ["ldconfig", "-X"]
+    if root.resolve() != Path("/"):
+        argv += ["-r", str(root)]
+    if not _is_included(root, name):
+        # Without a word in ld.so.conf only a folder named here is taken up. That file
+        # belongs to the system, or is missing on purpose, so it is left as it is.
+        argv.append(_folder(name))
+        reporter.warn(
+            f"/etc/ld.so.conf does not include ld.so.conf.d/{_file(name)}: the libraries in "
+            f"{_folder(name)} are found until ldconfig is run by others"
+        )
+    try:
+        run(argv)
+    except ModulusError as error:
+        reporter.warn(
+            f"the linker's cache is not up to date: {error.message}; until ldconfig has run, "
+            f"programs need LD_LIBRARY_PATH={_folder(name)}"
+        )
+    return True
+
+
+def _is_current(root: Path, name: str, generation: Generation) -> bool:
+    """Whether the cache has every library of ours, and none that is gone."""
+    wanted = _sonames(generation)
+    try:
+        cache = below(root, "/etc/ld.so.cache").read_bytes()
+    except OSError:
+        return not wanted
+    prefix = re.escape(f"{_folder(name)}/".encode())
+    cached = {match.decode() for match in re.findall(prefix + rb"([^/\0]+)\0", cache)}
+    folder = generation.path / "lib"
+    return wanted <= cached and all(os.path.lexists(folder / library) for library in cached)
+
+
+def _sonames(generation: Generation) -> set[str]:
+    found: set[str | None] = set()
+    for file in generation.contents.tree.files:
+        path = PurePosixPath(file.path)
+        if path.parent == PurePosixPath("lib"):
+            with contextlib.suppress(ValueError):
+                found.add(read_soname(generation.path / path))
+    return {name for name in found if name}
+
+
+def _is_included(root: Path, name: str) -> bool:
+    """Whether ld.so.conf(5) itself includes our file; its patterns are relative to /etc."""
+    try:
+        text = below(root, "/etc/ld.so.conf").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    ours = PurePosixPath("/etc/ld.so.conf.d", _file(name))
+    patterns = re.findall(r"^\s*include\s+(.+?)\s*$", text, re.MULTILINE)
+    return any(
+        ours.match(str(PurePosixPath("/etc", pattern)))
+        for words in patterns
+        for pattern in words.split()
+    )
+
+
+def _file(name: str) -> str:
+    return f"modulus-{name}.conf"
+
+
+def _folder(name: str) -> str:
+    return f"{DRIVERS}/{name}/lib"

@@ -1,0 +1,86 @@
+"""Puts folders and files into a root: durably, readable by all, and with clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from modulus.core.tree import FOLDER
+from modulus.errors import BuildError, ConfigError
+from modulus.host import files
+from modulus.host.rootpath import resolve
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+def below(root: Path, path: str) -> Path:
+    """Where ``path``, absolute in ``root``, lies on this machine; ConfigError for a loop."""
+    with writing(root / path.lstrip("/")):
+        return resolve(root, path)
+
+
+def make_dirs(path: Path) -> None:
+    """Makes ``path`` and what is missing above it, durably, each open to all (0755)."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(FOLDER)
+            files.fsync_dir(folder.parent)
+    if missing and not missing[0].is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(missing[0]))
+
+
+def replace_file(path: Path, text: str) -> bool:
+    """Makes ``path`` hold ``text``, in one durable rename; False if it did already.
+
+    What a killed run left beside it is swept.
+    """
+    make_dirs(path.parent)
+    files.sweep(path.parent, path.name)
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode():
+        return False
+    with files.scratch(path.parent, path.name) as folder:
+        files.write_atomic(folder / path.name, text)
+        os.replace(folder / path.name, path)
+        files.fsync_dir(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Turns what the file system refuses while ``what`` is written into an error to act on.
+
+    BuildError for a full disk, since it is worth another try; ConfigError where ``what`` cannot
+    be written at all.
+    """
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise BuildError(
+                f"cannot write {what}: {cause}",
+                f"make room on its file system (df {_existing(what)}) and run it again",
+            ) from error
+        if error.errno in _REFUSED:
+            where = error.filename or what
+            raise ConfigError(
+                f"cannot write {what}: {where}: {cause}",
+                "run as root on a root whose file system is writable there, or take another "
+                "--root",
+            ) from error
+        raise
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

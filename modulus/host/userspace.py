@@ -1,0 +1,176 @@
+"""A driver's libraries, tools and firmware in the cache, once per version and components.
+
+``userspace/ID/`` holds ``tree/``, laid out as in a generation, and ``record.json`` with every
+file's hash. It is used only while those hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modulus.core.installer import Manifest
+from modulus.core.soname import soname
+from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
+from modulus.core.userspace import (
+    Layout,
+    Selection,
+    plan_layout,
+    soname_links,
+    userspace_id,
+)
+from modulus.errors import IntegrityError
+from modulus.host import files
+from modulus.host.archive import Archive
+from modulus.host.place import make_dirs, writing
+from modulus.host.report import Reporter
+from modulus.host.tree import copy_file, counter, damage, make_links, make_parents, record_file
+
+SCHEMA = 1
+_SCRATCH = "userspace"
+
+
+@dataclass(frozen=True)
+class Userspace:
+    """A userspace in the cache: ``path`` is the folder that holds ``tree``."""
+
+    id: str
+    path: Path
+    tree: Tree
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file in it."""
+        return self.tree.files
+
+
+def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace | None:
+    """The userspace of that id with every hash checked, or None.
+
+    A bad one is set aside in ``bad/`` and said so.
+    """
+    entry = cache / "userspace" / identity
+    if not entry.is_dir():
+        return None
+    problem: str | None = "its record cannot be read"
+    with contextlib.suppress(ValueError):
+        tree = _parse(files.read_json(entry / "record.json"), identity)
+        problem = damage(entry / "tree", tree, counter(reporter, "install", tree.size))
+        if problem is None:
+            return Userspace(identity, entry / "tree", tree)
+    reporter.warn(f"userspace {identity} is bad and not used: {problem}")
+    aside = cache / "bad" / f"{identity}.{time.time_ns()}"
+    with writing(aside):
+        make_dirs(aside.parent)
+        with contextlib.suppress(FileNotFoundError):
+            entry.rename(aside)
+    return None
+
+
+def provide_userspace(
+    cache: Path,
+    archive: Archive,
+    manifest: Manifest,
+    selection: Selection,
+    source_sha256: str,
+    reporter: Reporter,
+) -> Userspace | None:
+    """The userspace of the package ``archive``, from the cache or unpacked into it now.
+
+    None where ``selection`` takes nothing of it. Two at once are fine: the first one counts.
+    Raises IntegrityError for a package that is not what its manifest says, BuildError for a
+    full disk.
+    """
+    identity = userspace_id(source_sha256, manifest.version, selection)
+    final = cache / "userspace" / identity
+    files.sweep(final.parent, _SCRATCH)
+    while True:
+        found = find_userspace(cache, identity, reporter)
+        if found:
+            return found
+        layout = plan_layout(manifest, selection)
+        if not layout.files:
+            return None
+        with writing(final):
+            make_dirs(final.parent)
+            with files.scratch(final.parent, _SCRATCH) as folder:
+                # A folder in it: unpacking locks the one above its target, as scratch does.
+                entry = folder / identity
+                entry.mkdir()
+                tree = _unpack(archive, layout, entry / "tree", reporter)
+                record: dict[str, Any] = {
+                    "schema": SCHEMA,
+                    "id": identity,
+                    "source": source_sha256,
+                    "version": manifest.version,
+                    "components": sorted(set(selection.components)),
+                    **tree_value(tree),
+                }
+                files.write_json(entry / "record.json", record)
+                if files.commit_tree(entry, final):
+                    return Userspace(identity, final / "tree", tree)
+
+
+def _unpack(archive: Archive, layout: Layout, folder: Path, reporter: Reporter) -> Tree:
+    """Makes ``folder`` and returns what it then holds."""
+    first: dict[str, str] = {}
+    for file in layout.files:
+        first.setdefault(file.member, file.path)
+    reporter.phase("unpack", f"{len(layout.files)} files of the userspace")
+    archive.extract(folder, first.get, reporter=reporter)
+    for file in layout.files:
+        source, path = folder / first[file.member], folder / file.path
+        if source.is_symlink() or not source.is_file():
+            raise IntegrityError(
+                f"the package has no file {file.member}, which its manifest lists",
+                "download the driver again; its package is damaged or of an unknown kind",
+            )
+        if path == source:
+            path.chmod(file.mode)
+        else:
+            make_parents(path, folder)
+            copy_file(source, path, file.mode)
+    records = tuple(record_file(folder / file.path, file.path) for file in layout.files)
+    sonames = _sonames(records, folder, reporter)
+    links = (*layout.links, *soname_links(layout.paths, sonames))
+    make_links(links, folder)
+    return Tree(records, tuple(sorted(links)))
+
+
+def _sonames(
+    records: tuple[FileRecord, ...], folder: Path, reporter: Reporter
+) -> dict[str, str]:
+    found = {}
+    for record in records:
+        if record.path.startswith("lib/"):
+            try:
+                name = read_soname(folder / record.path)
+            except ValueError as error:
+                reporter.warn(f"{record.path} is no sound library, it gets no link: {error}")
+                continue
+            if name:
+                found[record.path] = name
+    return found
+
+
+def read_soname(path: Path) -> str | None:
+    """The soname of the library at ``path``; ValueError where it is damaged."""
+    if not path.stat().st_size:
+        return None
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return soname(data)
+
+
+def _parse(record: object, identity: str) -> Tree:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ValueError("not a record of this schema")
+    if record.get("id") != identity:
+        raise ValueError("the record of another userspace")
+    return parse_tree(record)

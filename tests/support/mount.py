@@ -1,0 +1,26 @@
+"""Small file systems, to fill up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modulus.errors import ModulusError
+from modulus.host.run import run
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, size: str) -> Iterator[Path]:
+    """``folder`` as a file system of that ``size``, in mount(8)'s words; skips if it cannot."""
+    folder.mkdir()
+    try:
+        run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder])
+    except ModulusError as error:
+        pytest.skip(f"no tmpfs can be mounted: {error}")
+    try:
+        yield folder
+    finally:
+        run(["umount", folder])

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modulus.core.generation import (
+    Contents,
+    generation_name,
+    manifest_value,
+    module_path,
+    parse_generation,
+)
+from modulus.core.instance import Instance
+from modulus.core.tree import FileRecord, Link, Tree, is_inside, parse_tree, tree_value
+
+INSTANCE = Instance("driver", "535.309.01")
+FILE = FileRecord("lib/modules/6.1.0-9-amd64/driver.ko", "ab" * 32, 12, 0o644)
+CONTENTS = Contents(
+    instance=str(INSTANCE),
+    flavour="open",
+    release="6.1.0-9-amd64",
+    key="0123456789abcdef" * 4,
+    userspace="fe" * 32,
+    tree=Tree((FILE,), (Link("lib/libx.so.1", "libx.so.1.2"),)),
+)
+
+
+def test_a_name_says_version_kernel_and_key() -> None:
+    name = generation_name(INSTANCE, CONTENTS)
+    assert name.startswith("535.309.01-6.1.0-9-amd64-0123456789ab-")
+    assert name == generation_name(INSTANCE, replace(CONTENTS))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flavour": "proprietary"},
+        {"release": "6.1.0-10-amd64"},
+        {"key": "f" * 64},
+        {"userspace": None},
+        {"tree": Tree((replace(FILE, sha256="cd" * 32),), CONTENTS.tree.links)},
+        {"tree": Tree((FILE,))},
+    ],
+)
+def test_other_contents_have_another_name(change: dict[str, Any]) -> None:
+    changed = replace(CONTENTS, **change)
+    assert generation_name(INSTANCE, changed) != generation_name(INSTANCE, CONTENTS)
+
+
+def test_a_manifest_is_read_back() -> None:
+    value = manifest_value(CONTENTS, "2024-01-02T03:04:05+00:00")
+    assert parse_generation(value) == CONTENTS
+    assert value["files"] == [
+        {
+            "path": module_path(CONTENTS.release, "driver.ko"),
+            "sha256": "ab" * 32,
+            "size": 12,
+            "mode": "0644",
+        }
+    ]
+    assert value["created"] == "2024-01-02T03:04:05+00:00"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"key": None},
+        {"files": None},
+        {"files": ["lib/x"]},
+        {"files": [{"path": "../x", "sha256": "", "size": 0, "mode": "0644"}]},
+        {"files": [{"path": "x", "sha256": "", "size": 0, "mode": "rwx"}]},
+        {"files": [{"path": "x", "sha256": "", "size": None, "mode": "0644"}]},
+        {"links": [{"path": "/etc/passwd", "target": "x"}]},
+    ],
+)
+def test_what_is_no_manifest_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        parse_generation({**manifest_value(CONTENTS, "now"), **change})
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_what_is_no_object_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        parse_generation(value)
+
+
+_PATHS = st.text(min_size=1, max_size=20).filter(is_inside)
+
+
+@given(
+    st.lists(st.builds(FileRecord, _PATHS, st.text(), st.integers(0), st.integers(0, 0o7777))),
+    st.lists(st.builds(Link, _PATHS, st.text())),
+)
+def test_any_tree_survives_json(files: list[FileRecord], links: list[Link]) -> None:
+    tree = Tree(tuple(files), tuple(links))
+    assert parse_tree(tree_value(tree)) == tree
+
+
+@given(st.lists(st.sampled_from(["a", "..", ".", "", "b.so"]), min_size=1).map("/".join))
+def test_inside_means_that_no_part_leads_elsewhere(path: str) -> None:
+    assert is_inside(path) == (not {"..", ".", ""} & set(path.split("/")))

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modulus.core.instance import Instance
+from modulus.errors import BuildError, ConfigError, IntegrityError
+from modulus.host.files import remove_tree
+from modulus.host.install import (
+    Generation,
+    activate,
+    active_generation,
+    install_generation,
+    verify_generation,
+    write_selected,
+)
+from modulus.host.tree import copy_file
+from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root
+from tests.support.kill import killed_at
+from tests.support.mount import tmpfs
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> FakeRoot:
+    return make_root(tmp_path)
+
+
+def state(folder: Path) -> dict[Path, tuple[int, ...]]:
+    """What changes with any change below ``folder``, and with no mere look."""
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {path: (at.st_ino, at.st_mtime_ns, at.st_ctime_ns) for path, at in found}
+
+
+def test_a_generation_holds_all_and_is_its_own(node: FakeRoot) -> None:
+    old = os.umask(0o077)
+    try:
+        generation = node.up()
+    finally:
+        os.umask(old)
+    assert os.readlink(node.link) == f".driver/{generation.name}"
+    for name in ("bin", "lib", "firmware", "share", f"lib/modules/{RELEASE}"):
+        assert (node.link / name).is_dir()
+    module = node.link / "lib/modules" / RELEASE / "driver.ko"
+    assert module.read_bytes() == (node.work / "driver.ko").read_bytes()
+    assert (node.link / "lib/libd.so.1").read_bytes()[:4] == b"\x7fELF"
+    for path in (node.root / "opt").rglob("*"):
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+        if stat.S_ISREG(status.st_mode):
+            assert status.st_nlink == 1
+            wanted = 0o755 if path.suffix == "" or ".so" in path.name else 0o644
+            assert stat.S_IMODE(status.st_mode) == wanted, path
+        elif stat.S_ISDIR(status.st_mode):
+            assert stat.S_IMODE(status.st_mode) == 0o755, path
+    value = json.loads((generation.path / "generation.json").read_text())
+    assert value["instance"] == "driver-1.0"
+    assert value["kernel"] == RELEASE
+    assert value["userspace"] == "a" * 64
+    assert (node.root / "var/lib/modulus/driver/selected").read_text() == "driver-1.0\n"
+    assert not node.leftovers()
+
+
+def test_what_is_installed_is_not_installed_again(node: FakeRoot) -> None:
+    first = node.up()
+    before = state(node.root)
+    second = node.up()
+    assert (first.changed, second.changed) == (True, False)
+    assert second.path == first.path
+    assert state(node.root) == before
+    assert "is there already and whole" in node.log.getvalue()
+
+
+def test_the_old_generation_stays_beside_the_new(node: FakeRoot) -> None:
+    first, second = node.up("1.0"), node.up("2.0")
+    assert os.readlink(node.link) == f".driver/{second.name}"
+    assert verify_generation(first, node.reporter) is None
+    assert activate(node.root, NAME, first)
+    active = active_generation(node.root, NAME)
+    assert active is not None
+    assert active.name == first.name
+    assert active.contents == first.contents
+    assert active.path == first.path
+
+
+def test_nothing_is_active_in_an_empty_root(node: FakeRoot) -> None:
+    assert active_generation(node.root, NAME) is None
+
+
+def test_a_manifest_that_is_gone_makes_nothing_active(node: FakeRoot) -> None:
+    generation = node.up()
+    (generation.path / "generation.json").unlink()
+    assert active_generation(node.root, NAME) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "mode", "link", "manifest", "type"])
+def test_a_damaged_generation_is_left_alone_and_a_fresh_one_made(
+    node: FakeRoot, damage: str
+) -> None:
+    first = node.up()
+    tool = first.path / "bin/tool"
+    if damage == "flip":
+        tool.write_bytes(tool.read_bytes().swapcase())
+    elif damage == "remove":
+        tool.unlink()
+    elif damage == "mode":
+        tool.chmod(0o4755)
+    elif damage == "link":
+        (first.path / "lib/libd.so.1").unlink()
+    elif damage == "manifest":
+        (first.path / "generation.json").write_text("[]")
+    else:
+        tool.unlink()
+        tool.mkdir()
+    before = state(first.path)
+    assert verify_generation(first, node.reporter)
+    second = node.up()
+    assert second.name == f"{first.name}.2"
+    assert second.changed
+    assert state(first.path) == before
+    assert (node.link / "bin/tool").read_bytes() == b"#!/bin/sh\necho 1.0\n"
+    third = node.up()
+    assert (third.name, third.changed) == (second.name, False)
+
+
+def test_links_added_by_ldconfig_are_no_damage(node: FakeRoot) -> None:
+    generation = node.up()
+    (generation.path / "lib/libother.so.1").symlink_to("libd.so.1.0")
+    assert not node.up().changed
+
+
+def test_a_driver_without_userspace(node: FakeRoot) -> None:
+    generation = node.install(bare=True)
+    assert activate(node.root, NAME, generation)
+    assert generation.contents.userspace is None
+    assert [file.path for file in generation.contents.tree.files] == [
+        f"lib/modules/{RELEASE}/driver.ko"
+    ]
+    assert os.listdir(node.link / "bin") == []
+
+
+def test_other_builds_of_one_version_are_other_generations(node: FakeRoot) -> None:
+    names = {node.install(key=key).name for key in ("a" * 64, "b" * 64)}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link out", "dotdot"])
+def test_what_is_not_ours_is_not_replaced(node: FakeRoot, kind: str) -> None:
+    node.link.parent.mkdir(parents=True)
+    if kind == "folder":
+        (node.link / "lib").mkdir(parents=True)
+    elif kind == "file":
+        node.link.write_text("precious")
+    else:
+        node.link.symlink_to("/srv/driver" if kind == "link out" else ".driver/..")
+    before = state(node.root)
+    with pytest.raises(ConfigError, match="which Modulus did not make") as caught:
+        node.install()
+    assert f"mv {node.link} " in caught.value.hint
+    generation = Generation("1.0", node.home / "1.0", Any)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        activate(node.root, NAME, generation)
+    assert state(node.root) == before
+    assert not node.home.exists()
+
+
+def test_a_source_that_vanishes_is_no_bug(node: FakeRoot) -> None:
+    userspace = node.userspace()
+    module = node.work / "driver.ko"
+    module.write_bytes(b"module")
+    (userspace.path / "bin/tool").unlink()
+    args = (Instance(NAME, "1.0"), "open", RELEASE, "k" * 64, {"driver.ko": module}, userspace)
+    with pytest.raises(IntegrityError, match="bin/tool vanished"):
+        install_generation(node.root, *args, node.reporter)
+    (userspace.path / "bin/tool").write_bytes(b"#!/bin/sh\necho 9.9\n")
+    with pytest.raises(IntegrityError, match="not what was recorded"):
+        install_generation(node.root, *args, node.reporter)
+    assert os.listdir(node.home) == []
+
+
+@pytest.mark.parametrize("folder", ["opt", "opt/drivers", "opt/drivers/.driver", "var", "etc"])
+def test_absolute_links_stay_in_the_root(node: FakeRoot, tmp_path: Path, folder: str) -> None:
+    outside = tmp_path / "outside"
+    link = node.root / folder
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        link.rename(node.root / "moved")
+    link.symlink_to(outside)
+    inside = node.root / str(outside).lstrip("/")
+    inside.mkdir(parents=True)
+    generation = node.up()
+    assert not outside.exists()
+    assert any(inside.rglob("*"))
+    assert generation.path.is_relative_to(node.root)
+    active = active_generation(node.root, NAME)
+    assert active is not None
+    assert active.name == generation.name
+
+
+def test_a_loop_of_links_is_a_configuration_error(node: FakeRoot) -> None:
+    (node.root / "opt").symlink_to("opt")
+    with pytest.raises(ConfigError, match="symbolic links"):
+        node.install()
+
+
+@pytest.mark.parametrize("clone", [True, False], ids=["reflink", "refused"])
+@pytest.mark.parametrize("ranged", [True, False], ids=["range", "no range"])
+def test_every_way_of_copying_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clone: bool, ranged: bool
+) -> None:
+    content = os.urandom(300_000)
+    (tmp_path / "old").write_bytes(content)
+
+    def ioctl(new: int, request: int, old: int) -> int:
+        if not clone:
+            raise OSError(95, "not supported")
+        return os.write(new, os.pread(old, len(content), 0))
+
+    def refuse(*_: object) -> int:
+        raise OSError(18, "other file system")
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    if not ranged:
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    copy_file(tmp_path / "old", tmp_path / "new", 0o751)
+    assert (tmp_path / "new").read_bytes() == content
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o751
+    assert (tmp_path / "new").stat().st_nlink == 1
+
+
+# --- crashes and full disks -------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what makes things last: what a kill can tear does not depend on it."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_kill_at_every_step_leaves_the_old_or_the_new(node: FakeRoot) -> None:
+    old = node.up("1.0")
+    seen: set[str] = set()
+    step = 1
+    while killed_at(step, lambda: node.up("2.0")):
+        active = active_generation(node.root, NAME)
+        assert active is not None
+        assert verify_generation(active, node.reporter) is None
+        assert verify_generation(old, node.reporter) is None
+        selected = (node.root / "var/lib/modulus/driver/selected").read_text()
+        assert selected in ("driver-1.0\n", "driver-2.0\n")
+        seen.add(f"{active.contents.instance} {selected.strip()}")
+
+        new = node.up("2.0")
+        assert verify_generation(new, node.reporter) is None
+        assert sorted(os.listdir(node.home)) == [old.name, new.name]
+        assert not node.leftovers()
+
+        remove_tree(new.path)
+        (node.root / "etc/ld.so.conf.d/modulus-driver.conf").unlink()
+        activate(node.root, NAME, old)
+        write_selected(node.root, NAME, Instance(NAME, "1.0"))
+        step += 1
+    assert step > 60
+    assert seen == {"driver-1.0 driver-1.0", "driver-2.0 driver-1.0", "driver-2.0 driver-2.0"}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    with tmpfs(tmp_path / "small", "2m") as folder:
+        yield folder
+
+
+def test_a_full_disk_changes_nothing(small: Path, tmp_path: Path) -> None:
+    node = FakeRoot(small / "root", tmp_path)
+    old = node.up("1.0")
+    with pytest.raises(BuildError, match="No space left on device") as caught:
+        node.up("2.0", size=3_000_000)
+    assert "make room" in caught.value.hint
+    assert os.readlink(node.link) == f".driver/{old.name}"
+    assert verify_generation(old, node.reporter) is None
+    assert os.listdir(node.home) == [old.name]
+    assert not node.leftovers()
+    assert node.up("2.0", size=1000).changed
