@@ -1,0 +1,207 @@
+"""One function per command: options in, the result printed, an exit code out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modulus.cli import output
+from modulus.cli.parser import EXAMPLE
+from modulus.core.instance import parse_instance
+from modulus.core.keys import SHORT
+from modulus.errors import IntegrityError, ModulusError
+from modulus.host.report import Reporter
+
+if TYPE_CHECKING:
+    from modulus.pipeline.build import Built
+    from modulus.pipeline.node import Node
+    from modulus.pipeline.site import Site
+
+Command = Callable[[argparse.Namespace, Reporter], int]
+
+
+def _plan(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.plan import plan
+
+    node = _node(options, reporter)
+    result = plan(node, options.kernel or node.running_kernel, install=True)
+    value = {
+        "instance": str(node.instance),
+        "kernel": result.facts.kernel,
+        "flavour": result.facts.flavour,
+        "flavour_reason": result.facts.flavour_reason,
+        "key": result.key,
+        "hit": result.hit,
+        "miss": [asdict(difference) for difference in result.miss],
+        "steps": [asdict(step) for step in result.steps],
+        "settings": output.settings_value(node.settings),
+    }
+    output.show(value, options.json, output.plan_text(value, options.verbose))
+    return 0
+
+
+def _build(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Tries every release; the exit code is the first failure's."""
+    from modulus.pipeline.build import build
+
+    node = _node(options, reporter)
+    if options.all_kernels:
+        releases = node.installed_kernels()
+    else:
+        releases = tuple(dict.fromkeys(options.kernel or (node.running_kernel,)))
+    results: list[dict[str, Any]] = []
+    failures: list[ModulusError] = []
+    for release in releases:
+        try:
+            built = build(node, release, shell=options.shell)
+        except ModulusError as error:
+            failures.append(error)
+            results.append(_failed(node, release, error))
+            output.show_error(error, reporter)
+        else:
+            results.append(_done(node, built))
+            output.show({}, False, "" if options.json else built.text(node.instance))
+    if options.json:
+        result: dict[str, Any] = {"results": results}
+        if failures:
+            result["error"] = output.error_value(failures[0])
+        output.show(result, True, "")
+    return failures[0].code if failures else 0
+
+
+def _done(node: Node, built: Built) -> dict[str, Any]:
+    return {
+        "instance": str(node.instance),
+        "kernel": built.release,
+        "key": built.entry.key,
+        "hit": built.hit,
+        "seconds": round(built.seconds, 1),
+        "path": str(built.entry.path),
+        "error": None,
+    }
+
+
+def _failed(node: Node, release: str, error: ModulusError) -> dict[str, Any]:
+    return {
+        "instance": str(node.instance),
+        "kernel": release,
+        "key": None,
+        "hit": False,
+        "seconds": None,
+        "path": None,
+        "error": output.error_value(error),
+    }
+
+
+def _up(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.activate import up
+
+    node = _node(options, reporter)
+    done = up(node)
+    value = {
+        **_done(node, done.built),
+        "flavour": done.built.flavour,
+        "generation": done.generation.name,
+        "changed": done.changed,
+    }
+    verb = "installed" if done.changed else "unchanged"
+    lines = (
+        done.built.text(node.instance),
+        f"{verb}: /opt/drivers/{node.instance.profile} is {done.generation.name}",
+    )
+    output.show(value, options.json, "\n".join(lines))
+    return 0
+
+
+def _cache(options: argparse.Namespace, reporter: Reporter) -> int:
+    return _CACHE[options.action](options, reporter)
+
+
+def _cache_list(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.upkeep import listing
+
+    entries = listing(_site(options, reporter))
+    output.show({"entries": entries}, options.json, output.entries_text(entries))
+    return 0
+
+
+def _cache_verify(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.upkeep import verify
+
+    entries = verify(_site(options, reporter))
+    bad = [entry for entry in entries if entry["state"] == "bad"]
+    result: dict[str, Any] = {"entries": entries}
+    error = None
+    if bad:
+        keys = ", ".join(entry["key"][:SHORT] for entry in bad)
+        error = IntegrityError(
+            f"bad builds in the store, not used any more: {keys}",
+            "look at them in the cache's bad/ folder; modulus cache gc removes them",
+        )
+        result["error"] = output.error_value(error)
+    output.show(result, options.json, output.entries_text(entries))
+    if error:
+        output.show_error(error, reporter)
+        return error.code
+    return 0
+
+
+def _cache_extract(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.upkeep import extract
+
+    written = [
+        str(path) for path in extract(_site(options, reporter), options.key, Path(options.dir))
+    ]
+    output.show({"files": written}, options.json, "\n".join(written))
+    return 0
+
+
+def _cache_gc(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.core.units import parse_duration, parse_size
+    from modulus.pipeline.upkeep import Limits, collect
+
+    limits = Limits(
+        max_age=output.argument("--max-age", options.max_age, parse_duration),
+        max_size=output.argument("--max-size", options.max_size, parse_size),
+        keep_installed=options.keep_installed,
+        everything=options.all,
+    )
+    gone = collect(_site(options, reporter), limits)
+    removed = [{"path": str(item.path), "size": item.size} for item in gone]
+    total = sum(item.size for item in gone)
+    lines = [f"removed: {item.path} ({output.size_text(item.size)})" for item in gone]
+    lines.append(f"{len(gone)} removed, {output.size_text(total)} freed")
+    output.show({"removed": removed, "freed": total}, options.json, "\n".join(lines))
+    return 0
+
+
+COMMANDS: dict[str, Command] = {"plan": _plan, "build": _build, "up": _up, "cache": _cache}
+
+_CACHE: dict[str, Command] = {
+    "list": _cache_list,
+    "verify": _cache_verify,
+    "extract": _cache_extract,
+    "gc": _cache_gc,
+}
+
+
+def _site(options: argparse.Namespace, reporter: Reporter) -> Site:
+    from modulus.pipeline.site import Site
+
+    return Site(
+        root=Path(options.root).resolve(),
+        config=Path(options.config) if options.config else None,
+        assignments=(*options.early_settings, *options.settings),
+        lock_timeout=options.lock_timeout,
+        reporter=reporter,
+    )
+
+
+def _node(options: argparse.Namespace, reporter: Reporter) -> Node:
+    instance = parse_instance(options.instance, EXAMPLE)
+    from modulus.pipeline.node import Node
+
+    return Node(_site(options, reporter), instance)

@@ -1,0 +1,100 @@
+"""What a command prints: results on standard output, causes and hints on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from modulus.core.keys import SHORT
+from modulus.core.sources import redact
+from modulus.errors import ModulusError, UsageError
+from modulus.host.report import Reporter
+
+if TYPE_CHECKING:
+    from modulus.core.settings import Settings
+
+_T = TypeVar("_T")
+
+
+def show(value: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """Prints a result, as JSON or as ``text`` for a person."""
+    shown = json.dumps(value, indent=2) if as_json else text
+    if shown:
+        print(shown, flush=True)
+
+
+def show_error(error: ModulusError, reporter: Reporter) -> None:
+    """Prints one line of cause (per problem) and one of what to do next."""
+    for line in error.message.splitlines():
+        reporter.error(f"modulus: error: {line}")
+    reporter.error(f"modulus: hint: {error.hint}")
+
+
+def error_value(error: ModulusError) -> dict[str, object]:
+    """``error`` as the contract's JSON."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def settings_value(settings: Settings) -> dict[str, Any]:
+    """Every setting with its value and where it came from."""
+    return {
+        key: {"value": _shown(value), "from": origin}
+        for key, value, origin in settings.with_origins()
+    }
+
+
+def _shown(value: Any) -> Any:
+    """``value`` without the passwords that URLs may hold."""
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return redact(value) if isinstance(value, str) and "://" in value else value
+
+
+def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
+    """A plan as people read it; ``verbose`` adds every setting and its origin."""
+    what = f"{plan['instance']} for {plan['kernel']}"
+    lines = [f"hit: {what} ({plan['key'][:SHORT]})"] if plan["hit"] else []
+    lines += [
+        f"miss: {miss['input']}: {miss['old'] or '-'} -> {miss['new'] or '-'}"
+        for miss in plan["miss"]
+    ]
+    lines.append(f"flavour: {plan['flavour']} ({plan['flavour_reason']})")
+    lines.append(f"key: {plan['key'] or 'unknown until provisioned'}")
+    lines += [f"{step['phase']}: {step['what']} ({step['why']})" for step in plan["steps"]]
+    if verbose:
+        lines += [
+            f"setting: {key} = {json.dumps(setting['value'])} (from {setting['from']})"
+            for key, setting in plan["settings"].items()
+        ]
+    return "\n".join(lines)
+
+
+def entries_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The store's entries, a line each."""
+    return "\n".join(
+        f"{entry['key'][:SHORT]}  {entry['state']:4}  {size_text(entry['size']):>9}  "
+        f"{entry['instance']} for {entry['kernel']}"
+        for entry in entries
+    )
+
+
+def size_text(size: float) -> str:
+    """A size in bytes as people read it."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def argument(name: str, text: str | None, parse: Callable[[str], _T]) -> _T | None:
+    """The parsed value of an option, None where it was not given; UsageError for a bad one."""
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", "see modulus cache gc -h") from None

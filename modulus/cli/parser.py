@@ -1,0 +1,148 @@
+"""The command line's grammar. Nothing heavy is imported here: ``-h`` must be quick."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from modulus import __version__
+from modulus.errors import UsageError
+
+EXAMPLE = "nvidia-535.309.01"
+"""A good instance name, shown wherever a bad one is refused."""
+
+_OVERVIEW = """\
+usage: modulus [OPTION]... COMMAND ...
+
+Keeps a node's kernel drivers matching its kernel. INSTANCE is PROFILE-VERSION,
+such as nvidia-535.309.01.
+
+commands:
+  up INSTANCE --no-load   build if needed, put driver and libraries in place
+  build INSTANCE          build the modules into the store only
+  plan INSTANCE           what would be done, and why
+  cache list|verify|extract|gc
+                          look at the store and clean it
+
+options, for every command:
+  --root DIR          the host's root (default /)
+  --config FILE       settings, instead of what is under /etc
+  --set KEY=VALUE     one setting; wins over all
+  --json              the result as JSON on standard output
+  --lock-timeout S    give up waiting for a lock after S seconds
+  -v, --verbose       say more; tracebacks of failures
+  --version           print the version
+
+modulus COMMAND -h tells about one command; modulus(1) is in docs/.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see {self.prog} -h")
+
+
+class _Overview(_Parser):
+    def format_help(self) -> str:
+        return _OVERVIEW
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole grammar, as one parser."""
+    common = _common(argparse.SUPPRESS)
+    parser = _Overview(prog="modulus", parents=[_common(None)], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"modulus {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, description=help, parents=[common], allow_abbrev=False)
+
+    up = command("up", "Builds the driver if needed and puts it in place.")
+    up.add_argument("instance", metavar="INSTANCE")
+    up.add_argument(
+        "--no-load", action="store_true", required=True, help="do not load the modules"
+    )
+
+    build = command("build", "Builds the driver's modules into the store.")
+    build.add_argument("instance", metavar="INSTANCE")
+    which = build.add_mutually_exclusive_group()
+    which.add_argument(
+        "--kernel",
+        action="append",
+        metavar="RELEASE",
+        help="instead of the running one; may be repeated",
+    )
+    which.add_argument("--all-kernels", action="store_true", help="every installed kernel")
+    build.add_argument(
+        "--shell", action="store_true", help="keep a failed build's container and open it"
+    )
+
+    plan = command("plan", "Prints what would be done and why; changes nothing.")
+    plan.add_argument("instance", metavar="INSTANCE")
+    plan.add_argument("--kernel", metavar="RELEASE", help="instead of the running one")
+
+    _add_cache(command("cache", "Looks at the store and cleans it."), common)
+    return parser
+
+
+def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
+    actions = cache.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=_Parser
+    )
+
+    def action(name: str, help: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name, help=help, description=help, parents=[common], allow_abbrev=False
+        )
+
+    action("list", "Lists the builds in the store.")
+    action("verify", "Checks every build's hashes; sets bad ones aside.")
+    extract = action("extract", "Writes a build's modules out, hash-checked.")
+    extract.add_argument("key", metavar="KEY", help="a key, or how it begins")
+    extract.add_argument("dir", metavar="DIR")
+    gc = action("gc", "Removes what is left over, and what the options say.")
+    gc.add_argument("--max-age", metavar="D", help="builds not used for that long, such as 30d")
+    gc.add_argument("--max-size", metavar="S", help="the longest unused above that, such as 2G")
+    gc.add_argument(
+        "--keep-installed", action="store_true", help="but no build for an installed kernel"
+    )
+    gc.add_argument(
+        "--all", action="store_true", help="all but headers, toolchains and what is in use"
+    )
+
+
+def _common(default: object) -> _Parser:
+    """The options every command takes, before or after its name.
+
+    What stands before the name is kept apart where it adds up: a sub-parser's values replace
+    those of its parent.
+    """
+    parser = _Parser(add_help=False)
+    group = parser.add_argument_group("options for every command")
+
+    def option(*names: str, fallback: object, **more: object) -> None:
+        value = default if default is not None else fallback
+        group.add_argument(*names, default=value, **more)  # type: ignore[arg-type]
+
+    option("--root", fallback="/", metavar="DIR", help="the host's root")
+    option("--config", fallback=None, metavar="FILE", help="settings, instead of /etc's")
+    group.add_argument(
+        "--set",
+        default=[],
+        action="append",
+        metavar="KEY=VALUE",
+        dest="early_settings" if default is None else "settings",
+        help="one setting",
+    )
+    option("--json", fallback=False, action="store_true", help="the result as JSON")
+    option(
+        "--lock-timeout",
+        fallback=None,
+        type=float,
+        metavar="S",
+        help="give up on a lock after S seconds",
+    )
+    option("-v", "--verbose", fallback=False, action="store_true", help="say more")
+    return parser

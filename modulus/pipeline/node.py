@@ -1,0 +1,122 @@
+"""One driver on one system: settings, profile and the services that builds are made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from modulus.core.distribution import Distribution, identify
+from modulus.core.instance import Instance
+from modulus.core.kernel import Compiler
+from modulus.core.profile import Profile
+from modulus.core.settings import Settings
+from modulus.errors import ToolchainError, UsageError
+from modulus.host.config import load_profile
+from modulus.host.fetch import Fetcher
+from modulus.host.hosttools import host_toolchain
+from modulus.host.http import ClientOptions
+from modulus.host.probe import probe
+from modulus.host.provision import Provisioner
+from modulus.host.report import Reporter
+from modulus.host.toolchain import Toolchain
+from modulus.pipeline.site import Site
+
+
+class Node:
+    """A driver's instance on a site."""
+
+    def __init__(self, site: Site, instance: Instance) -> None:
+        self.site = replace(site, driver=instance.profile)
+        self.instance = instance
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force for this driver."""
+        return self.site.settings
+
+    @property
+    def reporter(self) -> Reporter:
+        """Where progress goes."""
+        return self.site.reporter
+
+    @cached_property
+    def profile(self) -> Profile:
+        """What the driver is."""
+        return load_profile(self.site.root, self.instance.profile)
+
+    @property
+    def arch(self) -> str:
+        """What ``uname -m`` says."""
+        return self.site.host.machine
+
+    @property
+    def running_kernel(self) -> str:
+        """The release of the running kernel; UsageError where the root shows none."""
+        if self.site.host.running is None:
+            raise UsageError(
+                f"no kernel runs below {self.site.root}", "name one with --kernel RELEASE"
+            )
+        return self.site.host.running
+
+    def installed_kernels(self) -> tuple[str, ...]:
+        """Every installed kernel; ToolchainError for none, since that cannot be all."""
+        if not self.site.host.kernels:
+            raise ToolchainError(
+                f"no kernel is installed below {self.site.root}/lib/modules",
+                "name one with --kernel RELEASE",
+            )
+        return self.site.host.kernels
+
+    @cached_property
+    def distribution(self) -> Distribution | None:
+        """The root's distribution; that of the running system for a root without any."""
+        if self.site.host.os_release:
+            return self.site.host.distribution
+        return identify(probe(Path("/")).os_release, self.arch)
+
+    @cached_property
+    def provisioner(self) -> Provisioner:
+        """Headers, toolchains and source packages."""
+        bundle = self.settings.ca_bundle
+        return Provisioner(
+            self.site.cache,
+            self.site.root,
+            self.distribution,
+            self.site.stores,
+            self.reporter,
+            proxy=self.settings.proxy,
+            ca_bundle=Path(bundle) if bundle else None,
+            offline=self.settings.offline,
+            lock_timeout=self.site.lock_timeout,
+        )
+
+    def toolchain(self, compiler: Compiler) -> Toolchain:
+        """The toolchain that builds with ``compiler`` run in."""
+        if self._on_host:
+            return host_toolchain(compiler)
+        return self.provisioner.toolchain(compiler)
+
+    def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
+        """The same if it is at hand."""
+        if self._on_host:
+            return host_toolchain(compiler)
+        return self.provisioner.toolchain_recorded(compiler)
+
+    @property
+    def _on_host(self) -> bool:
+        return self.settings.build.container == "none"
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Downloads."""
+        return Fetcher(
+            ClientOptions(proxy=self.settings.proxy, ca_bundle=self.settings.ca_bundle),
+            self.site.cache / "downloads",
+            self.reporter,
+            stores=self.site.stores,
+            offline=self.settings.offline,
+            allow_unverified=self.settings.allow_unverified,
+            network_wait=self.settings.network_wait,
+            lock_timeout=self.site.lock_timeout,
+        )

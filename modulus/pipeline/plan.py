@@ -1,0 +1,69 @@
+"""Plans from what a node knows by itself: no network, nothing changed."""
+
+from __future__ import annotations
+
+from modulus.core.flavour import FlavourChoice, decide
+from modulus.core.kernel import check
+from modulus.core.keys import RECIPE_VERSION, build_key
+from modulus.core.plan import Facts, Plan, inputs_of, make_plan
+from modulus.pipeline import source
+from modulus.pipeline.node import Node
+
+
+def plan(node: Node, release: str, *, install: bool = False) -> Plan:
+    """What is to be done for kernel ``release``; ``install`` adds the steps of ``up``."""
+    facts = gather(node, release)
+    key = build_key(inputs_of(facts))
+    hit = key is not None and node.site.store.find(key, release) is not None
+    own = f"{node.instance.profile}-"
+    stored = (
+        entry.manifest.get("inputs", {})
+        for entry in node.site.store.entries()
+        if entry.instance.startswith(own)
+    )
+    return make_plan(facts, hit=hit, stored=stored, install=install)
+
+
+def gather(node: Node, release: str) -> Facts:
+    """All that decides a build for ``release``, as far as it is recorded.
+
+    Raises UnsupportedError for a kernel or GPU that this driver cannot work with.
+    """
+    record = source.recorded(node)
+    choice = flavour(node, record)
+    headers = node.provisioner.headers_recorded(release)
+    toolchain = None
+    if headers:
+        config = headers.config
+        check(
+            config,
+            release,
+            requires=node.profile.requires_config,
+            refuses=node.profile.refuses_config,
+        )
+        toolchain = node.toolchain_recorded(config.compiler)
+    return Facts(
+        instance=node.instance,
+        kernel=release,
+        arch=node.arch,
+        flavour=choice.flavour,
+        flavour_reason=choice.reason,
+        profile=node.profile.build_section(choice.flavour, release, node.instance.version),
+        recipe=RECIPE_VERSION,
+        source=record.sha256 if record else None,
+        downloaded=record is not None and source.is_downloaded(node, record.sha256),
+        headers=headers.id if headers else None,
+        symvers=headers.symvers_sha256 if headers else None,
+        toolchain=toolchain.id if toolchain else None,
+    )
+
+
+def flavour(node: Node, record: source.Record | None) -> FlavourChoice:
+    """Which flavour this node's GPUs and the driver's branch call for."""
+    return decide(
+        node.profile,
+        node.settings.flavour,
+        node.instance.version,
+        node.site.host.pci,
+        record.gpus if record else None,
+    )

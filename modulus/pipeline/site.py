@@ -1,0 +1,77 @@
+"""A system to work on: its root, its settings and its store, before any driver is named."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from modulus.core.settings import Settings
+from modulus.host.config import load_settings
+from modulus.host.lock import locked
+from modulus.host.probe import Node as Host
+from modulus.host.probe import probe
+from modulus.host.report import Reporter
+from modulus.host.rootpath import resolve
+from modulus.host.store import Store
+
+CACHE = "/var/cache/modulus"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the options of every command name; ``driver`` picks settings under ``drivers``."""
+
+    root: Path
+    config: Path | None
+    assignments: tuple[str, ...]
+    lock_timeout: float | None
+    reporter: Reporter
+    driver: str | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return load_settings(
+            self.root,
+            config=self.config,
+            environ=os.environ,
+            assignments=self.assignments,
+            driver=self.driver,
+        )
+
+    @cached_property
+    def cache(self) -> Path:
+        """The folder that may be deleted at any time."""
+        return resolve(self.root, CACHE)
+
+    @cached_property
+    def stores(self) -> tuple[Path, ...]:
+        """The read-only stores that are looked in before anything is built."""
+        return tuple(resolve(self.root, path) for path in self.settings.stores)
+
+    @cached_property
+    def store(self) -> Store:
+        """The builds of this system, and of its read-only stores."""
+        return Store(self.cache, self.stores, self.reporter)
+
+    @cached_property
+    def host(self) -> Host:
+        """What this system is."""
+        return probe(self.root)
+
+    @contextlib.contextmanager
+    def using_cache(self, *, alone: bool = False) -> Iterator[None]:
+        """Keeps a clean-up out while the cache is used, or all others out while it cleans."""
+        with self.lock("store", "the store", shared=not alone):
+            yield
+
+    @contextlib.contextmanager
+    def lock(self, name: str, what: str, *, shared: bool = False) -> Iterator[None]:
+        """Holds one of this system's locks."""
+        path = self.cache / ".locks" / name
+        with locked(path, what, self.reporter, self.lock_timeout, shared=shared):
+            yield

@@ -1,0 +1,184 @@
+"""The driver's package: which one, from where, and what it says of itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from modulus.core.installer import Manifest, parse_manifest
+from modulus.core.sources import Candidate, candidates, filename
+from modulus.errors import FetchError, IntegrityError, ModulusError
+from modulus.host import files
+from modulus.host.archive import Archive
+from modulus.host.fetch import UNVERIFIED, Checksum
+from modulus.pipeline.node import Node
+
+_PACKAGE_SCHEME = "apt:"
+_METADATA_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package at ``path``; ``verified_by`` may be ``UNVERIFIED`` where that is allowed."""
+
+    path: Path
+    sha256: str
+    format: str
+    verified_by: str
+
+    @property
+    def archive(self) -> Archive:
+        """Its contents."""
+        return Archive(self.path, cast(Literal["run", "tar"], self.format))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a package: its hash, who vouches for that, its own list of GPUs."""
+
+    sha256: str
+    verified_by: str
+    gpus: Any
+
+
+def known_checksum(node: Node) -> Checksum | None:
+    """The sha256 that the settings or else the profile give, asked before any network."""
+    checksums = node.settings.checksums
+    for candidate in _candidates(node):
+        if digest := checksums.get(filename(candidate.url)):
+            return Checksum(digest, "settings")
+    digest = node.profile.sha256.get(node.instance.version)
+    return Checksum(digest, "profile") if digest else None
+
+
+def recorded(node: Node) -> Record | None:
+    """What is known of the package without a network; None before its first download.
+
+    What was taken unverified counts only while that is allowed.
+    """
+    known = known_checksum(node)
+    for folder in (node.site.cache, *node.site.stores):
+        value = files.read_json(_record_path(node, folder))
+        if isinstance(value, dict) and isinstance(value.get("sha256"), str):
+            record = Record(value["sha256"], str(value.get("verified_by")), value.get("gpus"))
+            allowed = record.verified_by != UNVERIFIED or node.settings.allow_unverified
+            if allowed and (known is None or known.sha256 == record.sha256):
+                return record
+    return Record(known.sha256, known.origin, None) if known else None
+
+
+def is_downloaded(node: Node, sha256: str) -> bool:
+    """Whether the package is at hand, as far as its name tells."""
+    return any(
+        (folder / "downloads" / sha256).is_file()
+        for folder in (node.site.cache, *node.site.stores)
+    )
+
+
+def provide(node: Node) -> Source:
+    """The package, downloaded if need be, held to the version asked for and recorded."""
+    source = _fetch(node)
+    manifest, gpus = _describe(node, source)
+    if manifest and manifest.version != node.instance.version:
+        raise IntegrityError(
+            f"the package is {manifest.description} {manifest.version}, "
+            f"not {node.instance.version}",
+            f"correct the mirror's URL, or ask for {node.instance.profile}-{manifest.version}",
+        )
+    files.write_json(
+        _record_path(node, node.site.cache),
+        {
+            "sha256": source.sha256,
+            "verified_by": source.verified_by,
+            "gpus": gpus,
+        },
+    )
+    return source
+
+
+def read_manifest(node: Node, source: Source) -> Manifest | None:
+    """The package's list of what it installs; None where its profile knows of none."""
+    return _describe(node, source)[0]
+
+
+def _fetch(node: Node) -> Source:
+    record = recorded(node)
+    known = Checksum(record.sha256, record.verified_by) if record else None
+    errors: list[ModulusError] = []
+    groups = itertools.groupby(_candidates(node), key=_is_packaged)
+    for packaged, places in groups:
+        try:
+            if packaged and not (record and is_downloaded(node, record.sha256)):
+                return _from_packages(node, next(places).url)
+            return _download(node, tuple(places), known)
+        except (FetchError, IntegrityError) as error:
+            errors.append(error)
+    if not errors:
+        raise FetchError(
+            f"there is no place to fetch {node.instance} from", "add one under `mirrors`"
+        )
+    raise next((error for error in errors if isinstance(error, IntegrityError)), errors[-1])
+
+
+def _is_packaged(place: Candidate) -> bool:
+    return place.url.startswith(_PACKAGE_SCHEME)
+
+
+def _from_packages(node: Node, url: str) -> Source:
+    package = node.provisioner.source_package(
+        url.removeprefix(_PACKAGE_SCHEME), node.instance.version
+    )
+    return Source(package.path, package.sha256, "tar", "the distribution")
+
+
+def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> Source:
+    digest, origin = (known.sha256, known.origin) if known else (None, "")
+    found = node.fetcher.fetch(places, digest, origin)
+    return Source(found.path, found.sha256, found.format, found.verified_by)
+
+
+def _candidates(node: Node) -> tuple[Candidate, ...]:
+    return candidates(
+        node.settings.mirrors,
+        node.profile.sources,
+        name=node.instance.profile,
+        version=node.instance.version,
+        arch=node.arch,
+    )
+
+
+def _describe(node: Node, source: Source) -> tuple[Manifest | None, Any]:
+    """The installer's manifest and the list of GPUs, as far as the profile names them."""
+    profile = node.profile
+    manifest_name = profile.installer.manifest if profile.installer else None
+    list_name = profile.gpu_list.path if profile.gpu_list else None
+    names = [name for name in (manifest_name, list_name) if name]
+    if not names:
+        return None, None
+    found = source.archive.read(names, _METADATA_BYTES)
+    if manifest_name and manifest_name not in found:
+        raise IntegrityError(
+            f"the package of {node.instance} has no {manifest_name}",
+            "check what the mirror serves; it is not a package of this driver",
+        )
+    manifest = (
+        parse_manifest(found[manifest_name].decode("utf-8", "replace"))
+        if manifest_name
+        else None
+    )
+    return manifest, _json(found.get(list_name)) if list_name else None
+
+
+def _json(data: bytes | None) -> Any:
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return None
+
+
+def _record_path(node: Node, cache: Path) -> Path:
+    return cache / "sources" / f"{node.instance}-{node.arch}.json"

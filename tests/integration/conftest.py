@@ -1,0 +1,50 @@
+"""Fixtures of the tests with real packages, compilers and containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import packages, runfile
+from tests.support.mirror import Mirror
+
+
+@pytest.fixture(scope="session")
+def kernels() -> dict[str, dict[str, list[str]]]:
+    """The kernels that apt has headers of, by series and flavour, newest first."""
+    try:
+        return {series: packages.kernels(series) for series in ("6.1", "6.12")}
+    except packages.UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def vendor() -> Iterator[Mirror]:
+    """A mirror in the vendor's layout of folders."""
+    with Mirror() as mirror:
+        yield mirror
+
+
+def vendor_path(version: str) -> str:
+    """Where the vendor has the data-centre driver of ``version``."""
+    return f"/tesla/{version}/NVIDIA-Linux-x86_64-{version}.run"
+
+
+@pytest.fixture(scope="session")
+def driver(vendor: Mirror) -> str:
+    """The version of the current driver, which the mirror has with its checksum."""
+    try:
+        path, version = runfile.nvidia_run()
+    except packages.UnavailableError as error:
+        pytest.skip(str(error))
+    vendor.serve(vendor_path(version), path)
+    vendor.serve_checksum(vendor_path(version))
+    return version
+
+
+@pytest.fixture(scope="session")
+def mirrors(vendor: Mirror) -> list[dict[str, object]]:
+    """The setting that names the mirror."""
+    url = f"{vendor.url}/tesla/{{version}}/NVIDIA-Linux-{{arch}}-{{version}}.run"
+    return [{"url": url, "trusted": True}]

@@ -1,0 +1,191 @@
+"""v4l2loopback, a small real module: kernels that differ, accidents, many at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import packages
+from tests.support.system import Node, wait_gone
+
+pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
+
+KILLS = 12
+Kernels = dict[str, dict[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def instance() -> str:
+    version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+    return f"v4l2loopback-{version}"
+
+
+@pytest.fixture
+def node(tmp_path: Path, kernels: Kernels) -> Node:
+    return Node(tmp_path / "node", kernels["6.1"]["amd64"][0])
+
+
+def test_builds_for_two_series_and_not_for_cloud_kernels(
+    node: Node, kernels: Kernels, instance: str
+) -> None:
+    old, new = (kernels[series]["amd64"][0] for series in ("6.1", "6.12"))
+    cloud = kernels["6.1"]["cloud-amd64"][0]
+    asked = [word for release in (old, cloud, new) for word in ("--kernel", release)]
+    done = node.run("build", instance, "--json", *asked)
+    assert done.status == 15, done.stderr
+    first, refused, last = done.json["results"]
+    for result, release in ((first, old), (last, new)):
+        assert result["error"] is None
+        module = node.modules(release)["v4l2loopback.ko"]
+        vermagic = subprocess.run(
+            ["/sbin/modinfo", "-F", "vermagic", module],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert vermagic.split()[0] == release
+    assert refused["error"]["code"] == 15
+    assert "CONFIG_VIDEO_DEV" in refused["error"]["message"]
+
+
+def test_every_kind_of_container_gives_the_same_bits(
+    node: Node, instance: str, tmp_path: Path
+) -> None:
+    release = (node.path / "proc/sys/kernel/osrelease").read_text().strip()
+    assert node.run("build", instance, "--set", "build.container=nspawn").status == 0
+    other = Node(tmp_path / "other", release, build={"container": "podman"})
+    done = other.run("build", instance, "--json")
+    if done.status == 13:
+        pytest.skip(f"podman cannot run here: {done.json['error']['message']}")
+    assert done.status == 0, done.stderr
+    first, second = (
+        each.modules(release)["v4l2loopback.ko"].read_bytes() for each in (node, other)
+    )
+    assert first == second
+
+
+def test_without_a_container_the_hosts_compiler_is_part_of_the_key(
+    node: Node, instance: str
+) -> None:
+    contained = node.run("build", instance, "--json")
+    done = node.run("build", instance, "--json", "--set", "build.container=none")
+    if done.status == 13:
+        pytest.skip(f"the host has no compiler: {done.json['error']['message']}")
+    assert done.status == 0, done.stderr
+    (first,), (second,) = contained.json["results"], done.json["results"]
+    assert not second["hit"]
+    assert first["key"] != second["key"]
+
+
+def test_two_at_once_build_a_key_once(node: Node, instance: str) -> None:
+    both = [node.start("build", instance) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(output.split(":")[0] for output in outputs) == ["built", "hit"]
+
+
+def test_killed_anywhere_the_next_run_ends_right(node: Node, instance: str) -> None:
+    link = node.path / "opt/drivers/v4l2loopback"
+    assert node.run("up", instance, "--no-load").status == 0
+    random.seed(0)
+    started = time.monotonic()
+    assert _up_again(node, instance) is None
+    whole = time.monotonic() - started
+    for _ in range(KILLS):
+        _forget(node)
+        process = node.start("up", instance, "--no-load")
+        time.sleep(random.uniform(0, whole))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert wait_gone(str(node.path)) == []
+        listed = node.run("cache", "list", "--json").json["entries"]
+        assert all(entry["state"] == "good" for entry in listed)
+        if link.is_symlink():
+            assert (link / "generation.json").exists()
+    assert _up_again(node, instance) is None
+    assert node.leftovers() == []
+
+
+def _forget(node: Node) -> None:
+    """Has the next run do all of it again, but for headers and toolchain."""
+    for folder in ("builds", "downloads", "sources"):
+        subprocess.run(["rm", "-rf", node.cache / folder], check=True)
+
+
+def _up_again(node: Node, instance: str) -> str | None:
+    """Why ``up`` from nothing failed."""
+    _forget(node)
+    done = node.run("up", instance, "--no-load")
+    whole = (node.path / "opt/drivers/v4l2loopback/generation.json").exists()
+    return None if done.status == 0 and whole else done.stderr
+
+
+def test_a_damaged_build_is_built_again(node: Node, instance: str) -> None:
+    first = node.run("build", instance, "--json").json["results"][0]
+    module = Path(first["path"], "v4l2loopback.ko")
+    content = module.read_bytes()
+    module.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    done = node.run("cache", "verify", "--json")
+    assert done.status == 12
+    assert [entry["state"] for entry in done.json["entries"]] == ["bad"]
+    again = node.run("build", instance, "--json").json["results"][0]
+    assert not again["hit"]
+    assert module.read_bytes() == content
+
+
+def test_a_read_only_store_serves_what_it_has(
+    node: Node, instance: str, kernels: Kernels, tmp_path: Path
+) -> None:
+    assert node.run("build", instance).status == 0
+    disk = tmp_path / "other/mnt/store"
+    other = Node(
+        tmp_path / "other", kernels["6.1"]["amd64"][0], stores=["/mnt/store"], offline=True
+    )
+    disk.parent.mkdir()
+    node.cache.rename(disk)
+    done = other.run("build", instance)
+    assert done.stdout.startswith("hit: "), done.stderr
+
+
+@pytest.fixture
+def small_disk(node: Node) -> Iterator[Node]:
+    """The node with a cache that has hardly any room."""
+    builds = node.cache / "builds"
+    builds.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(builds)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield node
+    subprocess.run(["umount", builds], check=True)
+
+
+def test_a_full_disk_fails_cleanly(small_disk: Node, instance: str) -> None:
+    done = small_disk.run("build", instance, "--json")
+    assert done.status == 14, done.stderr
+    assert "space" in done.json["error"]["message"]
+    assert small_disk.leftovers() == []
+    assert small_disk.run("cache", "list", "--json").json["entries"] == []
+
+
+def test_gc_keeps_what_is_active(node: Node, instance: str, kernels: Kernels) -> None:
+    other = kernels["6.1"]["amd64"][1]
+    assert node.run("up", instance, "--no-load").status == 0
+    assert node.run("build", instance, "--kernel", other).status == 0
+    done = node.run("cache", "gc", "--all", "--json")
+    assert done.status == 0, done.stderr
+    kept: list[dict[str, Any]] = node.run("cache", "list", "--json").json["entries"]
+    assert [(entry["kernel"], entry["protected"]) for entry in kept] == [
+        (kernels["6.1"]["amd64"][0], True)
+    ]
+    assert not list((node.cache / "downloads").glob("*"))
+    assert list((node.cache / "headers").glob("*"))
+    link = node.path / "opt/drivers/v4l2loopback"
+    assert json.loads((link / "generation.json").read_text())["instance"] == instance

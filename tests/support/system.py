@@ -1,0 +1,123 @@
+"""A node for tests: a root of its own, and Modulus run on it as a user would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.packages import cache_folder
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run ended; ``peak`` is the most memory the Python process had, in KiB."""
+
+    status: int
+    stdout: str
+    stderr: str
+    peak: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+class Node:
+    """A root at ``path`` with a kernel, settings, and headers and toolchains shared by all.
+
+    What is dear to download lies in the tests' cache; downloads and builds are its own.
+    """
+
+    def __init__(self, path: Path, kernel: str = "", **settings: Any) -> None:
+        self.path = path
+        self.cache = path / "var/cache/modulus"
+        self.cache.mkdir(parents=True)
+        for kind in ("headers", "toolchains"):
+            shared = cache_folder() / kind
+            shared.mkdir(exist_ok=True)
+            (self.cache / kind).symlink_to(shared)
+        conf = path / "etc/ld.so.conf"
+        conf.parent.mkdir()
+        conf.write_text("include /etc/ld.so.conf.d/*.conf\n")
+        if kernel:
+            self.boot(kernel)
+        self.configure(**settings)
+
+    def boot(self, kernel: str) -> None:
+        """Has this kernel run."""
+        file = self.path / "proc/sys/kernel/osrelease"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{kernel}\n")
+
+    def configure(self, **settings: Any) -> None:
+        """Replaces the settings."""
+        file = self.path / "etc/modulus/modulus.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(settings))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Starts ``modulus WORDS --root PATH``."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "modulus", *words, "--root", str(self.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> Done:
+        """Runs it to its end."""
+        process, peak = self.start(*words), 0
+        with process:
+            out: list[str] = []
+            while not out:
+                peak = max(peak, _peak(process.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    out = list(process.communicate(timeout=0.05))
+        return Done(process.returncode, out[0], out[1], peak)
+
+    def modules(self, release: str) -> dict[str, Path]:
+        """The modules in the store, by file name."""
+        return {path.name: path for path in self.cache.glob(f"builds/{release}/*/*.ko")}
+
+    def leftovers(self) -> list[Path]:
+        """Hidden scratch folders that no finished run may leave."""
+        patterns = ("builds/*/.*.????????", "downloads/.*.????????", "userspace/.*.????????")
+        found = [path for pattern in patterns for path in self.cache.glob(pattern)]
+        return found + list(self.path.glob("opt/drivers/.*/.*"))
+
+
+def processes(word: str) -> list[int]:
+    """The pids of processes that have ``word`` in their command line or their root."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            text = (folder / "cmdline").read_bytes().decode("utf-8", "replace")
+            if int(folder.name) != os.getpid() and word in text:
+                found.append(int(folder.name))
+    return found
+
+
+def wait_gone(word: str, seconds: float = 10) -> list[int]:
+    """The pids of ``processes(word)`` that are still there after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while (left := processes(word)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def _peak(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
