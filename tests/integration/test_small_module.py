@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,9 +74,19 @@ def test_every_kind_of_container_gives_the_same_bits(
     assert first == second
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user gets to, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 def test_without_a_container_the_hosts_compiler_is_part_of_the_key(
-    node: Node, instance: str
+    open_folder: Path, kernels: Kernels, instance: str
 ) -> None:
+    node = Node(open_folder / "node", kernels["6.1"]["amd64"][0])
     contained = node.run("build", instance, "--json")
     done = node.run("build", instance, "--json", "--set", "build.container=none")
     if done.status == 13:

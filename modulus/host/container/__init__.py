@@ -1,0 +1,105 @@
+"""Build containers: where a compiler runs that sees its sources and little else.
+
+One interface, several kinds. The payload runs as user ``build`` without capabilities or a
+network, with read-only sources, within limits, and never outlives the process it works for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from modulus.errors import ToolchainError
+from modulus.host import files
+from modulus.host.container import engine, none, nspawn, service
+from modulus.host.container.base import Container, Mount, Way
+from modulus.host.container.limits import Group, Limits, open_group
+from modulus.host.report import Reporter, make_reporter
+
+__all__ = ["Container", "Limits", "Mount", "choose", "open_container"]
+
+_MISSING = {
+    "nspawn": nspawn.missing,
+    "podman": engine.podman_missing,
+    "docker": engine.docker_missing,
+}
+_AUTOMATIC = ("nspawn", "podman", "docker")
+_HINT = "install systemd-container or podman"
+
+
+def choose(kind: str, reporter: Reporter) -> str:
+    """The kind to use for the setting ``kind``; ToolchainError where it cannot be had."""
+    if kind != "auto":
+        if kind != "none" and (why := _MISSING[kind]()):
+            raise ToolchainError(
+                f"build.container is {kind}, but {why}", f"{_HINT}, or set it to auto"
+            )
+        if kind == "none":
+            reporter.warn("build.container is none: the build runs on the host itself")
+        return kind
+    reasons = []
+    for candidate in _AUTOMATIC:
+        why = _MISSING[candidate]()
+        if not why:
+            return candidate
+        reasons.append(why)
+    raise ToolchainError(f"no build container: {'; '.join(reasons)}", _HINT)
+
+
+@contextlib.contextmanager
+def open_container(
+    kind: str,
+    root: Path,
+    mounts: Sequence[Mount],
+    limits: Limits,
+    name: str,
+    scratch: Path,
+    reporter: Reporter | None = None,
+) -> Iterator[Container]:
+    """A container of a ``kind`` that ``choose`` gave, over the shared, read-only ``root``.
+
+    The writable mounts change their owner to the payload's user, with all that is in them.
+    ``name`` tells builds apart, ``scratch`` is a private folder on disk. What has to be done
+    without is said to ``reporter``.
+    """
+    reporter = reporter or make_reporter()
+    name = f"modulus-build-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
+    with contextlib.ExitStack() as stack:
+        group, address_space = _limit(kind, limits, reporter, stack)
+        ways: list[Way]
+        if kind == "nspawn":
+            ways = nspawn.ways(root, mounts, limits, name)
+        elif kind == "podman":
+            store = stack.enter_context(files.scratch(scratch, "podman"))
+            running = stack.enter_context(engine.run_folder())
+            ways = engine.podman_ways(root, mounts, (store, running), name, group)
+        elif kind == "docker":
+            ways = engine.docker_ways(root, mounts, scratch, name, limits)
+        else:
+            ways = none.ways(mounts, scratch)
+        yield Container(
+            kind,
+            ways,
+            reporter,
+            group=group,
+            address_space=address_space,
+            paths={mount.target: mount.source for mount in mounts} if kind == "none" else {},
+        )
+
+
+def _limit(
+    kind: str, limits: Limits, reporter: Reporter, stack: contextlib.ExitStack
+) -> tuple[Group | None, int | None]:
+    """The group that holds the limits, or the limit on each process's address space."""
+    held_by_another = kind == "docker" or (kind == "nspawn" and service.available())
+    if held_by_another or limits == Limits():
+        return None, None
+    try:
+        group = open_group(limits, at_root=kind == "podman")
+    except OSError as error:
+        reporter.warn(f"no control group for the build ({error}): memory is limited by process")
+        return None, limits.memory
+    stack.callback(group.close)
+    return group, None

@@ -1,0 +1,253 @@
+"""What all kinds of build container have in common: a payload, watched from its first line.
+
+A kind is a list of ways to start one, best first. Inside, a small script runs the payload and
+prints a random token on a line before it and one with its status after it. So it is known
+whether the container started at all, what the payload said and what the container's own tool
+did, and how the payload ended, whatever that tool makes of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modulus.errors import BuildError, ToolchainError
+from modulus.host import run
+from modulus.host.container.limits import Group
+from modulus.host.report import Reporter
+
+WORK = "/build"
+"""Where the payload starts."""
+
+UID = 1000
+"""The user and group ``build`` inside, which owns the writable mounts."""
+
+TIED = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child=KILL", "--")
+"""In front of a tool: a pid namespace that ends with us, and all in it.
+
+With its own ``/proc``, where systemd-nspawn looks for the child whose ids it is to map.
+"""
+
+_KILLED = 137
+_TOLD_LINES = 2
+"""Of the reasons that a container's tool gives; usage and clean-up come after."""
+
+# Arguments: token, KiB of address space or "", folder, flags, then the payload.
+# One stream: the runtimes' tools copy two of them in no certain order.
+# Flag w: all in the container ends when standard input does. It makes sure to be in one:
+# elsewhere "kill -1" would reach everything that its user runs.
+# Flag o: the container sees its own control group, whose count of killed processes is told.
+_SCRIPT = r"""
+token=$1 memory=$2 folder=$3 flags=$4; shift 4
+exec 3<&0 </dev/null 2>&1
+cd "$folder" || exit 125
+[ -z "$memory" ] || ulimit -v "$memory" || exit 125
+case $flags in *w*)
+  [ $$ != 1 ] && [ "$container" != systemd-nspawn ] ||
+    { read -r _ <&3; kill -s KILL -- -1; } &
+esac
+printf '%s\n' "$token"
+"$@" 3<&- &
+wait $!
+status=$? killed=0
+case $flags in *o*)
+  for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    [ ! -r $file ] || while read -r key n; do [ "$key" != oom_kill ] || killed=$n; done <$file
+  done
+esac
+printf '%s %d %d\n' "$token" "$status" "$killed"
+exit "$status"
+"""
+
+_SHELL = 'cd "$1" && exec "$(command -v bash || command -v sh)"'
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The host's ``source``, seen by the payload at ``target``, an empty folder of the root."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to start a container: its command lines up to the payload's argument list.
+
+    ``flags`` are those of the script above, ``join`` says that the container's tool is to be
+    in the control group, ``warning`` what is worse than in the ways before (said with why
+    those failed). ``begin`` runs before a start, ``end`` takes away a container whose tool
+    has been killed.
+    """
+
+    argv: tuple[str, ...]
+    terminal: tuple[str, ...]
+    payload: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    flags: str = ""
+    join: bool = True
+    warning: str = ""
+    begin: Callable[[], object] = _nothing
+    end: Callable[[], object] = _nothing
+
+
+class Container:
+    """A build container: made by ``open_container``, gone when its context ends."""
+
+    def __init__(
+        self,
+        kind: str,
+        ways: Sequence[Way],
+        reporter: Reporter,
+        *,
+        group: Group | None = None,
+        address_space: int | None = None,
+        paths: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.oom = False
+        self._ways = list(ways)
+        self._settled = False
+        self._reporter = reporter
+        self._group = group
+        self._address_space = address_space
+        self._paths = dict(paths or {})
+
+    def path(self, target: str) -> str:
+        """Where the payload sees what is mounted at ``target`` or lies below that."""
+        for mounted, source in self._paths.items():
+            if target == mounted or target.startswith(f"{mounted}/"):
+                return f"{source}{target[len(mounted) :]}"
+        return target
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        on_line: Callable[[str], object],
+        timeout: float | None = None,
+    ) -> int:
+        """Runs ``argv`` in the container's ``/build`` and returns its exit status.
+
+        128 and a signal's number if one ended it. Output lines go to ``on_line`` as they
+        come. ``oom`` then says whether the memory limit has cost a process. ToolchainError
+        if no container starts; BuildError if ``timeout`` (seconds) passes. Whatever is raised,
+        by ``on_line`` too, nothing of the payload is left.
+        """
+        self.oom = False
+        before = self._oom_kills()
+        why = ""
+        while self._ways:
+            way = self._ways[0]
+            seen = _Seen(on_line)
+            status = self._attempt(way, argv, seen, timeout)
+            if seen.started:
+                if way.warning and not self._settled:
+                    self._reporter.warn(f"{way.warning} ({why})")
+                self._settled = True
+                self.oom = seen.oom_kills > 0 or self._oom_kills() > before
+                if self.oom:
+                    on_line("modulus: the memory limit was reached and a process killed for it")
+                if seen.status is not None:
+                    return seen.status
+                # The script itself was killed, or the whole container.
+                return status if status > 0 else _KILLED
+            why = "; ".join(seen.before[:_TOLD_LINES]) or f"status {status}"
+            if self._settled:
+                break
+            del self._ways[0]
+        raise ToolchainError(
+            f"the {self.kind} build container does not start: {why}",
+            f"run it by hand: {shlex.join(way.argv)} /bin/sh",
+        )
+
+    def shell(self) -> int:
+        """Opens a shell in the container on our terminal; its exit status."""
+        if not self._settled:
+            self.run(("true",), on_line=lambda _: None)
+        way = self._ways[0]
+        shell = ("/bin/sh", "-c", _SHELL, "sh", self.path(WORK))
+        return run.interactive(
+            (*way.terminal, *way.payload, *shell), env=way.env, preexec=self._join(way)
+        )
+
+    def _attempt(
+        self, way: Way, argv: Sequence[str], seen: _Seen, timeout: float | None
+    ) -> int:
+        memory = str(self._address_space >> 10) if self._address_space else ""
+        arguments = (seen.token, memory, self.path(WORK), way.flags)
+        script = ("/bin/sh", "-c", _SCRIPT, "sh", *arguments)
+        way.begin()
+        read, write = os.pipe()
+        with open(read, "rb") as stdin, open(write, "wb"):
+            try:
+                return run.run(
+                    (*way.argv, *script, *way.payload, *argv),
+                    stdin=stdin,
+                    env=way.env,
+                    timeout=timeout,
+                    ok=run.ANY_STATUS,
+                    on_line=seen.line,
+                    preexec=self._join(way),
+                ).status
+            except run.CommandError:
+                way.end()
+                raise BuildError(
+                    f"the build was stopped after {timeout:g} s",
+                    "see in its log what it was waiting for",
+                ) from None
+            except BaseException:
+                way.end()
+                raise
+
+    def _join(self, way: Way) -> Callable[[], None] | None:
+        return self._group.join if self._group and way.join else None
+
+    def _oom_kills(self) -> int:
+        return self._group.oom_kills if self._group else 0
+
+
+class _Seen:
+    """Tells the payload's lines from the token's and the container tool's own."""
+
+    def __init__(self, on_line: Callable[[str], object]) -> None:
+        self.token = secrets.token_hex(16)
+        self.started = False
+        self.status: int | None = None
+        self.oom_kills = 0
+        self.before: list[str] = []
+        self.say = on_line
+
+    def line(self, line: str) -> None:
+        text, found, rest = line.partition(self.token)
+        if not self.started:
+            self.started = bool(found)
+            if not found and line.strip() and len(self.before) < _TOLD_LINES:
+                self.before.append(line.strip())
+        elif found:
+            if text:
+                self.say(text)
+            with contextlib.suppress(ValueError):
+                self.status, self.oom_kills = map(int, rest.split())
+        elif self.status is None:
+            self.say(line)
+
+
+def give_writable(mounts: Sequence[Mount], uid: int) -> None:
+    """Makes ``uid`` the owner of all in the writable mounts; follows no link."""
+    for mount in mounts:
+        if mount.writable:
+            os.chown(mount.source, uid, uid)
+            for folder, folders, names in os.walk(mount.source):
+                for name in (*folders, *names):
+                    os.chown(os.path.join(folder, name), uid, uid, follow_symlinks=False)

@@ -1,0 +1,214 @@
+"""podman and docker as build containers: the same command line, different values."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import resource
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from modulus.host import run
+from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
+from modulus.host.container.limits import Group, Limits, hold
+from modulus.host.files import remove_tree
+
+_DOCKER_PID = Path("/run/docker.pid")
+_RUN_PREFIX = "podman."
+_MANY = 1 << 20
+_SECONDS = 60.0
+_IMPORT_SECONDS = 900.0
+
+
+def podman_missing() -> str:
+    """Why podman cannot be used here; empty if it can."""
+    if run.find("podman") is None:
+        return "podman is not installed"
+    if not any(run.find(runtime) for runtime in ("crun", "runc")):
+        return "podman has no runtime (crun or runc)"
+    return ""
+
+
+def docker_missing() -> str:
+    """Why docker cannot be used here; empty if it can.
+
+    Its service must already run: asking the socket would start it, and a unit ordered before
+    docker that waits for docker waits for ever.
+    """
+    if run.find("docker") is None:
+        return "docker is not installed"
+    try:
+        pid = int(_DOCKER_PID.read_text())
+        running = Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd"
+    except (OSError, ValueError):
+        running = False
+    return "" if running else "docker's service is not running"
+
+
+def podman_ways(
+    root: Path,
+    mounts: Sequence[Mount],
+    state: tuple[Path, Path],
+    name: str,
+    group: Group | None,
+) -> list[Way]:
+    """With podman's own choice of runtime, or with runc where that refuses.
+
+    All that podman keeps is in the ``state`` folders, what is to be on disk in the first.
+    What it would write into the root (``/etc/hosts`` and the like) goes to an overlay.
+    """
+    rootless = os.geteuid() != 0
+    if not rootless:
+        give_writable(mounts, UID)
+    store, running = state
+    podman = (
+        "podman",
+        f"--root={store}",
+        f"--runroot={running}/run",
+        f"--tmpdir={running}/state",
+        "--cgroup-manager=cgroupfs",
+        "--events-backend=none",
+        "--log-level=error",
+    )
+    options = (
+        *_options(mounts),
+        f"--name={name}",
+        *(f"--ulimit={text}" for text in _ulimits()),
+        "--replace",
+        "--no-hosts",
+        *((f"--userns=keep-id:uid={UID},gid={UID}",) if rootless else ()),
+        *((f"--cgroup-parent={group.path}",) if group else ()),
+        "--rootfs",
+        f"{root}:O",
+    )
+    found = []
+    for runtime in ((), ("--runtime=runc",)):
+        # A pid namespace ends all with us; without root that is left to standard input.
+        front = (*(() if rootless else TIED), *podman, *runtime)
+        end = partial(_quiet, (*front, "rm", "--force", name))
+        found.append(
+            Way(
+                (*front, "run", "--interactive", *options),
+                (*front, "run", "--interactive", "--tty", *options),
+                flags="wo",
+                join=False,
+                end=end,
+            )
+        )
+    return found
+
+
+@contextlib.contextmanager
+def run_folder() -> Iterator[Path]:
+    """A folder for what podman keeps while it runs; those of dead processes are removed.
+
+    Not in a scratch folder: podman wants the name to have at most 50 characters.
+    """
+    parent = Path("/run/modulus")
+    if os.geteuid() != 0:
+        parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+        parent /= f"modulus-{os.geteuid()}"
+    parent.mkdir(mode=0o755, exist_ok=True)
+    lock = hold(parent, wait=True)
+    try:
+        for stale in parent.glob(f"{_RUN_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                held = hold(stale)
+                remove_tree(stale)
+                os.close(held)
+        folder = Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=parent))
+        held = hold(folder)
+    finally:
+        os.close(lock)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+        os.close(held)
+
+
+def docker_ways(
+    root: Path, mounts: Sequence[Mount], scratch: Path, name: str, limits: Limits
+) -> list[Way]:
+    """The root becomes an image once; the daemon holds the limits."""
+    give_writable(mounts, UID)
+    # Not a name: that stays taken while the daemon still makes a container whose client was
+    # killed. Such a one never starts, and the next build with this label removes it.
+    label = f"label=modulus.build={name}"
+    options = [*_options(mounts), "--label", label.partition("=")[2]]
+    if limits.memory is not None:
+        options += [f"--memory={limits.memory}", f"--memory-swap={limits.memory}"]
+    if limits.cpus is not None:
+        options.append(f"--cpus={limits.cpus:g}")
+    options.append(_docker_image(root, scratch))
+    remove = partial(_remove_labelled, label)
+    return [
+        Way(
+            ("docker", "run", "--interactive", *options),
+            ("docker", "run", "--interactive", "--tty", *options),
+            flags="wo",
+            join=False,
+            begin=remove,
+            end=remove,
+        )
+    ]
+
+
+def _options(mounts: Sequence[Mount]) -> tuple[str, ...]:
+    return (
+        "--rm",
+        "--hostname=modulus",
+        "--network=none",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+        "--read-only",
+        # runc gives it the mode that the root's own folder has.
+        "--tmpfs=/tmp:rw,exec,mode=1777",
+        f"--user={UID}:{UID}",
+        *(f"--mount={_bind(mount)}" for mount in mounts),
+    )
+
+
+def _bind(mount: Mount) -> str:
+    return f"type=bind,source={mount.source},target={mount.target}" + (
+        "" if mount.writable else ",readonly"
+    )
+
+
+def _ulimits() -> list[str]:
+    """Our own limits: podman would raise them, which not every root may."""
+    found = []
+    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        soft, hard = (
+            _MANY if value == resource.RLIM_INFINITY else min(value, _MANY)
+            for value in resource.getrlimit(number)
+        )
+        found.append(f"{name}={soft}:{hard}")
+    return found
+
+
+def _docker_image(root: Path, scratch: Path) -> str:
+    """The image of ``root``, imported where docker does not have it yet."""
+    state = root.stat()
+    identity = f"{root.resolve()} {state.st_dev} {state.st_ino} {state.st_ctime_ns}"
+    image = f"modulus-toolchain:{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+    if run.run(("docker", "image", "inspect", image), ok=run.ANY_STATUS).status:
+        archive = scratch / "root.tar"
+        tar = ("tar", "--numeric-owner", "-C", root, "-cf", archive, ".")
+        run.run(tar, timeout=_IMPORT_SECONDS)
+        run.run(("docker", "import", archive, image), timeout=_IMPORT_SECONDS)
+        archive.unlink()
+    return image
+
+
+def _remove_labelled(label: str) -> None:
+    listed = run.run(("docker", "ps", "--all", "--quiet", "--filter", label), timeout=_SECONDS)
+    if found := listed.stdout.split():
+        _quiet(("docker", "rm", "--force", *found))
+
+
+def _quiet(argv: Sequence[str]) -> None:
+    run.run(argv, timeout=_SECONDS, ok=run.ANY_STATUS)

@@ -1,0 +1,69 @@
+"""A build as a transient service of its own, where systemd is PID 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from modulus.host import run
+from modulus.host.container.limits import Limits
+
+_RUNNING = Path("/run/systemd/system")
+"""There if systemd is PID 1, sd_booted(3)."""
+
+_SECONDS = 30.0
+
+
+def available() -> bool:
+    """Whether systemd runs this host."""
+    return _RUNNING.is_dir()
+
+
+def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The command line in front of the service's own.
+
+    The service ends with standard input, which its payload watches, and with our own unit.
+    """
+    properties = ["OOMPolicy=continue", "KillMode=mixed", "TimeoutStopSec=5", "Delegate=yes"]
+    if limits.memory is not None:
+        properties += [f"MemoryMax={limits.memory}", "MemorySwapMax=0"]
+    if limits.cpus is not None:
+        properties.append(f"CPUQuota={max(1, round(limits.cpus * 100))}%")
+    ours = own_unit(Path("/proc/self/cgroup").read_text())
+    if ours:
+        # Not After=: while our own unit is still starting, this one would wait for it.
+        properties.append(f"BindsTo={ours}")
+    return (
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        "--service-type=exec",
+        f"--unit={name}.service",
+        *(f"--property={text}" for text in properties),
+        *(f"--setenv={key}={value}" for key, value in env.items()),
+        "--",
+    )
+
+
+def end(name: str) -> None:
+    """Kills the build's service and waits until it is gone."""
+    for words in (("kill", "--signal=KILL"), ("stop",), ("reset-failed",)):
+        run.run(
+            ("systemctl", "--quiet", *words, f"{name}.service"),
+            timeout=_SECONDS,
+            ok=run.ANY_STATUS,
+        )
+
+
+def own_unit(cgroup: str) -> str:
+    """The system service this process is in, from the text of ``/proc/self/cgroup``, or ""."""
+    for line in cgroup.splitlines():
+        _, names, path = line.split(":", 2)
+        parts = path.split("/")
+        if names in ("", "name=systemd") and "user.slice" not in parts:
+            for part in reversed(parts):
+                if part.endswith(".service"):
+                    return part
+    return ""
