@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,16 @@ def test_the_open_flavour(
 
 def test_packages_are_current(driver: str) -> None:
     assert packages.candidate("nvidia-kernel-source").startswith(driver)
+
+
+def test_the_readmes_commands_work(built: Done, node: Node, driver: str) -> None:
+    assert built.status == 0
+    small = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    commands = re.findall(r"^\.venv/bin/modulus (.+)$", readme, re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        current = re.sub(r"\bnvidia-[\d.]+", f"nvidia-{driver}", command)
+        current = re.sub(r"\bv4l2loopback-[\d.]+", f"v4l2loopback-{small}", current)
+        done = node.run(*shlex.split(current))
+        assert done.status == 0, f"{current}: {done.stderr}"
