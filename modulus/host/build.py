@@ -131,10 +131,7 @@ class _Teller:
 
 
 class _Log:
-    """The log file, a line at a time; remembers a full disk rather than ending the build.
-
-    Lines arrive on a thread of their own, where an exception would be lost.
-    """
+    """The log file, a line at a time; remembers a full disk rather than ending the build."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__

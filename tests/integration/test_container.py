@@ -22,7 +22,7 @@ import pytest
 
 from modulus.errors import BuildError, ToolchainError
 from modulus.host import container
-from modulus.host.container import Limits, Mount, base, choose, nspawn, open_container
+from modulus.host.container import Limits, Mount, choose, nspawn, open_container, payload
 from modulus.host.report import PlainReporter
 from tests.support.system import processes, wait_gone
 
@@ -300,10 +300,10 @@ def test_a_payload_ends_with_standard_input(nspawned: Bench) -> None:
     mounts = (Mount(nspawned.base / "build", "/build", writable=True),)
     way = nspawn.ways(nspawned.root, mounts, Limits(), word)[0]
     argv = way.argv[way.argv.index("systemd-nspawn") :]
-    script = ("/bin/sh", "-c", base._SCRIPT, "sh", "token", "", "/build", "w")
-    payload = ("sh", "-c", f"sleep {word} & echo up; sleep {word}")
+    script = ("/bin/sh", "-c", payload.SCRIPT, "sh", "token", "", "/build", "w")
+    sleeper = ("sh", "-c", f"sleep {word} & echo up; sleep {word}")
     with subprocess.Popen(
-        (*argv, *script, *payload),
+        (*argv, *script, *sleeper),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -318,7 +318,7 @@ def test_a_payload_ends_with_standard_input(nspawned: Bench) -> None:
 
 
 def test_the_watcher_does_nothing_outside_of_a_container() -> None:
-    script = ("sh", "-c", base._SCRIPT, "sh", "token", "", "/", "w", "sleep", "0.3")
+    script = ("sh", "-c", payload.SCRIPT, "sh", "token", "", "/", "w", "sleep", "0.3")
     done = subprocess.run(script, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.stdout == "token\ntoken 0 0\n"
 

@@ -1,16 +1,11 @@
-"""What all kinds of build container have in common: a payload, watched from its first line.
+"""What all kinds of build container have in common.
 
-A kind is a list of ways to start one, best first. Inside, a small script runs the payload and
-prints a random token on a line before it and one with its status after it. So it is known
-whether the container started at all, what the payload said and what the container's own tool
-did, and how the payload ended, whatever that tool makes of it.
+A kind is a list of ways to start one, best first; the first that works is kept.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +14,7 @@ from pathlib import Path
 from modulus.errors import BuildError, ToolchainError
 from modulus.host import run
 from modulus.host.container.limits import Group
+from modulus.host.container.payload import SCRIPT, Watch
 from modulus.host.report import Reporter
 
 WORK = "/build"
@@ -34,35 +30,6 @@ With its own ``/proc``, where systemd-nspawn looks for the child whose ids it is
 """
 
 _KILLED = 137
-_TOLD_LINES = 2
-"""Of the reasons that a container's tool gives; usage and clean-up come after."""
-
-# Arguments: token, KiB of address space or "", folder, flags, then the payload.
-# One stream: the runtimes' tools copy two of them in no certain order.
-# Flag w: all in the container ends when standard input does. It makes sure to be in one:
-# elsewhere "kill -1" would reach everything that its user runs.
-# Flag o: the container sees its own control group, whose count of killed processes is told.
-_SCRIPT = r"""
-token=$1 memory=$2 folder=$3 flags=$4; shift 4
-exec 3<&0 </dev/null 2>&1
-cd "$folder" || exit 125
-[ -z "$memory" ] || ulimit -v "$memory" || exit 125
-case $flags in *w*)
-  [ $$ != 1 ] && [ "$container" != systemd-nspawn ] ||
-    { read -r _ <&3; kill -s KILL -- -1; } &
-esac
-printf '%s\n' "$token"
-"$@" 3<&- &
-wait $!
-status=$? killed=0
-case $flags in *o*)
-  for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-    [ ! -r $file ] || while read -r key n; do [ "$key" != oom_kill ] || killed=$n; done <$file
-  done
-esac
-printf '%s %d %d\n' "$token" "$status" "$killed"
-exit "$status"
-"""
 
 _SHELL = 'cd "$1" && exec "$(command -v bash || command -v sh)"'
 
@@ -147,9 +114,9 @@ class Container:
         self.oom = False
         before = self._oom_kills()
         why = ""
-        while self._ways:
+        while True:
             way = self._ways[0]
-            seen = _Seen(on_line)
+            seen = Watch(on_line)
             status = self._attempt(way, argv, seen, timeout)
             if seen.started:
                 if way.warning and not self._settled:
@@ -162,8 +129,8 @@ class Container:
                     return seen.status
                 # The script itself was killed, or the whole container.
                 return status if status > 0 else _KILLED
-            why = "; ".join(seen.before[:_TOLD_LINES]) or f"status {status}"
-            if self._settled:
+            why = "; ".join(seen.before) or f"status {status}"
+            if self._settled or len(self._ways) == 1:
                 break
             del self._ways[0]
         raise ToolchainError(
@@ -182,11 +149,11 @@ class Container:
         )
 
     def _attempt(
-        self, way: Way, argv: Sequence[str], seen: _Seen, timeout: float | None
+        self, way: Way, argv: Sequence[str], seen: Watch, timeout: float | None
     ) -> int:
         memory = str(self._address_space >> 10) if self._address_space else ""
         arguments = (seen.token, memory, self.path(WORK), way.flags)
-        script = ("/bin/sh", "-c", _SCRIPT, "sh", *arguments)
+        script = ("/bin/sh", "-c", SCRIPT, "sh", *arguments)
         way.begin()
         read, write = os.pipe()
         with open(read, "rb") as stdin, open(write, "wb"):
@@ -215,32 +182,6 @@ class Container:
 
     def _oom_kills(self) -> int:
         return self._group.oom_kills if self._group else 0
-
-
-class _Seen:
-    """Tells the payload's lines from the token's and the container tool's own."""
-
-    def __init__(self, on_line: Callable[[str], object]) -> None:
-        self.token = secrets.token_hex(16)
-        self.started = False
-        self.status: int | None = None
-        self.oom_kills = 0
-        self.before: list[str] = []
-        self.say = on_line
-
-    def line(self, line: str) -> None:
-        text, found, rest = line.partition(self.token)
-        if not self.started:
-            self.started = bool(found)
-            if not found and line.strip() and len(self.before) < _TOLD_LINES:
-                self.before.append(line.strip())
-        elif found:
-            if text:
-                self.say(text)
-            with contextlib.suppress(ValueError):
-                self.status, self.oom_kills = map(int, rest.split())
-        elif self.status is None:
-            self.say(line)
 
 
 def give_writable(mounts: Sequence[Mount], uid: int) -> None:

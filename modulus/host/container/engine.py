@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import resource
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from modulus.host.files import remove_tree
 
 _DOCKER_PID = Path("/run/docker.pid")
 _RUN_PREFIX = "podman."
-_MANY = 1 << 20
+_MANY = 4096
 _SECONDS = 60.0
 _IMPORT_SECONDS = 900.0
 
@@ -64,15 +65,7 @@ def podman_ways(
     if not rootless:
         give_writable(mounts, UID)
     store, running = state
-    podman = (
-        "podman",
-        f"--root={store}",
-        f"--runroot={running}/run",
-        f"--tmpdir={running}/state",
-        "--cgroup-manager=cgroupfs",
-        "--events-backend=none",
-        "--log-level=error",
-    )
+    podman = _podman(store, running)
     options = (
         *_options(mounts),
         f"--name={name}",
@@ -117,7 +110,7 @@ def run_folder() -> Iterator[Path]:
         for stale in parent.glob(f"{_RUN_PREFIX}*"):
             with contextlib.suppress(OSError):
                 held = hold(stale)
-                remove_tree(stale)
+                _discard(stale)
                 os.close(held)
         folder = Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=parent))
         held = hold(folder)
@@ -126,8 +119,35 @@ def run_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove_tree(folder)
+        _discard(folder)
         os.close(held)
+
+
+def _podman(store: Path, running: Path) -> tuple[str, ...]:
+    """podman with folders of its own, so that the user's containers are left alone.
+
+    conmon leaves a file ``oom`` in the folder it is started in when memory ran out.
+    """
+    return (
+        *("env", "-C", str(running)),
+        "podman",
+        f"--root={store}",
+        f"--runroot={running}/run",
+        f"--tmpdir={running}/state",
+        "--cgroup-manager=cgroupfs",
+        "--events-backend=none",
+        "--log-level=error",
+    )
+
+
+def _discard(folder: Path) -> None:
+    """Removes a run folder; ends the process that keeps rootless podman's namespace."""
+    if os.geteuid() != 0:
+        # Without root what the payload's user owns is removed in podman's namespace.
+        _quiet((*_podman(folder / "root", folder), "unshare", "rm", "-rf", folder / "run"))
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int((folder / "state/pause.pid").read_text()), signal.SIGKILL)
+    remove_tree(folder)
 
 
 def docker_ways(
@@ -179,7 +199,7 @@ def _bind(mount: Mount) -> str:
 
 
 def _ulimits() -> list[str]:
-    """Our own limits: podman would raise them, which not every root may."""
+    """No more than our own limits: podman would raise them, which not every root may."""
     found = []
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         soft, hard = (
@@ -210,5 +230,5 @@ def _remove_labelled(label: str) -> None:
         _quiet(("docker", "rm", "--force", *found))
 
 
-def _quiet(argv: Sequence[str]) -> None:
+def _quiet(argv: Sequence[str | Path]) -> None:
     run.run(argv, timeout=_SECONDS, ok=run.ANY_STATUS)
