@@ -33,7 +33,7 @@ options, for every command:
   -v, --verbose       say more; tracebacks of failures
   --version           print the version
 
-modulus COMMAND -h tells about one command; modulus(1) is in docs/.
+modulus COMMAND -h tells about one command, docs/reference.md about all of it.
 """
 
 
