@@ -36,8 +36,8 @@ def up(node: Node) -> Activated:
     name = node.instance.profile
     check_ours(node.site.root, name)
     with node.site.lock(f"up-{name}", f"the driver {name}"):
-        built = build(node, node.running_kernel)
         with node.site.using_cache():
+            built = build(node, node.running_kernel)
             generation = _generation(node, built)
         changed = configure_linker(node.site.root, name)
         changed |= activate(node.site.root, name, generation)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -201,3 +203,27 @@ def test_gc_keeps_what_is_active(node: Node, instance: str, kernels: Kernels) ->
     assert list((node.cache / "headers").glob("*"))
     link = node.path / "opt/drivers/v4l2loopback"
     assert json.loads((link / "generation.json").read_text())["instance"] == instance
+
+
+def test_a_failed_build_can_be_looked_at(node: Node, instance: str) -> None:
+    shipped = Path(__file__).parents[2] / "profiles/v4l2loopback.yaml"
+    own = node.path / "etc/modulus/profiles" / shipped.name
+    own.parent.mkdir(parents=True)
+    own.write_text(shipped.read_text().replace("KCFLAGS: -g0", "KCFLAGS: -g0 -Dvideo_device=3"))
+    command = [sys.executable, "-m", "modulus", "build", instance, "--shell", "--root"]
+    # script(1) gives it a terminal.
+    done = subprocess.run(
+        ["script", "-qec", shlex.join([*command, str(node.path)]), "/dev/null"],
+        input="id -un; ls -d /build/*.c; exit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 14, done.stdout
+    lines = done.stdout.replace("\r", "").splitlines()
+    assert "build" in lines
+    assert "/build/v4l2loopback.c" in lines
+    (log,) = node.cache.glob("builds/*/*.failed.log")
+    assert "video_device" in log.read_text()
+    assert node.leftovers() == []
