@@ -12,7 +12,7 @@ from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
 from modulus.core.instance import parse_instance
 from modulus.core.keys import SHORT
-from modulus.errors import IntegrityError, ModulusError
+from modulus.errors import IntegrityError, ModulusError, UsageError
 from modulus.host.report import Reporter
 
 if TYPE_CHECKING:
@@ -191,8 +191,11 @@ _CACHE: dict[str, Command] = {
 def _site(options: argparse.Namespace, reporter: Reporter) -> Site:
     from modulus.pipeline.site import Site
 
+    root = Path(options.root).resolve()
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}", "give --root the root of a system")
     return Site(
-        root=Path(options.root).resolve(),
+        root=root,
         config=Path(options.config) if options.config else None,
         assignments=(*options.early_settings, *options.settings),
         lock_timeout=options.lock_timeout,
@@ -204,4 +207,7 @@ def _node(options: argparse.Namespace, reporter: Reporter) -> Node:
     instance = parse_instance(options.instance, EXAMPLE)
     from modulus.pipeline.node import Node
 
-    return Node(_site(options, reporter), instance)
+    node = Node(_site(options, reporter), instance)
+    # What is wrong with either is said before anything is done, and once.
+    _ = node.settings, node.profile
+    return node

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from modulus.errors import ToolchainError, UnsupportedError
+from modulus.errors import ToolchainError, UnsupportedError, UsageError
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _SET = re.compile(r"CONFIG_(\w+)=(.*)")
 _UTSRELEASE = re.compile(r'^\s*#define\s+UTS_RELEASE\s+"([^"]*)"', re.MULTILINE)
 _SUFFIXED = re.compile(r"(?:^|[-/])(gcc|clang)-(\d+(?:\.\d+)?)(?=\s|$)")
@@ -99,6 +100,22 @@ def check(
         raise UnsupportedError(
             f"kernel {release} was built with {', '.join(wrong)}, which the driver refuses",
             "boot a kernel without it, such as the distribution's standard flavour",
+        )
+
+
+def check_name(release: str) -> None:
+    """Holds what a user calls a kernel to the form of ``uname -r``.
+
+    UsageError for what cannot name a file, ToolchainError for what no kernel is called.
+    """
+    if not _NAME.fullmatch(release):
+        raise UsageError(
+            f"{release!r} is not a kernel release", "name one as uname -r shows it"
+        )
+    if not release[0].isdigit():
+        raise ToolchainError(
+            f"no kernel is called {release}: a release begins with a number",
+            "name one as uname -r shows it; /lib/modules has those that are installed",
         )
 
 

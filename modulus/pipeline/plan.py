@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modulus.core.flavour import FlavourChoice, decide
-from modulus.core.kernel import check
+from modulus.core.kernel import check, check_name
 from modulus.core.keys import RECIPE_VERSION, build_key
 from modulus.core.plan import Facts, Plan, inputs_of, make_plan
 from modulus.pipeline import source
@@ -12,6 +12,7 @@ from modulus.pipeline.node import Node
 
 def plan(node: Node, release: str, *, install: bool = False) -> Plan:
     """What is to be done for kernel ``release``; ``install`` adds the steps of ``up``."""
+    check_name(release)
     facts = gather(node, release)
     key = build_key(inputs_of(facts))
     hit = key is not None and node.site.store.find(key, release) is not None

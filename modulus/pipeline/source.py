@@ -121,7 +121,13 @@ def _fetch(node: Node) -> Source:
         raise FetchError(
             f"there is no place to fetch {node.instance} from", "add one under `mirrors`"
         )
-    raise next((error for error in errors if isinstance(error, IntegrityError)), errors[-1])
+    raise _joined(errors)
+
+
+def _joined(errors: Sequence[ModulusError]) -> ModulusError:
+    """One error that names every place; wrong bytes weigh more than none."""
+    worst = next((error for error in errors if isinstance(error, IntegrityError)), errors[-1])
+    return type(worst)("; ".join(error.message for error in errors), worst.hint)
 
 
 def _is_packaged(place: Candidate) -> bool:

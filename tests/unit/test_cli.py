@@ -48,6 +48,9 @@ def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (["build", "NVIDIA-1"], 2, "not an instance name"),
         (["up", "nvidia-1"], 2, "--no-load"),
         (["build", "nvidia-1", "--kernel", "a", "--all-kernels"], 2, "not allowed"),
+        (["plan", "nvidia-1", "--root", "/nowhere"], 2, "/nowhere"),
+        (["plan", "nvidia-1", "--kernel", "../../x"], 2, "not a kernel release"),
+        (["plan", "nvidia-1", "--kernel", "nope"], 13, "no kernel is called nope"),
         (["cache", "gc", "--max-age", "soon"], 2, "--max-age"),
         (["cache", "extract", "ffff", "out"], 2, "no store entries"),
         (["plan", "nvidea-1"], 10, "did you mean nvidia?"),
@@ -64,7 +67,7 @@ def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_failure_is_one_line_of_cause_and_one_of_what_to_do(
     root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], code: int, cause: str
 ) -> None:
-    assert run([*argv, "--root", str(root)]) == code
+    assert run(["--root", str(root), *argv]) == code
     error, hint = error_lines(capsys)
     assert error.startswith("modulus: error: ")
     assert cause in error
