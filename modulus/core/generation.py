@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,12 @@ def generation_name(instance: Instance, contents: Contents) -> str:
     """
     identity = digest(_value(contents))[:_IDENTITY]
     return f"{instance.version}-{contents.release}-{contents.key[:SHORT]}-{identity}"
+
+
+def key_of(name: str) -> str | None:
+    """How the key begins of the build that the generation ``name`` is made of."""
+    match = re.search(rf"-([0-9a-f]{{{SHORT}}})-[0-9a-f]{{{_IDENTITY}}}(?:\.\d+)?$", name)
+    return match[1] if match else None
 
 
 def module_path(release: str, file: str) -> str:

@@ -51,7 +51,7 @@ def flatten(inputs: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """``inputs`` with nested mappings as dotted names and every value as text."""
     flat: dict[str, str] = {}
     for name, value in inputs.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             text = value if isinstance(value, str) else canonical_json(value).decode()

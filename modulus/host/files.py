@@ -74,10 +74,10 @@ def write_json(path: Path, value: object, mode: int = 0o644) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``, or None where it is missing or not JSON."""
+    """The JSON in ``path``, or None where it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

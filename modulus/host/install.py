@@ -102,6 +102,12 @@ def active_generation(root: Path, name: str) -> Generation | None:
     return Generation(active, path, contents) if contents else None
 
 
+def active_names(root: Path) -> tuple[str, ...]:
+    """The names of all generations that are active, whatever state they are in."""
+    links = below(root, DRIVERS).glob("*")
+    return tuple(name for link in links if (name := _target(link, link.name)))
+
+
 def activate(root: Path, name: str, generation: Generation) -> bool:
     """Makes ``generation`` the driver ``name`` in one durable rename; False if it is already.
 

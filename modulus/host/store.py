@@ -10,48 +10,51 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modulus.core.keys import SHORT
+from modulus.core.manifest import SCHEMA, Manifest, parse_manifest
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
 from modulus.host.report import Reporter
 
-SCHEMA = 1
-
 
 @dataclass(frozen=True)
 class Entry:
-    """One build in a store; ``own`` is False in a read-only extra store."""
+    """One build in a store, ``own`` False in a read-only one.
+
+    ``manifest`` is None where it cannot be read, and ``problem`` then says why.
+    """
 
     key: str
     release: str
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest | None
     own: bool
-
-    @property
-    def instance(self) -> str:
-        """The instance it was built for."""
-        return str(self.manifest.get("instance", ""))
+    problem: str | None = None
 
     @property
     def modules(self) -> dict[str, Path]:
         """The modules by file name."""
-        return {file["path"]: self.path / file["path"] for file in self.manifest["files"]}
+        listed = self.manifest.files if self.manifest else ()
+        return {file.path: self.path / file.path for file in listed}
 
-    @property
-    def size(self) -> int:
-        """What it takes on disk, in bytes."""
-        return files.tree_size(self.path)
-
-    @property
-    def used(self) -> float:
-        """When it was last used, in seconds since the epoch."""
-        return (self.path / "manifest.json").stat().st_mtime
+    def damage(self, *, deep: bool = True) -> str | None:
+        """What is wrong with it, or None; without ``deep`` only sizes are read."""
+        for file in self.manifest.files if self.manifest else ():
+            path = self.path / file.path
+            try:
+                size = path.stat().st_size
+                if size != file.size:
+                    return f"{file.path} is {size} bytes, not {file.size}"
+                if deep and files.sha256_file(path) != file.sha256:
+                    return f"{file.path} has another sha256 than its manifest says"
+            except OSError as error:
+                return f"{file.path} cannot be read ({error.strerror})"
+        return self.problem
 
 
 class Store:
@@ -59,61 +62,52 @@ class Store:
 
     def __init__(self, cache: Path, extra: Sequence[Path], reporter: Reporter) -> None:
         self.cache = cache
-        self._extra = tuple(extra)
+        self._roots = (cache, *extra)
         self._reporter = reporter
+        self._warned: set[Path] = set()
 
     def find(self, key: str, release: str) -> Entry | None:
-        """The entry of ``key`` by its manifest alone, for plans; nothing is hashed."""
-        for root in (self.cache, *self._extra):
-            entry = self._read(root / "builds" / release / key)
-            if entry and entry.key == key and not damage(entry, deep=False):
-                return entry
-        return None
+        """The entry of ``key`` by its manifest and sizes, for plans; nothing is hashed."""
+        sound = (entry for entry in self._of(key, release) if not entry.damage(deep=False))
+        return next(sound, None)
 
     def get(self, key: str, release: str) -> Entry | None:
-        """The entry of ``key`` with every hash checked, or None.
-
-        A bad one of our own is set aside in ``bad/`` and said so; a bad one elsewhere is
-        passed over.
-        """
-        for root in (self.cache, *self._extra):
-            path = root / "builds" / release / key
-            if not path.is_dir():
-                continue
-            entry = self._read(path)
-            problem = damage(entry) if entry else "its manifest cannot be read"
-            if entry and not problem:
-                if entry.own:
+        """The entry of ``key`` with every hash checked, or None; a bad one is said to be so."""
+        for entry in self._of(key, release):
+            problem = entry.damage()
+            if problem is None:
+                with contextlib.suppress(OSError):  # A read-only cache has no last use.
                     os.utime(entry.path / "manifest.json")
                 return entry
-            self._reporter.warn(f"store entry {key[:SHORT]} is bad and not used: {problem}")
-            if root == self.cache:
-                self.set_aside(path)
+            if entry.path not in self._warned:
+                self._warned.add(entry.path)
+                self._reporter.warn(f"build {key[:SHORT]} is bad and not used: {problem}")
         return None
 
     def commit(self, key: str, release: str, scratch: Path, manifest: dict[str, Any]) -> Entry:
         """Makes the finished ``scratch`` folder the entry of ``key``, durably, in one rename.
 
-        Losing a race to another process is no error: the entry that is there counts.
+        The caller has the key's lock; a bad entry in its place is set aside.
         """
         final = self.cache / "builds" / release / key
         manifest = {"schema": SCHEMA, "key": key, "kernel": release, **manifest}
         files.write_json(scratch / "manifest.json", manifest)
+        self.set_aside(self._read(final))
         files.commit_tree(scratch, final)
         entry = self._read(final)
-        if entry is None:
+        if entry.damage(deep=False):
             raise IntegrityError(
-                f"{final} is not a store entry", "remove it and run the same command again"
+                f"{final} is no sound build: {entry.damage(deep=False)}",
+                "remove it and run the same command again",
             )
         return entry
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry with a readable manifest, our own first."""
-        for root in (self.cache, *self._extra):
+        """Every entry, our own first, those that cannot be read included."""
+        for root in self._roots:
             for path in sorted((root / "builds").glob("*/*")):
-                entry = None if path.name.startswith(".") else self._read(path)
-                if entry:
-                    yield entry
+                if path.is_dir() and not path.name.startswith("."):
+                    yield self._read(path)
 
     def bad(self) -> Iterator[Path]:
         """What was set aside."""
@@ -124,42 +118,33 @@ class Store:
         found = {entry.key: entry for entry in self.entries() if entry.key.startswith(prefix)}
         if len(found) != 1:
             raise UsageError(
-                f"{len(found) or 'no'} store entries begin with {prefix}",
+                f"{len(found) or 'no'} builds in the store have keys that begin with {prefix}",
                 "take a key from modulus cache list --json",
             )
         return next(iter(found.values()))
 
-    def set_aside(self, path: Path) -> None:
-        """Moves a bad entry to ``bad/``, where nothing is used but all can be looked at."""
-        aside = self.cache / "bad" / f"{path.name}.{time.time_ns()}"
+    def set_aside(self, entry: Entry) -> Path | None:
+        """Moves an entry of our own to ``bad/`` if it is there and bad now; where it then is.
+
+        The caller has the key's lock, so that a good one cannot take its place meanwhile.
+        """
+        if not entry.own or not entry.path.is_dir() or not self._read(entry.path).damage():
+            return None
+        aside = self.cache / "bad" / f"{entry.path.name}.{time.time_ns()}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(aside)
+        entry.path.rename(aside)
+        return aside
 
-    def _read(self, path: Path) -> Entry | None:
-        manifest = files.read_json(path / "manifest.json")
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
-            return None
-        if not all(
-            isinstance(file, dict) and files.is_plain_name(file.get("path"))
-            for file in manifest["files"]
-        ):
-            return None
-        own = path.is_relative_to(self.cache)
-        return Entry(str(manifest.get("key")), path.parent.name, path, manifest, own)
+    def _of(self, key: str, release: str) -> Iterator[Entry]:
+        for root in self._roots:
+            path = root / "builds" / release / key
+            if path.is_dir():
+                yield self._read(path)
 
-
-def damage(entry: Entry, *, deep: bool = True) -> str | None:
-    """What is wrong with ``entry``'s files, or None; without ``deep`` only sizes are read."""
-    if entry.manifest.get("schema") != SCHEMA or entry.key != entry.path.name:
-        return "its manifest is not of this schema and key"
-    for file in entry.manifest["files"]:
-        path = entry.path / file["path"]
+    def _read(self, path: Path) -> Entry:
+        key, release, own = path.name, path.parent.name, path.is_relative_to(self.cache)
         try:
-            if path.stat().st_size != file.get("size"):
-                return f"{path.name} is {path.stat().st_size} bytes, not {file.get('size')}"
-            if deep and files.sha256_file(path) != file.get("sha256"):
-                return f"{path.name} has another sha256 than its manifest says"
-        except OSError as error:
-            return f"{path.name} cannot be read ({error.strerror})"
-    return None
+            manifest = parse_manifest(files.read_json(path / "manifest.json"), key, release)
+        except ValueError as error:
+            return Entry(key, release, path, None, own, str(error))
+        return Entry(key, release, path, manifest, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -9,18 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modulus.core.generation import key_of
+from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
-from modulus.host.install import DRIVERS, active_generation
+from modulus.host.install import active_names
 from modulus.host.place import writing
-from modulus.host.rootpath import resolve
-from modulus.host.store import Entry, damage
+from modulus.host.store import Entry
 from modulus.pipeline.site import Site
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a clean-up may keep: seconds since the last use, bytes in all; None for no limit."""
+class Bounds:
+    """What a clean-up removes: what was unused for ``max_age`` seconds, the longest unused
+    above ``max_size`` bytes in all, or ``everything``; None is no bound."""
 
     max_age: float | None = None
     max_size: int | None = None
@@ -37,23 +40,28 @@ class Item:
     size: int
 
 
-def listing(site: Site, *, deep: bool = False) -> list[dict[str, Any]]:
-    """Every build as the contract's JSON; ``deep`` checks all hashes, else only sizes."""
-    protected = _protected_keys(site)
-    found = [_value(entry, deep, protected) for entry in site.store.entries()]
-    return found + [_bad_value(path) for path in site.store.bad()]
+def listing(site: Site) -> list[dict[str, Any]]:
+    """Every build as the contract's JSON, by manifests and sizes, and what was set aside."""
+    active = _active_keys(site)
+    found = [_value(entry, entry.damage(deep=False), active) for entry in site.store.entries()]
+    found += [_bad_value(path) for path in site.store.bad()]
+    return [value for value in found if value]
 
 
 def verify(site: Site) -> list[dict[str, Any]]:
-    """``listing`` with every hash checked; bad entries of our own are set aside."""
+    """Every build with every hash checked; bad ones of our own are set aside."""
+    found = []
     with site.using_cache():
-        found = listing(site, deep=True)
-        for entry in list(site.store.entries()):
-            if entry.own and any(
-                value["path"] == str(entry.path) and value["state"] == "bad" for value in found
-            ):
-                site.store.set_aside(entry.path)
-    return found
+        active = _active_keys(site)
+        for entry in site.store.entries():
+            problem = entry.damage()
+            value = _value(entry, problem, active)
+            if problem and entry.own:
+                with site.lock(entry.key, f"the build {entry.key}"):
+                    aside = site.store.set_aside(entry)
+                value = _bad_value(aside) if aside else None
+            found.append(value)
+    return [value for value in found if value]
 
 
 def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
@@ -68,10 +76,9 @@ def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
             raise IntegrityError(
                 f"the build {prefix} is damaged", "build it again: modulus build INSTANCE"
             )
-        if target.exists() and not target.is_dir():
-            raise UsageError(
-                f"{target} is not a folder", "name one, or one that does not exist"
-            )
+        for path in (target, *(target / name for name in entry.modules)):
+            if path.exists() and path.is_dir() != (path == target):
+                raise UsageError(f"{path} is in the way", "name another folder")
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
             with files.scratch(target, "extract") as scratch:
@@ -80,42 +87,50 @@ def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
                 return tuple((scratch / name).replace(target / name) for name in entry.modules)
 
 
-def collect(site: Site, limits: Limits) -> list[Item]:
-    """Removes what nobody needs and what ``limits`` exclude; returns what was removed.
+def collect(site: Site, bounds: Bounds) -> list[Item]:
+    """Removes what nobody needs and what ``bounds`` exclude; returns what was removed.
 
     Headers and toolchains stay, and so do the builds of active generations.
     """
     with site.using_cache(alone=True), writing(site.cache):
         _sweep(site.cache)
-        items = sorted(_collectable(site, limits.keep_installed), key=lambda item: item.used)
+        items = sorted(_collectable(site, bounds.keep_installed), key=lambda item: item.used)
         gone = [
-            *(_item(path) for path in site.store.bad()),
-            *_excluded(items, limits, time.time()),
+            *(item for path in site.store.bad() if (item := _item(path))),
+            *_excluded(items, bounds, time.time()),
         ]
         for item in gone:
             files.remove_tree(item.path)
+        for folder in (site.cache / "builds").glob("*/"):
+            with contextlib.suppress(OSError):  # It is not empty.
+                folder.rmdir()
     return gone
 
 
-def _excluded(items: Sequence[Item], limits: Limits, now: float) -> Iterator[Item]:
-    """Those of ``items``, the longest unused first, that the limits exclude."""
+def _excluded(items: Sequence[Item], bounds: Bounds, now: float) -> Iterator[Item]:
+    """Those of ``items``, the longest unused first, that are out of bounds."""
     total = sum(item.size for item in items)
     for item in items:
-        old = limits.max_age is not None and now - item.used > limits.max_age
-        large = limits.max_size is not None and total > limits.max_size
-        if limits.everything or old or large:
+        old = bounds.max_age is not None and now - item.used > bounds.max_age
+        large = bounds.max_size is not None and total > bounds.max_size
+        if bounds.everything or old or large:
             total -= item.size
             yield item
 
 
 def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
-    protected = _protected_keys(site)
+    active = _active_keys(site)
     kernels = site.host.kernels if keep_installed else ()
     for entry in site.store.entries():
-        if entry.own and entry.key not in protected and entry.release not in kernels:
-            yield Item(entry.path, entry.used, entry.size)
+        if entry.own and not entry.key.startswith(active) and entry.release not in kernels:
+            item = _item(entry.path, entry.path / "manifest.json")
+            if item:
+                yield item
     for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log"):
-        yield from map(_item, site.cache.glob(pattern))
+        for path in site.cache.glob(pattern):
+            item = _item(path)
+            if item:
+                yield item
 
 
 def _sweep(cache: Path) -> None:
@@ -126,55 +141,55 @@ def _sweep(cache: Path) -> None:
                 files.remove_tree(path)
 
 
-def _item(path: Path) -> Item:
-    status = path.stat()
+def _item(path: Path, used: Path | None = None) -> Item | None:
+    """``path`` with the time of ``used``; None where it is gone."""
+    try:
+        status = path.stat()
+        with contextlib.suppress(OSError):
+            status = (used or path).stat()
+    except OSError:
+        return None
     size = files.tree_size(path) if path.is_dir() else status.st_size
     return Item(path, status.st_mtime, size)
 
 
-def _protected_keys(site: Site) -> frozenset[str]:
-    """The keys of the builds that active generations are made of."""
-    drivers = resolve(site.root, DRIVERS)
-    active = (
-        active_generation(site.root, path.name)
-        for path in drivers.glob("*")
-        if path.is_symlink()
-    )
-    return frozenset(generation.contents.key for generation in active if generation)
+def _active_keys(site: Site) -> tuple[str, ...]:
+    """How the keys begin of the builds that active generations are made of."""
+    return tuple(key for name in active_names(site.root) if (key := key_of(name)))
 
 
-def _value(entry: Entry, deep: bool, protected: frozenset[str]) -> dict[str, Any]:
+def _value(entry: Entry, problem: str | None, active: tuple[str, ...]) -> dict[str, Any] | None:
+    item, manifest = _item(entry.path, entry.path / "manifest.json"), entry.manifest
+    if item is None:
+        return None
     return {
         "key": entry.key,
-        "instance": entry.instance,
+        "instance": manifest and manifest.instance,
         "kernel": entry.release,
-        "flavour": entry.manifest.get("flavour"),
-        "size": entry.size,
-        "created": entry.manifest.get("finished"),
-        "used": _time(entry.used),
-        "state": "bad" if damage(entry, deep=deep) else "good",
-        "protected": entry.key in protected,
+        "flavour": manifest and manifest.flavour,
+        "size": item.size,
+        "created": manifest and manifest.finished,
+        "used": rfc3339(item.used),
+        "state": "bad" if problem else "good",
+        "protected": entry.key.startswith(active),
         "path": str(entry.path),
     }
 
 
-def _bad_value(path: Path) -> dict[str, Any]:
-    manifest = files.read_json(path / "manifest.json")
-    known = manifest if isinstance(manifest, dict) else {}
+def _bad_value(path: Path) -> dict[str, Any] | None:
+    """What is told of something that was set aside, whose manifest is not to be believed."""
     item = _item(path)
+    if item is None:
+        return None
     return {
         "key": path.name.partition(".")[0],
-        "instance": known.get("instance"),
-        "kernel": known.get("kernel"),
-        "flavour": known.get("flavour"),
+        "instance": None,
+        "kernel": None,
+        "flavour": None,
         "size": item.size,
-        "created": known.get("finished"),
-        "used": _time(item.used),
+        "created": None,
+        "used": rfc3339(item.used),
         "state": "bad",
         "protected": False,
         "path": str(path),
     }
-
-
-def _time(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

@@ -1,0 +1,67 @@
+"""A store entry's manifest: what a build is, held to be so before any of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modulus.core.keys import build_key
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One module of an entry; ``size`` in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A build: its key and all that the key is made of, and its modules. Times in RFC 3339."""
+
+    key: str
+    instance: str
+    kernel: str
+    flavour: str
+    inputs: Mapping[str, Any]
+    files: tuple[StoredFile, ...]
+    finished: str
+
+
+def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
+    """The manifest of the entry ``key`` for ``kernel``; ValueError says what is wrong.
+
+    Key, inputs and files have to agree: an entry is nothing but what its key stands for.
+    """
+    if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+        raise ValueError("its manifest is not of this schema")
+    texts = {
+        name: value.get(name) for name in ("key", "instance", "kernel", "flavour", "finished")
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.isprintable():
+            raise ValueError(f"its manifest has no sound {name}")
+    inputs = value.get("inputs")
+    if not isinstance(inputs, Mapping) or build_key(inputs) != key or texts["key"] != key:
+        raise ValueError("its manifest is not that of its key")
+    if texts["kernel"] != kernel:
+        raise ValueError("its manifest is for another kernel")
+    files = value.get("files")
+    found = tuple(map(_file, files if isinstance(files, list) else ()))
+    modules = (inputs.get("profile") or {}).get("modules") or ()
+    if sorted(file.path for file in found) != sorted(f"{name}.ko" for name in modules):
+        raise ValueError("its manifest does not list the modules of its key")
+    return Manifest(inputs=inputs, files=found, **{k: str(v) for k, v in texts.items()})
+
+
+def _file(value: object) -> StoredFile:
+    if isinstance(value, Mapping):
+        path, sha256, size = (value.get(name) for name in ("path", "sha256", "size"))
+        if isinstance(path, str) and isinstance(sha256, str) and isinstance(size, int):
+            return StoredFile(path, sha256, size)
+    raise ValueError("its manifest has a file without path, sha256 or size")
