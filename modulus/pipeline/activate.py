@@ -115,6 +115,7 @@ def _userspace(
             f"the package of {node.instance} does not list what it installs",
             "check what the mirror serves; it is not a package of this driver",
         )
-    return provide_userspace(
-        node.site.cache, package.archive, manifest, selection, package.sha256, node.reporter
-    )
+    with source.discarding(node, package):
+        return provide_userspace(
+            node.site.cache, package.archive, manifest, selection, package.sha256, node.reporter
+        )

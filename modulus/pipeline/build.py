@@ -13,6 +13,7 @@ from modulus.core.instance import Instance
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
+from modulus.core.units import rfc3339
 from modulus.errors import BuildError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.build import compile_modules
@@ -24,7 +25,7 @@ from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import plan
+from modulus.pipeline.plan import gather, plan
 
 _JOB_MEMORY = 1 << 30
 """Bytes of memory a compiler job may need; the largest objects seen take about a third."""
@@ -57,17 +58,16 @@ def build(node: Node, release: str, *, shell: bool = False) -> Built:
     With ``shell`` the container of a build that failed is opened before it goes away.
     """
     with node.site.using_cache():
-        first = plan(node, release)
-        for difference in first.miss:
-            node.reporter.phase("plan", f"miss: {difference}")
-        found = _stored(node, first)
+        found = _stored(node, plan(node, release))
         if found:
             return found
         headers = node.provisioner.headers(release)
-        plan(node, release)  # The kernel's options may rule the driver out before any download.
+        gather(node, release)  # The kernel's options may rule the driver out.
         toolchain = node.toolchain(headers.config.compiler)
         package = source.provide(node)
         final = plan(node, release)
+        for difference in final.miss:
+            node.reporter.phase("plan", f"miss: {difference}")
         return _stored(node, final) or _locked_build(
             node, final, headers, toolchain, package, shell
         )
@@ -106,12 +106,12 @@ def _locked_build(
             log = scratch / "entry" / "build.log"
             try:
                 modules = _compile(node, wanted, headers, toolchain, package, scratch, shell)
-            except ModulusError as error:
+            except ModulusError:
                 if log.exists():
                     kept = parent / f"{key}.failed.log"
                     log.replace(kept)
                     node.reporter.error(f"build: the whole log is in {kept}")
-                raise error
+                raise
             entry = _commit(node, wanted, modules, scratch, started)
         (parent / f"{key}.failed.log").unlink(missing_ok=True)
         return Built(entry, release, wanted.facts.flavour, False, time.time() - started)
@@ -183,7 +183,8 @@ def _unpack(node: Node, wanted: Plan, package: source.Source, target: Path) -> N
                 return name.removeprefix(f"{folder}/")
         return None
 
-    extracted = package.archive.extract(target, select, reporter=node.reporter)
+    with source.discarding(node, package):
+        extracted = package.archive.extract(target, select, reporter=node.reporter)
     if not extracted.files:
         others = ", ".join(name for name in node.profile.flavours if name != flavour)
         raise UnsupportedError(
@@ -226,7 +227,8 @@ def _commit(
     for module in modules:
         # A copy, since the payload's user owns the file and may have linked it elsewhere.
         shutil.copyfile(scratch / "out" / module.file, entry / module.file)
-    node.reporter.phase("commit", f"{len(modules)} modules to the store")
+    count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
+    node.reporter.phase("commit", f"{count} to the store")
     return node.site.store.commit(
         wanted.key or "",
         wanted.facts.kernel,
@@ -245,11 +247,7 @@ def _commit(
                 }
                 for module in modules
             ],
-            "started": _time(started),
-            "finished": _time(time.time()),
+            "started": rfc3339(started),
+            "finished": rfc3339(time.time()),
         },
     )
-
-
-def _time(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -82,7 +85,8 @@ def is_downloaded(node: Node, sha256: str) -> bool:
 def provide(node: Node) -> Source:
     """The package, downloaded if need be, held to the version asked for and recorded."""
     source = _fetch(node)
-    manifest, gpus = _describe(node, source)
+    with discarding(node, source):
+        manifest, gpus = _describe(node, source)
     if manifest and manifest.version != node.instance.version:
         raise IntegrityError(
             f"the package is {manifest.description} {manifest.version}, "
@@ -100,28 +104,60 @@ def provide(node: Node) -> Source:
     return source
 
 
+@contextlib.contextmanager
+def discarding(node: Node, source: Source) -> Iterator[None]:
+    """Moves a package of our own that turns out to be bad to ``bad/``, so that a mended one is
+    fetched the next time."""
+    try:
+        yield
+    except IntegrityError as error:
+        if not source.path.is_relative_to(node.site.cache):
+            raise
+        aside = node.site.cache / "bad" / f"{source.sha256}.{time.time_ns()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        source.path.replace(aside)
+        _record_path(node, node.site.cache).unlink(missing_ok=True)
+        raise IntegrityError(
+            f"{error.message} (now {aside}; {source.verified_by} vouched for it)",
+            "have whoever publishes it mend it, then run the same command again",
+        ) from error
+
+
 def read_manifest(node: Node, source: Source) -> Manifest | None:
     """The package's list of what it installs; None where its profile knows of none."""
     return _describe(node, source)[0]
 
 
 def _fetch(node: Node) -> Source:
-    record = recorded(node)
-    known = Checksum(record.sha256, record.verified_by) if record else None
+    known, record = known_checksum(node), recorded(node)
+    if known is None and record and is_downloaded(node, record.sha256):
+        known = Checksum(record.sha256, record.verified_by)
     errors: list[ModulusError] = []
     groups = itertools.groupby(_candidates(node), key=_is_packaged)
     for packaged, places in groups:
         try:
-            if packaged and not (record and is_downloaded(node, record.sha256)):
+            if packaged and known is None:
                 return _from_packages(node, next(places).url)
+            # With a hash that is known only a file of that hash will do.
             return _download(node, tuple(places), known)
         except (FetchError, IntegrityError) as error:
+            if _is_full(error):
+                raise
             errors.append(error)
     if not errors:
         raise FetchError(
             f"there is no place to fetch {node.instance} from", "add one under `mirrors`"
         )
     raise _joined(errors)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind ``error``, which no other place can help."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _joined(errors: Sequence[ModulusError]) -> ModulusError:
