@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from modulus.core.sources import redact
 from modulus.errors import LockedError
 from modulus.host.report import Reporter
 
@@ -85,4 +86,5 @@ def _process(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
     except OSError:
         return f"process {pid}"
-    return f"process {pid} ({words.replace(chr(0), ' ').strip()})"
+    shown = (redact(word) if "://" in word else word for word in words.strip("\0").split("\0"))
+    return f"process {pid} ({' '.join(shown)})"

@@ -12,13 +12,13 @@ from pathlib import Path
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import locked
-from modulus.host.probe import Node as Host
-from modulus.host.probe import probe
+from modulus.host.probe import Host, probe
 from modulus.host.report import Reporter
 from modulus.host.rootpath import resolve
 from modulus.host.store import Store
 
 CACHE = "/var/cache/modulus"
+LOCKS = "/run/modulus/locks"
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Site:
     @contextlib.contextmanager
     def lock(self, name: str, what: str, *, shared: bool = False) -> Iterator[None]:
         """Holds one of this system's locks."""
-        path = self.cache / ".locks" / name
+        # Not in the cache, which may be deleted, or read-only, while they are held.
+        path = resolve(self.root, LOCKS) / name
         with locked(path, what, self.reporter, self.lock_timeout, shared=shared):
             yield

@@ -7,11 +7,13 @@ import hashlib
 import os
 import resource
 import signal
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from modulus.errors import ToolchainError
 from modulus.host import run
 from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
 from modulus.host.container.limits import Group, Limits, hold
@@ -104,7 +106,12 @@ def run_folder() -> Iterator[Path]:
     if os.geteuid() != 0:
         parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
         parent /= f"modulus-{os.geteuid()}"
-    parent.mkdir(mode=0o755, exist_ok=True)
+    parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    state = parent.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+        raise ToolchainError(
+            f"{parent} is not a folder of ours alone, which podman needs", f"remove {parent}"
+        )
     lock = hold(parent, wait=True)
     try:
         for stale in parent.glob(f"{_RUN_PREFIX}*"):
