@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -13,7 +14,10 @@ from modulus.host.report import Reporter, make_reporter
 def run(argv: Sequence[str]) -> int:
     """Runs one command and returns the program's exit code."""
     reporter = make_reporter()
-    signal.signal(signal.SIGTERM, _terminate)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
+    # The store is read by others: nodes on NFS, and who looks at a log.
+    os.umask(0o022)
     try:
         from modulus.cli.parser import make_parser
 
@@ -23,12 +27,11 @@ def run(argv: Sequence[str]) -> int:
         return COMMANDS[options.command](options, reporter)
     except ModulusError as error:
         return _failed(error, reporter, argv)
-    except BrokenPipeError:
-        # Whoever read our output went away, as head(1) does; what was asked for is done.
-        return 0
-    except KeyboardInterrupt:
-        reporter.error("modulus: error: interrupted")
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, _Ended) else int(signal.SIGINT)
+        reporter.error(f"modulus: error: ended by {signal.Signals(number).name}")
+        reporter.error("modulus: hint: run the same command again; it takes up what is done")
+        return 128 + number
     except PermissionError as error:
         return _failed(_not_permitted(error), reporter, argv)
     except Exception as error:
@@ -48,9 +51,16 @@ def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int
     return error.code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """Lets every clean-up run, as for a key press, and exits as a shell would report it."""
-    raise SystemExit(128 + signal.SIGTERM)
+class _Ended(KeyboardInterrupt):
+    """A signal that asks us to end, raised so that every clean-up runs."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise _Ended(number)
 
 
 def _not_permitted(error: PermissionError) -> ModulusError:

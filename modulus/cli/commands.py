@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,8 @@ def _plan(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.plan import plan
 
     node = _node(options, reporter)
-    result = plan(node, options.kernel or node.running_kernel, install=True)
+    release = node.running_kernel if options.kernel is None else options.kernel
+    result = plan(node, release, install=True)
     value = {
         "instance": str(node.instance),
         "kernel": result.facts.kernel,
@@ -138,8 +140,9 @@ def _cache_verify(options: argparse.Namespace, reporter: Reporter) -> int:
     if bad:
         keys = ", ".join(entry["key"][:SHORT] for entry in bad)
         error = IntegrityError(
-            f"bad builds in the store, not used any more: {keys}",
-            "look at them in the cache's bad/ folder; modulus cache gc removes them",
+            f"bad builds, which are not used: {keys}",
+            "our own are in the cache's bad/ now, where modulus cache gc removes them; "
+            "one in another store has to be mended there",
         )
         result["error"] = output.error_value(error)
     output.show(result, options.json, output.entries_text(entries))
@@ -152,6 +155,10 @@ def _cache_verify(options: argparse.Namespace, reporter: Reporter) -> int:
 def _cache_extract(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.upkeep import extract
 
+    if not re.fullmatch(r"[0-9a-f]{4,64}", options.key):
+        raise UsageError(
+            f"{options.key!r} is not the beginning of a key", "give at least four of its digits"
+        )
     written = [
         str(path) for path in extract(_site(options, reporter), options.key, Path(options.dir))
     ]
@@ -161,15 +168,15 @@ def _cache_extract(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def _cache_gc(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.core.units import parse_duration, parse_size
-    from modulus.pipeline.upkeep import Limits, collect
+    from modulus.pipeline.upkeep import Bounds, collect
 
-    limits = Limits(
+    bounds = Bounds(
         max_age=output.argument("--max-age", options.max_age, parse_duration),
         max_size=output.argument("--max-size", options.max_size, parse_size),
         keep_installed=options.keep_installed,
         everything=options.all,
     )
-    gone = collect(_site(options, reporter), limits)
+    gone = collect(_site(options, reporter), bounds)
     removed = [{"path": str(item.path), "size": item.size} for item in gone]
     total = sum(item.size for item in gone)
     lines = [f"removed: {item.path} ({output.size_text(item.size)})" for item in gone]
@@ -191,6 +198,9 @@ _CACHE: dict[str, Command] = {
 def _site(options: argparse.Namespace, reporter: Reporter) -> Site:
     from modulus.pipeline.site import Site
 
+    for name in ("root", "config"):
+        if getattr(options, name) == "":
+            raise UsageError(f"--{name} is empty", "leave it out, or give it a path")
     root = Path(options.root).resolve()
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}", "give --root the root of a system")

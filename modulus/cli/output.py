@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modulus.core.keys import SHORT
+from modulus.core.keys import SHORT, Difference
 from modulus.core.sources import redact
 from modulus.errors import ModulusError, UsageError
-from modulus.host.report import Reporter
+from modulus.host.report import Reporter, printable
 
 if TYPE_CHECKING:
     from modulus.core.settings import Settings
@@ -20,8 +22,12 @@ _T = TypeVar("_T")
 def show(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Prints a result, as JSON or as ``text`` for a person."""
     shown = json.dumps(value, indent=2) if as_json else text
-    if shown:
-        print(shown, flush=True)
+    try:
+        for line in shown.splitlines():
+            print(printable(line), flush=True)
+    except BrokenPipeError:
+        # Whoever read it went away, as head(1) does. The work goes on; its exit code counts.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(error: ModulusError, reporter: Reporter) -> None:
@@ -57,10 +63,7 @@ def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
     """A plan as people read it; ``verbose`` adds every setting and its origin."""
     what = f"{plan['instance']} for {plan['kernel']}"
     lines = [f"hit: {what} ({plan['key'][:SHORT]})"] if plan["hit"] else []
-    lines += [
-        f"miss: {miss['input']}: {miss['old'] or '-'} -> {miss['new'] or '-'}"
-        for miss in plan["miss"]
-    ]
+    lines += [f"miss: {Difference(**miss)}" for miss in plan["miss"]]
     lines.append(f"flavour: {plan['flavour']} ({plan['flavour_reason']})")
     lines.append(f"key: {plan['key'] or 'unknown until provisioned'}")
     lines += [f"{step['phase']}: {step['what']} ({step['why']})" for step in plan["steps"]]
@@ -76,7 +79,7 @@ def entries_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """The store's entries, a line each."""
     return "\n".join(
         f"{entry['key'][:SHORT]}  {entry['state']:4}  {size_text(entry['size']):>9}  "
-        f"{entry['instance']} for {entry['kernel']}"
+        f"{entry['instance'] or '-'} for {entry['kernel'] or '-'}"
         for entry in entries
     )
 

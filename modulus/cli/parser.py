@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import NoReturn
 
 from modulus import __version__
@@ -113,6 +114,13 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
     )
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
 def _common(default: object) -> _Parser:
     """The options every command takes, before or after its name.
 
@@ -140,7 +148,7 @@ def _common(default: object) -> _Parser:
     option(
         "--lock-timeout",
         fallback=None,
-        type=float,
+        type=_seconds,
         metavar="S",
         help="give up on a lock after S seconds",
     )

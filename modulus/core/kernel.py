@@ -127,11 +127,6 @@ def tree_release(kernel_release: str | None, utsrelease: str | None) -> str | No
     return (kernel_release or "").strip() or None
 
 
-def vermagic_release(vermagic: str) -> str:
-    """The kernel release that a module's vermagic line begins with (linux/vermagic.h)."""
-    return vermagic.split(" ", 1)[0]
-
-
 def release_order(release: str) -> tuple[tuple[int, ...], str]:
     """A key that sorts releases by number, then by flavour."""
     numbers, flavour = _split(release)

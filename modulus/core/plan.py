@@ -68,13 +68,18 @@ def inputs_of(facts: Facts) -> dict[str, Any]:
 
 
 def make_plan(
-    facts: Facts, *, hit: bool, stored: Iterable[Mapping[str, Any]], install: bool
+    facts: Facts,
+    inputs: Mapping[str, Any],
+    *,
+    hit: bool,
+    stored: Iterable[Mapping[str, Any]],
+    install: bool,
 ) -> Plan:
-    """The plan from ``facts``; ``stored`` are the inputs of this profile's builds.
+    """The plan from ``facts`` and their ``inputs``.
 
-    ``hit`` says that the store has the key; ``install`` adds the steps of ``up``.
+    ``stored`` are the inputs of this profile's builds, ``hit`` says that the store has the
+    key, ``install`` adds the steps of ``up``.
     """
-    inputs = inputs_of(facts)
     steps = [] if hit else _build_steps(facts)
     if install:
         steps.append(Step("install", f"the generation of {facts.instance}", "asked for"))
@@ -90,13 +95,13 @@ def make_plan(
 
 def _build_steps(facts: Facts) -> list[Step]:
     steps = []
-    if not facts.downloaded:
-        steps.append(Step("fetch", f"the sources of {facts.instance}", "not in the cache"))
-    steps.append(Step("unpack", f"the {facts.flavour} sources", facts.flavour_reason))
     if not facts.headers:
         steps.append(Step("provision", f"headers of {facts.kernel}", "none recorded"))
     if not facts.toolchain:
         steps.append(Step("provision", "the kernel's compiler", "no toolchain recorded"))
+    if not facts.downloaded:
+        steps.append(Step("fetch", f"the sources of {facts.instance}", "not in the cache"))
+    steps.append(Step("unpack", f"the {facts.flavour} sources", facts.flavour_reason))
     steps.append(Step("build", f"{facts.instance} for {facts.kernel}", "not in the store"))
     steps.append(Step("commit", "the modules to the store", "built"))
     return steps
@@ -109,4 +114,5 @@ def _miss(
     if closest is None:
         empty = f"no build of {facts.instance.profile}"
         return (Difference("store", empty, f"{facts.instance} for {facts.kernel}"),)
-    return closest
+    # The same inputs and yet no hit: what the store has of them is no good.
+    return closest or (Difference("store", "damaged", "to be built again"),)

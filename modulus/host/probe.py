@@ -14,7 +14,7 @@ from modulus.host.rootpath import resolve
 
 
 @dataclass(frozen=True)
-class Node:
+class Host:
     """What a node is; ``running`` is None where no kernel can be seen below the root."""
 
     running: str | None
@@ -29,13 +29,13 @@ class Node:
         return identify(self.os_release, self.machine)
 
 
-def probe(root: Path) -> Node:
+def probe(root: Path) -> Host:
     """Reads what the node below ``root`` is; what cannot be read counts as absent."""
     kernel = root / "proc/sys/kernel"
     os_release = _text(resolve(root, "/etc/os-release")) or _text(
         resolve(root, "/usr/lib/os-release")
     )
-    return Node(
+    return Host(
         running=_text(kernel / "osrelease"),
         kernels=installed_kernels(root),
         # /proc/sys/kernel/arch is there since Linux 6.1.

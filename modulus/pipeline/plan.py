@@ -14,15 +14,16 @@ def plan(node: Node, release: str, *, install: bool = False) -> Plan:
     """What is to be done for kernel ``release``; ``install`` adds the steps of ``up``."""
     check_name(release)
     facts = gather(node, release)
-    key = build_key(inputs_of(facts))
+    inputs = inputs_of(facts)
+    key = build_key(inputs)
     hit = key is not None and node.site.store.find(key, release) is not None
-    own = f"{node.instance.profile}-"
     stored = (
-        entry.manifest.get("inputs", {})
+        entry.manifest.inputs
         for entry in node.site.store.entries()
-        if entry.instance.startswith(own)
+        if entry.manifest
+        and entry.manifest.instance.rpartition("-")[0] == node.instance.profile
     )
-    return make_plan(facts, hit=hit, stored=stored, install=install)
+    return make_plan(facts, inputs, hit=hit, stored=stored, install=install)
 
 
 def gather(node: Node, release: str) -> Facts:

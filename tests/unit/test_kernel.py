@@ -13,7 +13,6 @@ from modulus.core.kernel import (
     near_releases,
     release_order,
     tree_release,
-    vermagic_release,
 )
 from modulus.errors import ToolchainError, UnsupportedError
 
@@ -123,12 +122,6 @@ def test_tree_release(
     kernel_release: str | None, utsrelease: str | None, expected: str | None
 ) -> None:
     assert tree_release(kernel_release, utsrelease) == expected
-
-
-def test_vermagic() -> None:
-    assert (
-        vermagic_release("6.1.0-9-amd64 SMP preempt mod_unload modversions ") == "6.1.0-9-amd64"
-    )
 
 
 def test_near_releases_prefer_flavour_then_number() -> None:
