@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
+from tests.support.system import Node
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,16 @@ def mirrors(vendor: Mirror) -> list[dict[str, object]]:
     """The setting that names the mirror."""
     url = f"{vendor.url}/tesla/{{version}}/NVIDIA-Linux-{{arch}}-{{version}}.run"
     return [{"url": url, "trusted": True}]
+
+
+@pytest.fixture(scope="session")
+def instance() -> str:
+    """A small real driver in the distribution's version."""
+    version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+    return f"v4l2loopback-{version}"
+
+
+@pytest.fixture
+def node(tmp_path: Path, kernels: dict[str, dict[str, list[str]]]) -> Node:
+    """A node that runs the newest kernel of the stable series."""
+    return Node(tmp_path / "node", kernels["6.1"]["amd64"][0])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +22,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
 KILLS = 12
 Kernels = dict[str, dict[str, list[str]]]
-
-
-@pytest.fixture(scope="module")
-def instance() -> str:
-    version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
-    return f"v4l2loopback-{version}"
-
-
-@pytest.fixture
-def node(tmp_path: Path, kernels: Kernels) -> Node:
-    return Node(tmp_path / "node", kernels["6.1"]["amd64"][0])
 
 
 def test_builds_for_two_series_and_not_for_cloud_kernels(
@@ -58,45 +45,6 @@ def test_builds_for_two_series_and_not_for_cloud_kernels(
         assert vermagic.split()[0] == release
     assert refused["error"]["code"] == 15
     assert "CONFIG_VIDEO_DEV" in refused["error"]["message"]
-
-
-def test_every_kind_of_container_gives_the_same_bits(
-    node: Node, instance: str, tmp_path: Path
-) -> None:
-    release = (node.path / "proc/sys/kernel/osrelease").read_text().strip()
-    assert node.run("build", instance, "--set", "build.container=nspawn").status == 0
-    other = Node(tmp_path / "other", release, build={"container": "podman"})
-    done = other.run("build", instance, "--json")
-    if done.status == 13:
-        pytest.skip(f"podman cannot run here: {done.json['error']['message']}")
-    assert done.status == 0, done.stderr
-    first, second = (
-        each.modules(release)["v4l2loopback.ko"].read_bytes() for each in (node, other)
-    )
-    assert first == second
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user gets to, which those of pytest are not."""
-    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def test_without_a_container_the_hosts_compiler_is_part_of_the_key(
-    open_folder: Path, kernels: Kernels, instance: str
-) -> None:
-    node = Node(open_folder / "node", kernels["6.1"]["amd64"][0])
-    (node.cache / "headers").unlink()  # The shared ones are where only root gets to.
-    done = node.run("build", instance, "--json", "--set", "build.container=none")
-    if done.status == 13:
-        pytest.skip(f"the host has no compiler: {done.json['error']['message']}")
-    assert done.status == 0, done.stderr
-    plan = node.run("plan", instance, "--json").json
-    assert plan["key"] != done.json["results"][0]["key"]
-    assert "toolchain" in {miss["input"] for miss in plan["miss"]}
 
 
 def test_two_at_once_build_a_key_once(node: Node, instance: str) -> None:
