@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from modulus import __version__
 from modulus.errors import UsageError
@@ -130,9 +130,9 @@ def _common(default: object) -> _Parser:
     parser = _Parser(add_help=False)
     group = parser.add_argument_group("options for every command")
 
-    def option(*names: str, fallback: object, **more: object) -> None:
+    def option(*names: str, fallback: object, **more: Any) -> None:
         value = default if default is not None else fallback
-        group.add_argument(*names, default=value, **more)  # type: ignore[arg-type]
+        group.add_argument(*names, default=value, **more)
 
     option("--root", fallback="/", metavar="DIR", help="the host's root")
     option("--config", fallback=None, metavar="FILE", help="settings, instead of /etc's")

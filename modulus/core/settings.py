@@ -37,7 +37,8 @@ class Mirror:
 class BuildSettings:
     """Where and with what a build runs; ``memory_max`` in bytes.
 
-    None leaves the choice to Modulus: as many jobs as there are CPUs, no limit of memory.
+    None leaves the choice to Modulus: as many jobs as CPUs and GiB of memory allow, no limit
+    of memory.
     """
 
     container: str = "auto"

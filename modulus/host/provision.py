@@ -150,7 +150,7 @@ class Provisioner:
         if self._distribution is None:
             raise ToolchainError(
                 f"{what} cannot be had: this system's packages are not known to Modulus",
-                "see the supported distributions in the documentation",
+                "those of Debian and Ubuntu are; elsewhere name a folder that has it in stores",
             )
         if self._offline:
             raise ToolchainError(

@@ -94,7 +94,7 @@ def _loader_class() -> Any:
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    class Loader(base):  # type: ignore[misc]
+    class Loader(base):  # type: ignore[misc]  # which base is known only at run time
         """A safe loader that notes what would be lost or changed in silence."""
 
         noted: list[tuple[int, str]]

@@ -55,7 +55,8 @@ class Node:
         """The release of the running kernel; UsageError where the root shows none."""
         if self.site.host.running is None:
             raise UsageError(
-                f"no kernel runs below {self.site.root}", "name one with --kernel RELEASE"
+                f"no kernel runs below {self.site.root}",
+                "give --root a running system; build and plan take --kernel RELEASE",
             )
         return self.site.host.running
 
