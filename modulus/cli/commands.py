@@ -28,7 +28,7 @@ def _plan(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.plan import plan
 
     node = _node(options, reporter)
-    release = node.running_kernel if options.kernel is None else options.kernel
+    release = node.kernel.release if options.kernel is None else options.kernel
     result = plan(node, release, install=True)
     value = {
         "instance": str(node.instance),
@@ -53,7 +53,7 @@ def _build(options: argparse.Namespace, reporter: Reporter) -> int:
     if options.all_kernels:
         releases = node.installed_kernels()
     else:
-        releases = tuple(dict.fromkeys(options.kernel or (node.running_kernel,)))
+        releases = tuple(dict.fromkeys(options.kernel or (node.kernel.release,)))
     results: list[dict[str, Any]] = []
     failures: list[ModulusError] = []
     for release in releases:

@@ -7,43 +7,59 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.instance import Instance
+from modulus.core.instance import Instance, parse_instance
+from modulus.core.kernelid import KernelId
 from modulus.core.keys import SHORT, digest
 from modulus.core.tree import Tree, parse_tree, tree_value
+from modulus.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "generation.json"
-_IDENTITY = 8
+_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a generation is for.
+
+    ``key`` is the build's; ``components`` are those of the userspace that were asked for.
+    """
+
+    instance: Instance
+    flavour: str
+    kernel: KernelId
+    key: str
+    components: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a generation is for and what it holds.
+    """What a generation is for and what it holds; ``userspace`` is the id of the userspace
+    or None where the driver has none."""
 
-    ``release`` is the kernel's, ``key`` the build's, ``userspace`` the id of the userspace
-    or None where the driver has none.
-    """
-
-    instance: str
-    flavour: str
-    release: str
-    key: str
+    identity: Identity
     userspace: str | None
     tree: Tree
 
+    @property
+    def release(self) -> str:
+        """The kernel's release."""
+        return self.identity.kernel.release
 
-def generation_name(instance: Instance, contents: Contents) -> str:
+
+def generation_name(contents: Contents) -> str:
     """``VERSION-RELEASE-KEY-CONTENT``: sorts by version and kernel, equal for equal contents.
 
     The last part tells apart generations of one build, such as with other components.
     """
-    identity = digest(_value(contents))[:_IDENTITY]
-    return f"{instance.version}-{contents.release}-{contents.key[:SHORT]}-{identity}"
+    of = contents.identity
+    own = digest(_value(contents))[:_DIGITS]
+    return f"{of.instance.version}-{contents.release}-{of.key[:SHORT]}-{own}"
 
 
 def key_of(name: str) -> str | None:
     """How the key begins of the build that the generation ``name`` is made of."""
-    match = re.search(rf"-([0-9a-f]{{{SHORT}}})-[0-9a-f]{{{_IDENTITY}}}(?:\.\d+)?$", name)
+    match = re.search(rf"-([0-9a-f]{{{SHORT}}})-[0-9a-f]{{{_DIGITS}}}(?:\.\d+)?$", name)
     return match[1] if match else None
 
 
@@ -65,23 +81,44 @@ def parse_generation(value: object) -> Contents:
     if not all(isinstance(word, str) for word in words):
         raise ValueError("the manifest lacks instance, flavour, kernel or key")
     instance, flavour, release, key = map(str, words)
-    userspace = value.get("userspace")
+    components = value.get("components")
+    if not isinstance(components, list):
+        raise ValueError("the manifest lacks components")
     return Contents(
-        instance,
-        flavour,
-        release,
-        key,
-        None if userspace is None else str(userspace),
+        Identity(
+            _instance(instance),
+            flavour,
+            KernelId(release, _text(value, "kernel_version"), _text(value, "build_id")),
+            key,
+            tuple(map(str, components)),
+        ),
+        _text(value, "userspace"),
         parse_tree(value),
     )
 
 
+def _instance(text: str) -> Instance:
+    try:
+        return parse_instance(text, "")
+    except UsageError as error:
+        raise ValueError(error.message) from None
+
+
+def _text(value: Mapping[str, Any], name: str) -> str | None:
+    text = value.get(name)
+    return None if text is None else str(text)
+
+
 def _value(contents: Contents) -> dict[str, Any]:
+    of = contents.identity
     return {
-        "instance": contents.instance,
-        "flavour": contents.flavour,
-        "kernel": contents.release,
-        "key": contents.key,
+        "instance": str(of.instance),
+        "flavour": of.flavour,
+        "kernel": of.kernel.release,
+        "kernel_version": of.kernel.version,
+        "build_id": of.kernel.build_id,
+        "key": of.key,
+        "components": list(of.components),
         "userspace": contents.userspace,
         **tree_value(contents.tree),
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from modulus.core.generation import (
     MANIFEST,
     Contents,
+    Identity,
     generation_name,
     manifest_value,
     module_path,
@@ -48,10 +49,7 @@ class Generation:
 
 def install_generation(
     root: Path,
-    instance: Instance,
-    flavour: str,
-    release: str,
-    key: str,
+    identity: Identity,
     modules: Mapping[str, Path],
     userspace: Userspace | None,
     reporter: Reporter,
@@ -63,8 +61,10 @@ def install_generation(
     Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk,
     IntegrityError where a source changed meanwhile.
     """
-    check_ours(root, instance.profile)
-    home = below(root, f"{DRIVERS}/.{instance.profile}")
+    name = identity.instance.profile
+    check_ours(root, name)
+    home = below(root, f"{DRIVERS}/.{name}")
+    release = identity.kernel.release
     sources = {module_path(release, file): path for file, path in modules.items()}
     try:
         records = [replace(record_file(path, at), mode=PLAIN) for at, path in sources.items()]
@@ -72,14 +72,11 @@ def install_generation(
         if userspace:
             tree = tree.merged(userspace.tree)
             sources |= {file.path: userspace.path / file.path for file in userspace.files}
-        identity = userspace.id if userspace else None
-        contents = Contents(str(instance), flavour, release, key, identity, tree)
+        contents = Contents(identity, userspace.id if userspace else None, tree)
         with writing(home):
             make_dirs(home)
             files.sweep(home, _SCRATCH)
-            return _provide(
-                home, generation_name(instance, contents), contents, sources, reporter
-            )
+            return _provide(home, generation_name(contents), contents, sources, reporter)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"{error.filename} vanished while it was being installed",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modulus.core.distribution import Distribution, identify, parse_os_release
 from modulus.core.kernel import release_order
+from modulus.core.kernelid import KernelId, parse_build_id
 from modulus.core.pci import PciDevice
 from modulus.host.rootpath import resolve
 
@@ -43,6 +44,18 @@ def probe(root: Path) -> Host:
         os_release=parse_os_release(os_release or ""),
         pci=pci_devices(root),
     )
+
+
+def running_kernel(root: Path) -> KernelId | None:
+    """The kernel that runs below ``root``; None where none can be seen."""
+    release = _text(root / "proc/sys/kernel/osrelease")
+    if release is None:
+        return None
+    try:
+        notes = (root / "sys/kernel/notes").read_bytes()
+    except OSError:
+        notes = b""
+    return KernelId(release, _text(root / "proc/sys/kernel/version"), parse_build_id(notes))
 
 
 def installed_kernels(root: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from modulus.core.distribution import Distribution, identify
 from modulus.core.instance import Instance
 from modulus.core.kernel import Compiler
+from modulus.core.kernelid import KernelId
 from modulus.core.profile import Profile
 from modulus.core.settings import Settings
 from modulus.errors import ToolchainError, UsageError
@@ -16,7 +17,7 @@ from modulus.host.config import load_profile
 from modulus.host.fetch import Fetcher
 from modulus.host.hosttools import host_toolchain
 from modulus.host.http import ClientOptions
-from modulus.host.probe import probe
+from modulus.host.probe import probe, running_kernel
 from modulus.host.provision import Provisioner
 from modulus.host.report import Reporter
 from modulus.host.toolchain import Toolchain
@@ -50,15 +51,16 @@ class Node:
         """What ``uname -m`` says."""
         return self.site.host.machine
 
-    @property
-    def running_kernel(self) -> str:
-        """The release of the running kernel; UsageError where the root shows none."""
-        if self.site.host.running is None:
+    @cached_property
+    def kernel(self) -> KernelId:
+        """The running kernel; UsageError where the root shows none."""
+        running = running_kernel(self.site.root)
+        if running is None:
             raise UsageError(
                 f"no kernel runs below {self.site.root}",
                 "give --root a running system; build and plan take --kernel RELEASE",
             )
-        return self.site.host.running
+        return running
 
     def installed_kernels(self) -> tuple[str, ...]:
         """Every installed kernel; ToolchainError for none, since that cannot be all."""

@@ -6,7 +6,9 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modulus.core.generation import Identity
 from modulus.core.instance import Instance
+from modulus.core.kernelid import KernelId
 from modulus.core.tree import Link, Tree
 from modulus.host.install import Generation, activate, install_generation, write_selected
 from modulus.host.linker import configure_linker, update_linker
@@ -63,10 +65,7 @@ class FakeRoot:
         module.chmod(0o600)
         return install_generation(
             self.root,
-            Instance(NAME, version),
-            "open",
-            RELEASE,
-            key,
+            Identity(Instance(NAME, version), "open", KernelId(RELEASE), key),
             {"driver.ko": module},
             None if bare else self.userspace(version, size),
             self.reporter,

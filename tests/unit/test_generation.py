@@ -9,46 +9,66 @@ from hypothesis import strategies as st
 
 from modulus.core.generation import (
     Contents,
+    Identity,
     generation_name,
+    key_of,
     manifest_value,
     module_path,
     parse_generation,
 )
 from modulus.core.instance import Instance
+from modulus.core.kernelid import KernelId
 from modulus.core.tree import FileRecord, Link, Tree, is_inside, parse_tree, tree_value
 
 INSTANCE = Instance("driver", "535.309.01")
 FILE = FileRecord("lib/modules/6.1.0-9-amd64/driver.ko", "ab" * 32, 12, 0o644)
-CONTENTS = Contents(
-    instance=str(INSTANCE),
+IDENTITY = Identity(
+    instance=INSTANCE,
     flavour="open",
-    release="6.1.0-9-amd64",
+    kernel=KernelId("6.1.0-9-amd64", "#1 SMP Debian 6.1.27-1", "c0ffee"),
     key="0123456789abcdef" * 4,
+    components=("compute", "utility"),
+)
+CONTENTS = Contents(
+    IDENTITY,
     userspace="fe" * 32,
     tree=Tree((FILE,), (Link("lib/libx.so.1", "libx.so.1.2"),)),
 )
 
 
 def test_a_name_says_version_kernel_and_key() -> None:
-    name = generation_name(INSTANCE, CONTENTS)
+    name = generation_name(CONTENTS)
     assert name.startswith("535.309.01-6.1.0-9-amd64-0123456789ab-")
-    assert name == generation_name(INSTANCE, replace(CONTENTS))
+    assert name == generation_name(replace(CONTENTS))
+    assert key_of(name) == IDENTITY.key[:12]
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"flavour": "proprietary"},
-        {"release": "6.1.0-10-amd64"},
+        {"kernel": replace(IDENTITY.kernel, release="6.1.0-10-amd64")},
+        {"kernel": replace(IDENTITY.kernel, version="#1 SMP Debian 6.1.28-1")},
+        {"kernel": replace(IDENTITY.kernel, build_id=None)},
         {"key": "f" * 64},
+        {"components": ("compute",)},
+    ],
+)
+def test_another_purpose_has_another_name(change: dict[str, Any]) -> None:
+    changed = replace(CONTENTS, identity=replace(IDENTITY, **change))
+    assert generation_name(changed) != generation_name(CONTENTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"userspace": None},
         {"tree": Tree((replace(FILE, sha256="cd" * 32),), CONTENTS.tree.links)},
         {"tree": Tree((FILE,))},
     ],
 )
 def test_other_contents_have_another_name(change: dict[str, Any]) -> None:
-    changed = replace(CONTENTS, **change)
-    assert generation_name(INSTANCE, changed) != generation_name(INSTANCE, CONTENTS)
+    assert generation_name(replace(CONTENTS, **change)) != generation_name(CONTENTS)
 
 
 def test_a_manifest_is_read_back() -> None:
@@ -68,7 +88,9 @@ def test_a_manifest_is_read_back() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 1},
+        {"components": None},
+        {"instance": "../driver-1"},
         {"key": None},
         {"files": None},
         {"files": ["lib/x"]},

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from modulus.core.generation import Identity
 from modulus.core.instance import Instance
+from modulus.core.kernelid import KernelId
 from modulus.errors import BuildError, ConfigError, IntegrityError
 from modulus.host.files import remove_tree
 from modulus.host.install import (
@@ -175,7 +177,8 @@ def test_a_source_that_vanishes_is_no_bug(node: FakeRoot) -> None:
     module = node.work / "driver.ko"
     module.write_bytes(b"module")
     (userspace.path / "bin/tool").unlink()
-    args = (Instance(NAME, "1.0"), "open", RELEASE, "k" * 64, {"driver.ko": module}, userspace)
+    identity = Identity(Instance(NAME, "1.0"), "open", KernelId(RELEASE), "k" * 64)
+    args = (identity, {"driver.ko": module}, userspace)
     with pytest.raises(IntegrityError, match="bin/tool vanished"):
         install_generation(node.root, *args, node.reporter)
     (userspace.path / "bin/tool").write_bytes(b"#!/bin/sh\necho 9.9\n")
@@ -255,7 +258,7 @@ def test_kill_at_every_step_leaves_the_old_or_the_new(node: FakeRoot) -> None:
         assert verify_generation(old, node.reporter) is None
         selected = (node.root / "var/lib/modulus/driver/selected").read_text()
         assert selected in ("driver-1.0\n", "driver-2.0\n")
-        seen.add(f"{active.contents.instance} {selected.strip()}")
+        seen.add(f"{active.contents.identity.instance} {selected.strip()}")
 
         new = node.up("2.0")
         assert verify_generation(new, node.reporter) is None
