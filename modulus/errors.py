@@ -63,7 +63,31 @@ class UnsupportedError(ModulusError):
     code = 15
 
 
+class RefusedError(ModulusError):
+    """The kernel refuses the module, or its firmware cannot be put where it looks."""
+
+    code = 16
+
+
+class BusyError(ModulusError):
+    """The driver is in use, or another version of it is loaded."""
+
+    code = 17
+
+
+class NoGpuError(ModulusError):
+    """No GPU is here for this driver."""
+
+    code = 18
+
+
+class VerifyError(ModulusError):
+    """Something about the active driver is wrong."""
+
+    code = 19
+
+
 class LockedError(ModulusError):
-    """Another process held a lock past ``--lock-timeout``."""
+    """Another process held a lock past ``--lock-timeout``, or a wait passed its limit."""
 
     code = 20
