@@ -1,0 +1,92 @@
+"""``modulus plan`` and ``modulus build``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from modulus.cli import output
+from modulus.cli.system import make_node
+from modulus.errors import ModulusError
+from modulus.host.report import Reporter
+
+if TYPE_CHECKING:
+    from modulus.pipeline.build import Built
+    from modulus.pipeline.node import Node
+
+
+def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Prints the plan for one kernel."""
+    from modulus.pipeline.plan import plan
+
+    node = make_node(options, reporter)
+    release = node.kernel.release if options.kernel is None else options.kernel
+    result = plan(node, release, install=True)
+    value = {
+        "instance": str(node.instance),
+        "kernel": result.facts.kernel,
+        "flavour": result.facts.flavour,
+        "flavour_reason": result.facts.flavour_reason,
+        "key": result.key,
+        "hit": result.hit,
+        "miss": [asdict(difference) for difference in result.miss],
+        "steps": [asdict(step) for step in result.steps],
+        "settings": output.settings_value(node.settings),
+    }
+    output.show(value, options.json, output.plan_text(value, options.verbose))
+    return 0
+
+
+def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Tries every release; the exit code is the first failure's."""
+    from modulus.pipeline.build import build
+
+    node = make_node(options, reporter)
+    if options.all_kernels:
+        releases = node.installed_kernels()
+    else:
+        releases = tuple(dict.fromkeys(options.kernel or (node.kernel.release,)))
+    results: list[dict[str, Any]] = []
+    failures: list[ModulusError] = []
+    for release in releases:
+        try:
+            built = build(node, release, shell=options.shell)
+        except ModulusError as error:
+            failures.append(error)
+            results.append(_failed(node, release, error))
+            output.show_error(error, reporter)
+        else:
+            results.append(done_value(node, built))
+            output.show({}, False, "" if options.json else built.text(node.instance))
+    if options.json:
+        result: dict[str, Any] = {"results": results}
+        if failures:
+            result["error"] = output.error_value(failures[0])
+        output.show(result, True, "")
+    return failures[0].code if failures else 0
+
+
+def done_value(node: Node, built: Built) -> dict[str, Any]:
+    """A build as the contract's JSON."""
+    return {
+        "instance": str(node.instance),
+        "kernel": built.release,
+        "key": built.entry.key,
+        "hit": built.hit,
+        "seconds": round(built.seconds, 1),
+        "path": str(built.entry.path),
+        "error": None,
+    }
+
+
+def _failed(node: Node, release: str, error: ModulusError) -> dict[str, Any]:
+    return {
+        "instance": str(node.instance),
+        "kernel": release,
+        "key": None,
+        "hit": False,
+        "seconds": None,
+        "path": None,
+        "error": output.error_value(error),
+    }

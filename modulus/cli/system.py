@@ -1,0 +1,50 @@
+"""What the options of every command come to: the system, and a driver's instance on it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modulus.cli.parser import EXAMPLE
+from modulus.core.instance import parse_instance
+from modulus.errors import UsageError
+from modulus.host.report import Reporter
+
+if TYPE_CHECKING:
+    from modulus.pipeline.node import Node
+    from modulus.pipeline.site import Site
+
+Command = Callable[[argparse.Namespace, Reporter], int]
+"""Options in, the result printed, an exit code out."""
+
+
+def make_site(options: argparse.Namespace, reporter: Reporter) -> Site:
+    """The system that ``--root`` names."""
+    from modulus.pipeline.site import Site
+
+    for name in ("root", "config"):
+        if getattr(options, name) == "":
+            raise UsageError(f"--{name} is empty", "leave it out, or give it a path")
+    root = Path(options.root).resolve()
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}", "give --root the root of a system")
+    return Site(
+        root=root,
+        config=Path(options.config) if options.config else None,
+        assignments=(*options.early_settings, *options.settings),
+        lock_timeout=options.lock_timeout,
+        reporter=reporter,
+    )
+
+
+def make_node(options: argparse.Namespace, reporter: Reporter) -> Node:
+    """The instance that is named, its settings and profile checked."""
+    instance = parse_instance(options.instance, EXAMPLE)
+    from modulus.pipeline.node import Node
+
+    node = Node(make_site(options, reporter), instance)
+    # What is wrong with either is said before anything is done, and once.
+    _ = node.settings, node.profile
+    return node
