@@ -1,0 +1,204 @@
+"""Loads a driver's modules by name, in order, from its own module root."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modulus.core.findings import Finding
+from modulus.core.loadfailure import LoadCause, explain, log_findings
+from modulus.core.moddep import module_name
+from modulus.errors import BusyError, ModulusError
+from modulus.host.foreign import origin_of
+from modulus.host.kernellog import KernelLog, kernel_log
+from modulus.host.modulefile import read_module_file
+from modulus.host.moduleroot import ModuleRoot
+from modulus.host.report import Reporter
+from modulus.host.run import CommandError, run
+
+LOAD_SECONDS = 300.0
+"""How long a module may take to start: some seconds for each GPU."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module in the kernel, as sysfs shows it; ``name`` has ``_`` for ``-``.
+
+    ``holders`` are the modules that use it. ``state`` is live, coming or going; ``refcnt`` is
+    None where the kernel cannot unload.
+    """
+
+    name: str
+    version: str | None
+    srcversion: str | None
+    refcnt: int | None
+    holders: tuple[str, ...]
+    state: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A module to load: its name as in the profile, its file, and what sysfs will show."""
+
+    name: str
+    path: Path
+    version: str | None
+    srcversion: str | None
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What ``load`` did: the modules it loaded, and what the kernel said that matters."""
+
+    modules: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
+    """Those of the modules ``names`` that are in the kernel, by the kernel's name."""
+    found = (_state(root, module_name(name)) for name in names)
+    return {module.name: module for module in found if module}
+
+
+def read_wanted(name: str, path: Path) -> Wanted:
+    """What to expect of the module in ``path``; IntegrityError where it is none."""
+    module = read_module_file(path)
+    return Wanted(name, path, module.info("version"), module.info("srcversion"))
+
+
+def check_loaded(
+    root: Path, name: str, release: str, wanted: Sequence[Wanted]
+) -> tuple[Wanted, ...]:
+    """Those of ``wanted`` that are still to be loaded into kernel ``release``.
+
+    Raises BusyError where another version is loaded; it says where that comes from. ``name``
+    is the driver's. Call it before anything of a running driver, such as the firmware's
+    path, is changed.
+    """
+    present = loaded(root, (module.name for module in wanted))
+    for module in wanted:
+        state = present.get(module_name(module.name))
+        if state and not _is(state, module):
+            _refuse(root, name, release, module, state)
+    return tuple(module for module in wanted if not _is_live(present, module))
+
+
+def load(
+    root: Path,
+    name: str,
+    modules: ModuleRoot,
+    config: Path,
+    wanted: Sequence[Wanted],
+    causes: Sequence[LoadCause],
+    reporter: Reporter,
+) -> Loading:
+    """Loads what of ``wanted`` is not there yet, in order, for the driver ``name``.
+
+    ``config`` is the only configuration that modprobe reads. A module to load before that
+    fails is a warning. Raises BusyError where another version is loaded; where the kernel
+    refuses one, what its log says about it (``core.loadfailure``).
+    """
+    todo = check_loaded(root, name, modules.release, wanted)
+    if not todo:
+        names = ", ".join(module.name for module in wanted)
+        reporter.phase("load", f"{names or 'nothing'}: loaded already")
+        return Loading((), ())
+    command = ("modprobe", "-d", modules.path, "-C", config, "--ignore-install")
+    said: list[str] = []
+    with kernel_log(root) as log:
+        for extra in modules.preload:
+            if not loaded(root, [extra]):
+                try:
+                    run([*command, extra], timeout=LOAD_SECONDS)
+                except ModulusError as error:
+                    reporter.warn(f"{extra} was not loaded before {name}: {error.message}")
+        log.new_messages()
+        for module in todo:
+            reporter.phase("load", " ".join(filter(None, (module.name, module.version))))
+            said += _load(command, module, modules.release, causes, log)
+            state = _state(root, module_name(module.name))
+            if state and not _is(state, module):
+                _refuse(root, name, modules.release, module, state)
+    names_done = tuple(module.name for module in todo)
+    return Loading(names_done, log_findings(said, names_done, modules.release, causes))
+
+
+def _load(
+    command: Sequence[str | Path],
+    module: Wanted,
+    release: str,
+    causes: Sequence[LoadCause],
+    log: KernelLog,
+) -> tuple[str, ...]:
+    """What the kernel said while ``module`` was loaded."""
+    try:
+        run([*command, module.name], timeout=LOAD_SECONDS)
+    except CommandError as error:
+        if error.status is None:
+            raise BusyError(
+                f"{module.name} did not finish loading in {LOAD_SECONDS:.0f} s",
+                "read the kernel's log (journalctl -k -b); what hangs in the kernel goes only "
+                "with a reboot",
+            ) from error
+        raise explain(module.name, release, log.new_messages(), error.output, causes) from error
+    return log.new_messages()
+
+
+def _is(state: Loaded, wanted: Wanted) -> bool:
+    """Whether the loaded module is the wanted one, as far as the two tell."""
+    return (wanted.version, wanted.srcversion) == (
+        state.version if wanted.version else None,
+        state.srcversion if wanted.srcversion else None,
+    )
+
+
+def _is_live(present: Mapping[str, Loaded], wanted: Wanted) -> bool:
+    state = present.get(module_name(wanted.name))
+    return state is not None and state.state == "live"
+
+
+def _refuse(root: Path, name: str, release: str, wanted: Wanted, state: Loaded) -> None:
+    """Raises BusyError for a module that is not the wanted one."""
+    origin = origin_of(root, name, release, wanted.name, state.srcversion)
+    where = f" is loaded from {origin}" if origin else " is loaded"
+    if state.version and state.version != wanted.version:
+        what = f"{wanted.name} {state.version}{where}, not {wanted.version or 'ours'}"
+    else:
+        what = f"{wanted.name}{where}, another build than ours"
+    if origin and not origin.foreign:
+        hint = (
+            "end what uses it and take it down "
+            f"(modulus down {name}-{state.version or 'VERSION'}), or reboot"
+        )
+    else:
+        hint = (
+            "remove the other driver (its package, or with dkms remove what dkms status shows) "
+            f"and reboot, or unload it (rmmod {state.name}), and run it again"
+        )
+    raise BusyError(what, hint)
+
+
+def _state(root: Path, name: str) -> Loaded | None:
+    folder = root / "sys/module" / name
+    if not folder.is_dir():
+        return None
+    holders = folder / "holders"
+    refcnt = _text(folder / "refcnt")
+    return Loaded(
+        name=name,
+        version=_text(folder / "version"),
+        srcversion=_text(folder / "srcversion"),
+        refcnt=int(refcnt) if refcnt and refcnt.isdigit() else None,
+        holders=tuple(sorted(path.name for path in holders.iterdir()))
+        if holders.is_dir()
+        else (),
+        state=_text(folder / "initstate") or "live",
+    )
+
+
+def _text(path: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8", "replace").strip() or None
+    return None
