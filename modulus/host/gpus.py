@@ -1,0 +1,89 @@
+"""Takes a census of the GPUs in a root's sysfs, and corrects their NUMA node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from modulus.core.gpus import Census, Gpu, has_signature, kind_of
+from modulus.core.pci import PciDevice, devices_of
+from modulus.core.profile import Profile
+from modulus.host import sysfs
+from modulus.host.probe import pci_devices
+from modulus.host.report import Reporter
+from modulus.host.rootpath import resolve
+
+_CONFIG_SIZE = 256
+
+
+def take_census(
+    root: Path, profile: Profile, devices: Iterable[PciDevice] | None = None
+) -> Census:
+    """The GPUs that ``profile.pci`` describes, of ``devices`` if the bus was read already."""
+    if not profile.pci:
+        return Census(required=False)
+    found = devices_of(profile.pci, pci_devices(root) if devices is None else devices)
+    return Census(required=True, gpus=tuple(_gpu(root, device, profile) for device in found))
+
+
+def _gpu(root: Path, device: PciDevice, profile: Profile) -> Gpu:
+    folder = device_folder(root, device.address)
+    driver = sysfs.link_name(folder / "driver")
+    vgpu = profile.vgpu is not None and has_signature(
+        _config(folder / "config"), profile.vgpu.signature
+    )
+    kind = kind_of(
+        driver,
+        # "(null)" where none is set.
+        sysfs.text(folder / "driver_override"),
+        virtual_function=os.path.lexists(folder / "physfn"),
+        vgpu=vgpu,
+    )
+    # A driver that is built in may have no module.
+    module = sysfs.link_name(root / f"sys/bus/pci/drivers/{driver}/module") if driver else None
+    return Gpu(device, kind, driver, module, sysfs.number(folder / "numa_node"))
+
+
+def device_folder(root: Path, address: str) -> Path:
+    """Where a PCI device's attributes are."""
+    return resolve(root, f"/sys/bus/pci/devices/{address}")
+
+
+def _config(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_CONFIG_SIZE)
+    except OSError:
+        return b""
+
+
+def fix_numa(root: Path, census: Census, reporter: Reporter) -> Census:
+    """Sets the NUMA node of usable GPUs to 0 where it is -1; the census as it is then.
+
+    The kernel marks itself tainted (firmware workaround) for each write
+    (Documentation/ABI/testing/sysfs-bus-pci). One that is refused is a warning.
+    """
+    fixed = {
+        gpu.address
+        for gpu in census.usable
+        if gpu.numa_node == -1 and _set_numa_node(root, gpu, reporter)
+    }
+    return replace(
+        census,
+        gpus=tuple(
+            replace(gpu, numa_node=0) if gpu.address in fixed else gpu for gpu in census.gpus
+        ),
+    )
+
+
+def _set_numa_node(root: Path, gpu: Gpu, reporter: Reporter) -> bool:
+    path = device_folder(root, gpu.address) / "numa_node"
+    try:
+        sysfs.write(path, "0\n")
+    except OSError as error:
+        reporter.warn(f"cannot set {path} to 0: {error.strerror}")
+        return False
+    reporter.phase("load", f"GPU {gpu.address}: NUMA node set to 0")
+    return True
