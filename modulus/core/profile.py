@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from modulus.core.diagnose import Cause
+from modulus.core.libcheck import Library
+from modulus.core.loadfailure import LoadCause
+from modulus.core.nodes import NodeRule
 from modulus.core.pci import IdRange, PciMatch
 from modulus.core.progress import Work
 from modulus.core.version import ANY, Range
@@ -110,6 +113,13 @@ class Make:
 
 
 @dataclass(frozen=True)
+class Vgpu:
+    """How to tell a virtual GPU: what its vendor-specific PCI capability begins with."""
+
+    signature: str
+
+
+@dataclass(frozen=True)
 class ComponentRule:
     """Manifest types, and patterns of names of which one must match if there are any."""
 
@@ -145,12 +155,17 @@ class Profile:
     preload: tuple[str, ...] = ()
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     blacklist: tuple[str, ...] = ()
+    nodes: tuple[NodeRule, ...] = ()
+    unload: tuple[str, ...] = ()
+    vgpu: Vgpu | None = None
     patches: tuple[Patch, ...] = ()
     flags: tuple[Flags, ...] = ()
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
+    load_causes: tuple[LoadCause, ...] = ()
     components: Mapping[str, tuple[ComponentRule, ...]] = field(default_factory=dict)
     installer: Installer | None = None
+    libraries: tuple[Library, ...] = ()
 
     def make_for(self, release: str) -> Make:
         """What make is given for kernel ``release``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
+from modulus.core import libcheck
 from modulus.core.diagnose import Cause
 from modulus.core.fields import (
     COMPONENTS,
@@ -13,6 +14,8 @@ from modulus.core.fields import (
     SHA256,
     url,
 )
+from modulus.core.loadfailure import PROFILE_ERRORS, LoadCause
+from modulus.core.node_schema import NODE, check_nodes
 from modulus.core.pci import IdRange, PciMatch
 from modulus.core.profile import (
     ComponentRule,
@@ -25,6 +28,7 @@ from modulus.core.profile import (
     Patch,
     Profile,
     Source,
+    Vgpu,
 )
 from modulus.core.profile_fields import (
     CONFIG,
@@ -136,6 +140,13 @@ SCHEMA = Record(
         "preload": ListOf(MODULE_NAME),
         "options": OPTIONS,
         "blacklist": ListOf(MODULE_NAME),
+        "nodes": ListOf(NODE),
+        "unload": ListOf(MODULE_NAME),
+        "vgpu": Record(
+            {"signature": text(r"[!-~]{1,32}", "up to 32 characters of ASCII")},
+            ("signature",),
+            make=Vgpu,
+        ),
         "patches": ListOf(
             Record({"kernel": RANGE, "driver": RANGE, "file": FILE}, ("file",), make=Patch),
         ),
@@ -164,6 +175,18 @@ SCHEMA = Record(
                 make=Cause,
             )
         ),
+        "load_causes": ListOf(
+            Record(
+                {
+                    "pattern": REGEX,
+                    "cause": SENTENCE,
+                    "remedy": SENTENCE,
+                    "error": choice(*PROFILE_ERRORS),
+                },
+                ("pattern", "cause", "remedy"),
+                make=LoadCause,
+            )
+        ),
         "components": MapOf(
             choice(*COMPONENTS),
             ListOf(
@@ -182,6 +205,7 @@ SCHEMA = Record(
             ("manifest", "folders"),
             make=Installer,
         ),
+        "libraries": libcheck.SCHEMA,
     },
     ("name", "sources", "flavours", "build", "make", "load"),
     make=Profile,
@@ -195,9 +219,13 @@ def _check_whole(profile: Profile, name: str, problems: Problems) -> None:
     for module in profile.load:
         if module not in profile.build:
             problems.add("load", f"{module} is not among the modules to build")
+    if profile.vgpu and not profile.pci:
+        problems.add("vgpu", "needs pci, which says what the devices are")
     if not profile.flavours:
         problems.add("flavours", "must not be empty")
     _check_flavours(profile, problems)
+    check_nodes(profile.nodes, problems)
+    libcheck.check_fit(profile.libraries, profile.build, bool(profile.pci), problems)
     for component, rules in profile.components.items():
         types = {kind for rule in rules for kind in rule.types}
         known = profile.installer.folders if profile.installer else {}

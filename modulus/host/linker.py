@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+from modulus.core.ldcache import CacheEntry, parse_ldcache
 from modulus.core.render import render
 from modulus.errors import ModulusError
 from modulus.host.install import DRIVERS, Generation
@@ -36,39 +37,67 @@ def update_linker(root: Path, name: str, generation: Generation, reporter: Repor
     """
     if _is_current(root, name, generation):
         return False
-    # Links of other packages are none of our business (-X); ours are all there.
-    argv = ["ldconfig", "-X"]
-    if root.resolve() != Path("/"):
-        argv += ["-r", str(root)]
+    folders: tuple[str, ...] = ()
     if not _is_included(root, name):
         # Without a word in ld.so.conf only a folder named here is taken up. That file
         # belongs to the system, or is missing on purpose, so it is left as it is.
-        argv.append(_folder(name))
+        folders = (_folder(name),)
         reporter.warn(
             f"/etc/ld.so.conf does not include ld.so.conf.d/{_file(name)}: the libraries in "
             f"{_folder(name)} are found until ldconfig is run by others"
         )
-    try:
-        run(argv)
-    except ModulusError as error:
-        reporter.warn(
-            f"the linker's cache is not up to date: {error.message}; until ldconfig has run, "
-            f"programs need LD_LIBRARY_PATH={_folder(name)}"
-        )
+    _run_ldconfig(
+        root,
+        folders,
+        reporter,
+        f"until it has run, programs need LD_LIBRARY_PATH={_folder(name)}",
+    )
     return True
+
+
+def unconfigure_linker(root: Path, name: str, reporter: Reporter) -> bool:
+    """Removes the driver's file in ld.so.conf.d, and its libraries from the linker's cache;
+    False without that file. Call it once the libraries are gone."""
+    path = below(root, "/etc/ld.so.conf.d") / _file(name)
+    prefix = f"{_folder(name)}/"
+    there = path.is_file()
+    if there:
+        with writing(path):
+            path.unlink()
+    if there or any(entry.path.startswith(prefix) for entry in linker_cache(root)):
+        _run_ldconfig(root, (), reporter, "it still names libraries that are gone")
+    return there
+
+
+def _run_ldconfig(
+    root: Path, folders: tuple[str, ...], reporter: Reporter, otherwise: str
+) -> None:
+    # Links of other packages are none of our business (-X); ours are all there.
+    argv = ["ldconfig", "-X", *(["-r", str(root)] if root.resolve() != Path("/") else [])]
+    try:
+        run([*argv, *folders])
+    except ModulusError as error:
+        reporter.warn(f"the linker's cache is not up to date: {error.message}; {otherwise}")
 
 
 def _is_current(root: Path, name: str, generation: Generation) -> bool:
     """Whether the cache has every library of ours, and none that is gone."""
     wanted = _sonames(generation)
-    try:
-        cache = below(root, "/etc/ld.so.cache").read_bytes()
-    except OSError:
-        return not wanted
-    prefix = re.escape(f"{_folder(name)}/".encode())
-    cached = {match.decode() for match in re.findall(prefix + rb"([^/\0]+)\0", cache)}
     folder = generation.path / "lib"
+    cached = {
+        path.name
+        for path in map(PurePosixPath, (entry.path for entry in linker_cache(root)))
+        if path.parent == PurePosixPath(_folder(name))
+    }
     return wanted <= cached and all(os.path.lexists(folder / library) for library in cached)
+
+
+def linker_cache(root: Path) -> tuple[CacheEntry, ...]:
+    """What the linker's cache holds; nothing where it is missing or damaged."""
+    try:
+        return parse_ldcache(below(root, "/etc/ld.so.cache").read_bytes())
+    except (OSError, ValueError):
+        return ()
 
 
 def _sonames(generation: Generation) -> set[str]:

@@ -71,7 +71,7 @@ def test_what_is_missing_is_told_at_once() -> None:
     [
         ({"name": "two"}, "name: must be one, as the file is called, not 'two'"),
         ({"nmae": 1}, "nmae: unknown key, did you mean name?"),
-        ({"nodes": {}}, "nodes: unknown key"),
+        ({"nodes": {}}, "nodes: must be a list, such as [a, b], not a mapping"),
         ({"sources": [{"url": "https://x/y"}]}, "sources[0].format: is missing"),
         ({"sources": [{"url": "https://x/{release}", "format": "run"}]}, "sources[0].url: must be a URL (https:, http:, file:, apt:) in which only {arch} {version} {name} stand in braces, not 'https://x/{release}'"),
         ({"sha256": {"1.0": "ab"}}, "sha256.1.0: must be a sha256 of 64 hexadecimal digits, not 'ab'"),

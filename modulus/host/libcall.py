@@ -1,0 +1,84 @@
+"""Calls a shared library's functions, as a program: ``asklib`` runs it by its path.
+
+What a vendor's library does to its process, crash and hang included, must not be done to
+ours. It imports little, so that it starts in some 15 ms, and nothing of Modulus, so that it
+runs wherever that lies. The calls are made in a fork of it, which is left alone where a call
+hangs in the kernel: then not even SIGKILL ends it, and nobody may wait for it.
+
+One argument, JSON: ``{library, init, arguments, device, devices, text}`` as in
+``core.libcheck``, and ``seconds``, the time limit. On standard output a line of JSON for each
+call that begins, ``{"calling": FUNCTION}``, and for each result, ``{function, device, status,
+text}`` or ``{"problem": TEXT}``; then ``{"calling": null}`` unless the library ended its
+process, and at last ``{"ended": STATUS}``, negative for a signal and null for the time limit.
+What the library itself prints goes nowhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _main(request: dict[str, Any]) -> None:
+    out = os.dup(1)
+    worker = os.fork()
+    if not worker:
+        _ask(request, out)
+        _say(out, calling=None)
+        # Without the library's own clean-up, which could crash or hang when all is said.
+        os._exit(0)
+    ended, _, _ = select.select([os.pidfd_open(worker)], [], [], request["seconds"])
+    if ended:
+        _say(out, ended=os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+    else:
+        os.kill(worker, signal.SIGKILL)
+        _say(out, ended=None)
+
+
+def _ask(request: dict[str, Any], out: int) -> None:
+    def call(function: str, *arguments: object, device: str | None = None) -> int:
+        _say(out, calling=function)
+        status = int(getattr(library, function)(*arguments))
+        text = _text(library, request["text"], status) if status else ""
+        _say(out, function=function, device=device, status=status, text=text)
+        return status
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    _say(out, calling="dlopen")
+    try:
+        library = ctypes.CDLL(request["library"])
+        numbers = [ctypes.c_uint(number) for number in request["arguments"]]
+        if call(request["init"], *numbers) == 0 and request["device"]:
+            for address in request["devices"]:
+                handle = ctypes.byref(ctypes.c_void_p())
+                name = ctypes.c_char_p(address.encode())
+                call(request["device"], name, handle, device=address)
+    # AttributeError: the library has no such function; the text of both is the linker's.
+    except (OSError, AttributeError) as error:
+        _say(out, problem=str(error))
+
+
+def _text(library: Any, function: str | None, status: int) -> str:
+    if function is None:
+        return ""
+    words = getattr(library, function)
+    words.restype = ctypes.c_char_p
+    return (words(ctypes.c_int(status)) or b"").decode("utf-8", "replace")
+
+
+def _say(out: int, **line: object) -> None:
+    os.write(out, json.dumps(line).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))
