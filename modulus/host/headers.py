@@ -100,7 +100,7 @@ class HeaderProvider:
                 raise ToolchainError(
                     f"{tree.build} changed while it was read", "try again when that is done"
                 )
-            return self._commit(folder, identity, release, "node", name, {})
+            return self._commit(folder, identity, release, "node", [name], {})
 
     def _download(self, release: str, reason: str) -> Headers:
         if self._distribution is None:
@@ -133,9 +133,12 @@ class HeaderProvider:
             new = folder / "entry"
             new.mkdir()
             identity = headerform.normalise(tree, new / "tree", move=True)
-            name = self._packages_name(release)
+            # Also by their own version: nodes find them in a store that was filled where this
+            # kernel is not installed.
+            versions = (choice.image, archives[0].package.version)
+            names = list(dict.fromkeys(self._named(release, version) for version in versions))
             packages = debs.recorded(archives)
-            return self._commit(new, identity, release, "packages", name, packages)
+            return self._commit(new, identity, release, "packages", names, packages)
 
     def _commit(
         self,
@@ -143,7 +146,7 @@ class HeaderProvider:
         identity: str,
         release: str,
         origin: str,
-        name: str,
+        names: Sequence[str],
         packages: Mapping[str, Any],
     ) -> Headers:
         path = self.entries.commit(
@@ -152,13 +155,13 @@ class HeaderProvider:
                 "id": identity,
                 "release": release,
                 "origin": origin,
-                "found_by": [name],
+                "found_by": list(names),
                 "packages": packages,
                 "symvers_sha256": files.sha256_file(folder / "tree/build/Module.symvers"),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             },
         )
-        found = self._find(name)
+        found = self._find(names[0])
         if found is None:
             raise ToolchainError(
                 f"{path} vanished as soon as it was there", "run one modulus cache gc at a time"
@@ -179,8 +182,10 @@ class HeaderProvider:
         )
 
     def _packages_name(self, release: str) -> str:
-        image = self._image_version(release) or "none"
-        return f"packages/{FORM}/{self._distribution}/{release}/{image}"
+        return self._named(release, self._image_version(release))
+
+    def _named(self, release: str, image: str | None) -> str:
+        return f"packages/{FORM}/{self._distribution}/{release}/{image or 'none'}"
 
     def _node_name(self, tree: headertree.Tree, release: str) -> str:
         installed = {}

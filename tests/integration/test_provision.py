@@ -128,6 +128,16 @@ def test_headers_from_packages(with_headers: World) -> None:
     assert world.server.requests == []
 
 
+def test_a_store_filled_elsewhere_serves_a_node_with_the_kernel(with_headers: World) -> None:
+    """A fleet's store is filled on a machine on which its kernels are not installed."""
+    world = with_headers
+    headers = world.provisioner().headers(RELEASE)
+    install_image(world, "6.1.27-1")
+    assert world.provisioner(offline=True).headers_recorded(RELEASE) == headers
+    install_image(world, "6.1.26-1")
+    assert world.provisioner(offline=True).headers_recorded(RELEASE) is None
+
+
 def test_the_nodes_own_tree_is_the_same_as_the_packages(with_headers: World) -> None:
     world = with_headers
     from_packages = world.provisioner().headers(RELEASE)
