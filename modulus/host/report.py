@@ -1,7 +1,7 @@
 """Tells a person, a terminal or the journal what is going on, always on standard error.
 
 One interface, one implementation per audience: a terminal gets a progress bar, the journal
-gets priorities, anything else gets plain lines.
+gets priorities and fields, anything else gets plain lines.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, TextIO
 
 from modulus.core.meter import Count, bar, progress_text, seconds_left
+from modulus.host.journal import Journal
 
 LOG_SECONDS = 8.0
 """Progress lines in a log are this far apart, or as soon after as there is progress.
 
 Below ten, the longest silence that is promised, by as long as one compile may take.
 """
+ERROR, WARNING, INFO = 3, 4, 6
+"""Priorities, as in syslog(3)."""
+
 _DRAW_SECONDS = 0.2
 _BAR, _BAR_MIN, _BAR_TEXT = 30, 8, 46
 
 
 class Reporter(Protocol):
     """Where progress and messages go."""
+
+    def about(self, *, instance: str | None = None, key: str | None = None) -> None:
+        """What is said from now on is about this instance, about the build of this key."""
 
     def phase(self, phase: str, text: str) -> None:
         """A step began or reached something worth a line."""
@@ -49,10 +56,28 @@ def printable(line: str) -> str:
     )
 
 
+class Stopwatch:
+    """Times the present step, to say how long the rest of it takes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._first = self._latest = Count("", 0, 0)
+        self._started = clock()
+
+    def count(self, phase: str, done: int, total: int, unit: str) -> tuple[Count, float | None]:
+        """How far the step is, and the seconds that are left of it, None where unknown."""
+        # A total may be an estimate that turns out too low.
+        count = Count(phase, done, max(done, total) if total else 0, unit)
+        now = self._clock()
+        if not count.continues(self._latest):
+            self._first, self._started = count, now
+        self._latest = count
+        return count, seconds_left(self._first, count, now - self._started)
+
+
 class PlainReporter:
     """Lines for a log file or a pipe; progress every few seconds."""
 
-    _prefixes: ClassVar[Mapping[str, str]] = {"info": "", "warning": "", "error": ""}
     _every: ClassVar[float] = LOG_SECONDS
 
     def __init__(
@@ -60,37 +85,40 @@ class PlainReporter:
     ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._first = self._latest = Count("", 0, 0)
-        self._started = self._shown = clock()
+        self._stopwatch = Stopwatch(clock)
+        self._counted = ""
+        self._shown = clock()
+
+    def about(self, *, instance: str | None = None, key: str | None = None) -> None:
+        pass
 
     def phase(self, phase: str, text: str) -> None:
-        self._lines("info", f"{phase}: {text}")
+        self._lines(INFO, f"{phase}: {text}")
 
     def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
-        # A total may be an estimate that turns out too low.
-        count = Count(phase, done, max(done, total) if total else 0, unit)
+        count, left = self._stopwatch.count(phase, done, total, unit)
         now = self._clock()
-        if phase != self._latest.phase:
-            self._shown = now
-        if not count.continues(self._latest):
-            self._first, self._started = count, now
-        self._latest = count
+        if phase != self._counted:
+            self._counted, self._shown = phase, now
         if now - self._shown >= self._every:
             self._shown = now
-            self._progress(count, seconds_left(self._first, count, now - self._started))
+            self._progress(count, left)
 
     def warn(self, text: str) -> None:
-        self._lines("warning", f"modulus: warning: {text}")
+        self._lines(WARNING, f"modulus: warning: {text}")
 
     def error(self, text: str) -> None:
-        self._lines("error", text)
+        self._lines(ERROR, text)
 
     def _progress(self, count: Count, left: float | None) -> None:
-        self._lines("info", progress_text(count, left))
+        self._lines(INFO, progress_text(count, left))
 
-    def _lines(self, level: str, text: str) -> None:
+    def _lines(self, priority: int, text: str) -> None:
         for line in text.splitlines():
-            self._write(f"{self._prefixes[level]}{printable(line)}\n")
+            self._line(priority, printable(line))
+
+    def _line(self, _priority: int, line: str) -> None:
+        self._write(f"{line}\n")
 
     def _write(self, text: str) -> None:
         # A reader that went away, as journald does when it restarts, must not end a build.
@@ -100,9 +128,44 @@ class PlainReporter:
 
 
 class JournalReporter(PlainReporter):
-    """Lines with syslog priorities, as sd-daemon(3) has them on a service's output."""
+    """Entries in the journal with its fields; where that does not take them, lines with
+    syslog priorities, as sd-daemon(3) has them on a service's output.
+    """
 
-    _prefixes: ClassVar[Mapping[str, str]] = {"info": "<6>", "warning": "<4>", "error": "<3>"}
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
+    ) -> None:
+        super().__init__(stream, clock)
+        self._journal = journal
+        self._fields: dict[str, str] = {}
+
+    def about(self, *, instance: str | None = None, key: str | None = None) -> None:
+        self._field("INSTANCE", instance)
+        self._field("KEY", key)
+
+    def phase(self, phase: str, text: str) -> None:
+        self._field("PHASE", phase)
+        super().phase(phase, text)
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        self._field("PHASE", phase)
+        super().progress(phase, done, total, unit)
+
+    def _field(self, name: str, value: str | None) -> None:
+        if value is not None:
+            self._fields[f"MODULUS_{name}"] = value
+
+    def _line(self, priority: int, line: str) -> None:
+        if self._journal is None or not self._journal.send({
+            "MESSAGE": line,
+            "PRIORITY": str(priority),
+            "SYSLOG_IDENTIFIER": "modulus",
+            **self._fields,
+        }):  # fmt: skip
+            self._write(f"<{priority}>{line}\n")
 
 
 class TerminalReporter(PlainReporter):
@@ -144,9 +207,9 @@ class TerminalReporter(PlainReporter):
         self._write(f"\r\033[K{text[:columns]}")
         self._drawn = True
 
-    def _lines(self, level: str, text: str) -> None:
+    def _lines(self, priority: int, text: str) -> None:
         self._erase()
-        super()._lines(level, text)
+        super()._lines(priority, text)
 
     def _write(self, text: str) -> None:
         if self._colour:
@@ -170,7 +233,7 @@ class TerminalReporter(PlainReporter):
 def make_reporter() -> Reporter:
     """The reporter for whoever reads this process's standard error."""
     if _is_journal(os.environ.get("JOURNAL_STREAM", "")):
-        return JournalReporter()
+        return JournalReporter(journal=Journal())
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return TerminalReporter()
     return PlainReporter()

@@ -139,14 +139,14 @@ def test_a_module_is_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300, "does it still do one thing?"
 
 
-def test_core_and_host_name_no_driver() -> None:
+def test_core_host_and_agent_name_no_driver() -> None:
     """What is special to a driver is data, in its profile."""
     drivers = {profile.stem for profile in (ROOT / "profiles").glob("*.yaml")}
     drivers |= {"nvidia", "v4l2loopback"}
     pattern = re.compile("|".join(map(re.escape, sorted(drivers))), re.IGNORECASE)
     named = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for layer in ("core", "host")
+        for layer in ("core", "host", "agent")
         for path in sorted((PACKAGE / layer).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if pattern.search(line)

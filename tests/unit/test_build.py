@@ -72,6 +72,9 @@ class Heard:
         self.progressed: list[tuple[int, int]] = []
         self.errors: list[str] = []
 
+    def about(self, *, instance: str | None = None, key: str | None = None) -> None:
+        raise AssertionError(instance or key)
+
     def phase(self, phase: str, text: str) -> None:
         raise AssertionError(text)
 

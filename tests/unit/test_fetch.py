@@ -44,6 +44,9 @@ class Recorder:
         self.lines: list[str] = []
         self.steps: list[tuple[str, int, int, str]] = []
 
+    def about(self, *, instance: str | None = None, key: str | None = None) -> None:
+        pass
+
     def phase(self, phase: str, text: str) -> None:
         self.lines.append(f"{phase}: {text}")
 

@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import socket
 import struct
 import sys
 import termios
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.meter import Count, bar, progress_text, seconds_left
+from modulus.host.journal import Journal, encode
 from modulus.host.report import (
     LOG_SECONDS,
     JournalReporter,
@@ -213,6 +215,90 @@ def test_the_journal_gets_a_priority_on_every_line() -> None:
         "<3>modulus: error: cause",
         "<3>modulus: hint: next step",
     ]
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    """What listens where journald would."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "journal"))
+        server.setblocking(False)
+        yield server
+
+
+def entry(server: socket.socket) -> dict[str, str]:
+    """The next entry; all of these have one line a field."""
+    lines = server.recv(65536).decode().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_journal_gets_fields(journald: socket.socket, tmp_path: Path) -> None:
+    stream, clock = io.StringIO(), Clock()
+    journal = Journal(str(tmp_path / "journal"))
+    reporter = JournalReporter(stream, clock, journal)
+    reporter.about(instance="driver-1.0")
+    reporter.phase("plan", "miss: kernel")
+    assert entry(journald) == {
+        "MESSAGE": "plan: miss: kernel",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "modulus",
+        "MODULUS_INSTANCE": "driver-1.0",
+        "MODULUS_PHASE": "plan",
+    }
+    reporter.about(key="a" * 64)
+    reporter.progress("build", 1, 4)
+    clock.now += 10
+    reporter.progress("build", 2, 4)
+    told = {"SYSLOG_IDENTIFIER": "modulus", "MODULUS_INSTANCE": "driver-1.0"}
+    told |= {"MODULUS_PHASE": "build", "MODULUS_KEY": "a" * 64}
+    text = "build: 50 % (2/4), 0:20 left"
+    assert entry(journald) == {"MESSAGE": text, "PRIORITY": "6", **told}
+    reporter.error("modulus: error: cause = 1\nmodulus: hint: next step")
+    text = "modulus: error: cause = 1"
+    assert entry(journald) == {"MESSAGE": text, "PRIORITY": "3", **told}
+    assert entry(journald)["MESSAGE"] == "modulus: hint: next step"
+    reporter.warn("careful")
+    assert entry(journald)["PRIORITY"] == "4"
+    assert stream.getvalue() == ""
+    journal.close()
+
+
+def test_where_the_journal_is_away_the_stream_gets_it(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    path = tmp_path / "journal"
+    journal = Journal(str(path))
+    reporter = JournalReporter(stream, journal=journal)
+    reporter.phase("build", "one")
+    assert stream.getvalue() == "<6>build: one\n"
+    # And is back: journald was restarted.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        reporter.phase("build", "two")
+        assert entry(server)["MESSAGE"] == "build: two"
+    reporter.error("three")
+    assert stream.getvalue() == "<6>build: one\n<3>three\n"
+    journal.close()
+
+
+def test_values_of_several_lines_have_a_length() -> None:
+    size = (7).to_bytes(8, "little")
+    assert encode({"A": "x=y", "B": "one\ntwo", "C": ""}) == (
+        b"A=x=y\nB\n" + size + b"one\ntwo\nC=\n"
+    )
+
+
+@given(st.dictionaries(st.from_regex("[A-Z]{1,9}", fullmatch=True), st.text()))
+def test_no_value_can_pass_for_a_field(fields: dict[str, str]) -> None:
+    data, read = encode(fields), {}
+    while data:
+        line, _, data = data.partition(b"\n")
+        name, sign, value = line.partition(b"=")
+        if not sign:
+            size = int.from_bytes(data[:8], "little")
+            value, data = data[8 : 8 + size], data[8 + size + 1 :]
+        read[name.decode()] = value.decode()
+    told = {name: value.encode("utf-8", "replace").decode() for name, value in fields.items()}
+    assert read == told
 
 
 @pytest.mark.parametrize(

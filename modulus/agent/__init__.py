@@ -1,0 +1,1 @@
+"""What stays resident: it has ``up`` run, tells systemd, and tries again."""

@@ -1,0 +1,37 @@
+"""What a failed ``up`` was made of: if that changes, it is worth another try at once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from modulus.host.config import LOCAL, VENDOR
+from modulus.host.place import below
+from modulus.host.probe import installed_kernels
+
+
+def inputs_digest(root: Path, config: Path | None) -> str:
+    """A sha256 over settings, profiles and the names of the installed kernels.
+
+    ``config`` stands in place of the settings under ``/etc``, as in ``load_settings``.
+    """
+    digest = hashlib.sha256()
+    for path in _files(root, config):
+        digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
+        # One that cannot be read may be readable the next time, which is a change too.
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest.update("\0".join(installed_kernels(root)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _files(root: Path, config: Path | None) -> Iterator[Path]:
+    if config is not None:
+        yield config
+    for base in (VENDOR, LOCAL):
+        folder = below(root, base)
+        yield folder / "modulus.yaml"
+        for name in ("modulus.d", "profiles"):
+            yield from sorted(path for path in (folder / name).rglob("*") if path.is_file())

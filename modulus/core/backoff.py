@@ -1,0 +1,29 @@
+"""When to try again what failed: which failures pass, and how long to wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modulus.errors import LockedError
+
+PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})
+"""Exit codes of what stays as it is until somebody changes something; the unit's
+``RestartPreventExitStatus=`` has the same."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Waits in seconds: ``first``, then twice as long each time, up to ``longest``."""
+
+    first: float = 10.0
+    longest: float = 3600.0
+
+    def delay(self, failures: int, code: int) -> float:
+        """How long to wait after the ``failures``-th failure in a row, with exit ``code``.
+
+        For a lock, whose holder is at work, always the shortest time.
+        """
+        if code == LockedError.code:
+            return self.first
+        doublings = min(max(failures, 1) - 1, 64)
+        return min(self.longest, self.first * 2.0**doublings)

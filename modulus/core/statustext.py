@@ -1,0 +1,34 @@
+"""A state in a line, as ``systemctl status`` shows it, and what becomes of one at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modulus.core.state import State
+
+
+def status_text(state: State) -> str:
+    """What has come of an instance: ready, standing by, waiting for a GPU, failed and why."""
+    if state.error is not None:
+        cause = "; ".join(state.error.message.splitlines())
+        return f"failed: {cause} (next: {state.error.hint})"
+    if state.phase == "wait":
+        return "waiting for a GPU"
+    told = [finding for finding in state.findings if finding.severity != "info"]
+    if not state.active:
+        if not state.selected:
+            return "standby: built, another instance is selected"
+        return "; ".join(["ready: built, not loaded", *(each.message for each in told)])
+    text = f"ready: {state.generation or state.instance}"
+    if told:
+        count = f"{len(told)} findings" if len(told) > 1 else "1 finding"
+        text += f", {count}: {told[0].message}"
+    return text
+
+
+def stopped(state: State) -> State | None:
+    """``state`` once nobody works on it any more; None where nothing is left to say."""
+    ended = replace(state, progress=None, eta_s=None)
+    if state.error is not None:
+        return replace(ended, phase="failed")
+    return replace(ended, phase="ready") if state.active else None

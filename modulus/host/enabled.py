@@ -1,0 +1,61 @@
+"""Which instances a system has and is to have: what units, records and generations say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from modulus.core.boot import unit_name
+from modulus.core.instance import Instance, parse_instance
+from modulus.errors import UsageError
+from modulus.host.install import DRIVERS, STATE, Generation, active_generation
+from modulus.host.place import below
+
+_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+
+
+def enabled_instances(root: Path) -> tuple[Instance, ...]:
+    """The instances that are enabled, by name.
+
+    That is what ``systemctl enable`` makes: links in a target's ``.wants`` folder. systemd
+    itself lists only those it has loaded, and none for a root that is not running.
+    """
+    pattern = unit_name("*")
+    found = {
+        link.name.removeprefix("modulus@").removesuffix(".service")
+        for folder in _UNITS
+        for kind in ("wants", "requires")
+        for link in below(root, folder).glob(f"*.{kind}/{pattern}")
+    }
+    return tuple(sorted(_instances(found)))
+
+
+def selected_instance(root: Path, name: str) -> Instance | None:
+    """Which instance of the driver ``name`` is wanted; None where none was chosen."""
+    try:
+        text = (below(root, STATE) / name / "selected").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((one for one in _instances({text}) if one.profile == name), None)
+
+
+def selected_instances(root: Path) -> tuple[Instance, ...]:
+    """The wanted instance of every driver that has one, by name."""
+    names = sorted(path.parent.name for path in below(root, STATE).glob("*/selected"))
+    found = (selected_instance(root, name) for name in names)
+    return tuple(instance for instance in found if instance)
+
+
+def active_generations(root: Path) -> tuple[Generation, ...]:
+    """The generation that is the driver, of every driver that has one, by name."""
+    names = sorted(link.name for link in below(root, DRIVERS).glob("[!.]*"))
+    found = (active_generation(root, name) for name in names)
+    return tuple(generation for generation in found if generation)
+
+
+def _instances(names: set[str]) -> Iterator[Instance]:
+    for name in names:
+        try:
+            yield parse_instance(name, "")
+        except UsageError:
+            continue

@@ -1,0 +1,71 @@
+"""Tells systemd how a service is doing, in the protocol of sd_notify(3)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+_SEND_SECONDS = 5.0
+"""How long a message may wait for a service manager that is busy; then it is lost."""
+
+
+class Notifier:
+    """The service manager behind ``address``: a path, or ``@`` and an abstract name.
+
+    None, where nobody asked to be told, makes every message go nowhere.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = None if address is None else address.encode("utf-8", "surrogateescape")
+
+    def send(
+        self,
+        *,
+        status: str | None = None,
+        ready: bool = False,
+        stopping: bool = False,
+        watchdog: bool = False,
+        extend: float | None = None,
+    ) -> bool:
+        """Sends what is given as one message; whether somebody took it.
+
+        ``status`` is a line for ``systemctl status``. ``extend`` asks for that many seconds
+        until the next message, where a time limit on starting or stopping runs.
+        """
+        lines = [
+            *(["READY=1"] if ready else ()),
+            *(["STOPPING=1"] if stopping else ()),
+            *(["WATCHDOG=1"] if watchdog else ()),
+            *([f"EXTEND_TIMEOUT_USEC={round(extend * 1e6)}"] if extend is not None else ()),
+            *([f"STATUS={' '.join(status.splitlines())}"] if status is not None else ()),
+        ]
+        if not self._address or not lines:
+            return False
+        address = b"\0" + self._address[1:] if self._address[:1] == b"@" else self._address
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+        ):
+            channel.settimeout(_SEND_SECONDS)
+            channel.sendto("\n".join(lines).encode("utf-8", "replace"), address)
+            return True
+        return False
+
+
+def make_notifier(environ: Mapping[str, str] = os.environ) -> Notifier:
+    """The notifier for whoever started this process."""
+    return Notifier(environ.get("NOTIFY_SOCKET") or None)
+
+
+def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
+    """How often to send ``watchdog``: twice in the time that sd_watchdog_enabled(3) tells,
+    None where it is not wanted of this process."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        limit = int(environ.get("WATCHDOG_USEC", ""))
+    except ValueError:
+        return None
+    return limit / 2e6 if limit > 0 else None

@@ -1,0 +1,44 @@
+"""Starts a program that goes on by itself while we do something else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modulus.host.run import environment
+
+_PR_SET_PDEATHSIG = 1
+
+
+def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+    """Starts ``argv``, a path and its arguments, with our own output; returns its pid.
+
+    The caller waits for it, with waitpid(2). It has no standard input and a session of its own,
+    so that a terminal's Ctrl-C is ours to pass on, and gets SIGTERM when we die.
+    """
+    import ctypes
+
+    words = [str(word) for word in argv]
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+    # Until its own program runs it has our handlers, which would swallow a signal.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setsid()
+                prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+                if os.getppid() == parent:
+                    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                        signal.signal(number, signal.SIG_DFL)
+                    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                    os.execve(words[0], words, environment(env))  # noqa: S606
+            finally:
+                os._exit(255)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    return pid

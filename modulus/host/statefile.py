@@ -1,0 +1,99 @@
+"""The live states of instances: ``/run/modulus/INSTANCE.json``.
+
+Each is replaced by one rename. It also tells which process wrote it (``writer``), so that what
+a killed one left behind is not taken for something that goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from modulus.core.state import State, abandoned, parse_state
+from modulus.host import files
+from modulus.host.place import below, make_dirs, writing
+
+STATES = "/run/modulus"
+
+
+def write_state(root: Path, state: State) -> None:
+    """Makes ``state`` the live one of its instance, as long as this process is there.
+
+    Not synced: /run does not outlive a power cut. Raises ConfigError where /run cannot be
+    written.
+    """
+    path = _path(root, state.instance)
+    value = {**state.value(), "writer": _writer()}
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        make_dirs(path.parent)
+        scratch.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+        scratch.chmod(0o644)
+        os.replace(scratch, path)
+
+
+def read_state(root: Path, instance: str) -> State | None:
+    """The state of ``instance``, or what its writer's end made of it; None without one."""
+    value = files.read_json(_path(root, instance))
+    try:
+        state = parse_state(value)
+    except ValueError:
+        return None
+    if state.instance != instance:
+        return None
+    return state if _is_alive(value.get("writer")) else abandoned(state)
+
+
+def read_states(root: Path) -> tuple[State, ...]:
+    """The states of all instances, by name."""
+    found = (
+        read_state(root, path.stem)
+        for path in sorted(below(root, STATES).glob("*.json"))
+        if not path.name.startswith(".")
+    )
+    return tuple(state for state in found if state)
+
+
+def remove_state(root: Path, instance: str) -> None:
+    """Removes the state of ``instance``, if there is one."""
+    path = _path(root, instance)
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def _path(root: Path, instance: str) -> Path:
+    return below(root, STATES) / f"{instance}.json"
+
+
+def _started(process: str) -> tuple[int, int] | None:
+    """The pid of ``process`` (a pid, or "self") and when it started, in ticks since boot.
+
+    Together they name one process only. None for one that has ended, a zombie included.
+    Fields 1, 3 and 22 of stat, proc(5).
+    """
+    text = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+    # The command stands in brackets and may hold anything.
+    words = text.rpartition(")")[2].split()
+    return None if words[0] in "ZX" else (int(text.split(maxsplit=1)[0]), int(words[19]))
+
+
+def _writer() -> dict[str, Any]:
+    pid, start = _started("self") or (None, None)
+    return {"pid": pid, "start": start, "pid_namespace": _namespace()}
+
+
+def _namespace() -> str:
+    return os.readlink("/proc/self/ns/pid")
+
+
+def _is_alive(writer: object) -> bool:
+    """Whether the process that ``writer`` names is there, or cannot be seen from here."""
+    match writer:
+        case {"pid": int(pid), "start": int(start), "pid_namespace": str(namespace)}:
+            try:
+                return namespace != _namespace() or _started(str(pid)) == (pid, start)
+            except OSError:
+                return False
+    return False

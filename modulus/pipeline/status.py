@@ -1,0 +1,91 @@
+"""What is: every instance a system knows of, and for which kernels each is ready."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+from modulus.core.instance import Instance, parse_instance
+from modulus.core.keys import build_key
+from modulus.core.plan import inputs_of
+from modulus.core.state import KernelReady, State
+from modulus.errors import ModulusError, UsageError
+from modulus.host.bootkernel import default_kernel
+from modulus.host.enabled import (
+    active_generations,
+    enabled_instances,
+    selected_instance,
+    selected_instances,
+)
+from modulus.host.install import Generation, active_generation
+from modulus.host.probe import running_kernel
+from modulus.host.statefile import read_state, read_states
+from modulus.pipeline.node import Node
+from modulus.pipeline.plan import gather
+from modulus.pipeline.site import Site
+
+
+def status(site: Site, instance: Instance | None = None) -> tuple[State, ...]:
+    """The state of ``instance``, or of all: those that run or ran since boot, are enabled,
+    selected or the active driver.
+
+    Nothing is changed, and neither network nor bus is asked.
+    """
+    wanted = (instance,) if instance else _known(site)
+    return tuple(_state(site, one) for one in wanted)
+
+
+def kernels(node: Node, active: Generation | None) -> tuple[KernelReady, ...]:
+    """Every installed kernel, and whether this driver would be there on it without a build.
+
+    The running one needs the ``active`` generation, made for it to the bit; for others that
+    or a build in the store will do.
+    """
+    installed = node.site.host.kernels
+    default = default_kernel(node.site.root, installed)
+    running = running_kernel(node.site.root)
+    made_for = active.contents.identity.kernel if active else None
+
+    def is_ready(release: str) -> bool:
+        if running and release == running.release:
+            return made_for == running
+        return (made_for and made_for.release) == release or _is_stored(node, release)
+
+    return tuple(
+        KernelReady(release, is_ready(release), release == default) for release in installed
+    )
+
+
+def _known(site: Site) -> tuple[Instance, ...]:
+    found = {*enabled_instances(site.root), *selected_instances(site.root)}
+    found |= {active.contents.identity.instance for active in active_generations(site.root)}
+    for state in read_states(site.root):
+        with contextlib.suppress(UsageError):
+            found.add(parse_instance(state.instance, ""))
+    return tuple(sorted(found))
+
+
+def _state(site: Site, instance: Instance) -> State:
+    """What its file in /run says, held against what is in place."""
+    name = str(instance)
+    state = read_state(site.root, name) or State(name, None)
+    active = active_generation(site.root, instance.profile)
+    if active and active.contents.identity.instance != instance:
+        active = None
+    return replace(
+        state,
+        active=active is not None,
+        selected=selected_instance(site.root, instance.profile) == instance,
+        key=active.contents.identity.key if active and not state.key else state.key,
+        generation=active.name if active else state.generation,
+        kernels=kernels(Node(site, instance), active),
+    )
+
+
+def _is_stored(node: Node, release: str) -> bool:
+    try:
+        key = build_key(inputs_of(gather(node, release)))
+    except ModulusError:
+        # This kernel will not do, or the profile is gone; plan tells which.
+        return False
+    return key is not None and node.site.store.find(key, release) is not None

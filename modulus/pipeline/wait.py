@@ -1,0 +1,160 @@
+"""Waits until the drivers that this boot starts are READY, or cannot be."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from modulus.core.boot import FAILED, OFF, READY, WAITING, Standing, decisive, stand, unit_name
+from modulus.core.instance import parse_instance
+from modulus.core.state import Failure
+from modulus.errors import LockedError, UsageError
+from modulus.host import bus
+from modulus.host.enabled import selected_instance
+from modulus.host.report import Reporter
+from modulus.host.statefile import read_state, read_states
+from modulus.pipeline.site import Site
+
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Waited:
+    """How it ended for each driver that was waited for: the instance that counts."""
+
+    standings: tuple[Standing, ...]
+
+    @property
+    def error(self) -> Failure | None:
+        """The first one's that failed, or was not ready in time."""
+        return next((standing.error for standing in self.standings if standing.error), None)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return self.error.code if self.error else 0
+
+    def value(self) -> dict[str, Any]:
+        """As JSON values."""
+        value: dict[str, Any] = {
+            "instances": [
+                {
+                    "instance": standing.instance,
+                    "ready": standing.verdict == READY,
+                    "error": asdict(standing.error) if standing.error else None,
+                }
+                for standing in self.standings
+            ]
+        }
+        return value | ({"error": asdict(self.error)} if self.error else {})
+
+
+def wait(
+    site: Site,
+    timeout: float | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Waited:
+    """Returns when every driver that is being started is READY, cannot be, or is too late.
+
+    Too late is after ``timeout`` seconds, or the driver's ``boot_hold``. Says of each how it
+    ended, errors included. What is enabled but not being started is not waited for: nothing
+    would come of it. systemd is asked where it runs; elsewhere the states in /run count.
+    """
+    started = clock()
+    ended: dict[str, Standing] = {}
+    limits: dict[str, float] = {}
+    lines = _Lines(site.reporter, clock)
+    with ExitStack() as stack:
+        systemd = stack.enter_context(bus.Systemd()) if bus.available(site.root) else None
+        while True:
+            waiting = False
+            for driver, standing in _look(site, systemd):
+                if driver in ended:
+                    continue
+                if driver not in limits:
+                    limits[driver] = _boot_hold(site, driver) if timeout is None else timeout
+                if standing.verdict == WAITING and clock() - started < limits[driver]:
+                    lines.waiting(standing)
+                    waiting = True
+                    continue
+                held = timeout is not None or limits[driver] > 0
+                ended[driver] = _ended(standing, limits[driver] if held else None)
+                _tell(site.reporter, ended[driver])
+            if not waiting:
+                break
+            sleep(_POLL_SECONDS)
+    if not ended:
+        site.reporter.phase("wait", "for nothing: no driver is being started")
+    return Waited(tuple(ended.values()))
+
+
+def _look(site: Site, systemd: bus.Systemd | None) -> Iterator[tuple[str, Standing]]:
+    """Every driver that is on, with the standing of the instance that counts."""
+    if systemd:
+        names = systemd.list_instances()
+    else:
+        names = tuple(state.instance for state in read_states(site.root))
+    drivers: dict[str, list[Standing]] = {}
+    for name in names:
+        try:
+            driver = parse_instance(name, "").profile
+        except UsageError:
+            continue
+        unit = systemd.unit_state(unit_name(name)) if systemd else None
+        standing = stand(name, unit, read_state(site.root, name))
+        drivers.setdefault(driver, []).append(standing)
+    for driver, standings in drivers.items():
+        selected = selected_instance(site.root, driver)
+        counts = decisive(standings, str(selected) if selected else None)
+        if counts:
+            yield driver, counts
+
+
+def _boot_hold(site: Site, driver: str) -> float:
+    return replace(site, driver=driver).settings.boot_hold
+
+
+def _ended(standing: Standing, limit: float | None) -> Standing:
+    """``standing`` as the last word: what still waits is late, or with no limit let be."""
+    if standing.verdict != WAITING:
+        return standing
+    if limit is None:
+        return replace(standing, verdict=OFF)
+    late = LockedError(
+        f"waited past {limit:.0f} s, not ready yet ({standing.text})",
+        f"see modulus status {standing.instance}; boot_hold or --timeout says how long to wait",
+    )
+    return replace(standing, verdict=FAILED, error=Failure.of(late))
+
+
+def _tell(reporter: Reporter, standing: Standing) -> None:
+    if standing.error:
+        reporter.error(f"modulus: error: {standing.instance}: {standing.error.message}")
+        reporter.error(f"modulus: hint: {standing.error.hint}")
+    elif standing.verdict == OFF:
+        reporter.phase("wait", f"not for {standing.instance}: boot_hold is 0")
+    else:
+        reporter.phase("wait", f"{standing.instance} is ready")
+
+
+class _Lines:
+    """One line when it begins to wait for an instance, then when there is news, not often."""
+
+    def __init__(self, reporter: Reporter, clock: Callable[[], float]) -> None:
+        self._reporter = reporter
+        self._clock = clock
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def waiting(self, standing: Standing) -> None:
+        now = self._clock()
+        text, said = self._said.get(standing.instance, ("", -math.inf))
+        if standing.text != text and now - said >= _LINE_SECONDS:
+            self._said[standing.instance] = (standing.text, now)
+            self._reporter.phase("wait", f"for {standing.instance}: {standing.text}")

@@ -1,0 +1,47 @@
+"""When to try again what failed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modulus import errors
+from modulus.core.backoff import PERMANENT, Backoff
+
+FETCH = errors.FetchError.code
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"),
+    [(1, 10), (2, 20), (3, 40), (8, 1280), (9, 2560), (10, 3600), (11, 3600), (10**6, 3600)],
+)
+def test_it_doubles_up_to_an_hour(failures: int, seconds: float) -> None:
+    assert Backoff().delay(failures, FETCH) == seconds
+
+
+@given(st.integers(1, 10**9))
+def test_who_waits_for_a_lock_waits_no_longer_each_time(failures: int) -> None:
+    assert Backoff().delay(failures, errors.LockedError.code) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent"),
+    [
+        (errors.UsageError, True),
+        (errors.ConfigError, True),
+        (errors.FetchError, False),
+        (errors.IntegrityError, True),
+        (errors.ToolchainError, False),
+        (errors.BuildError, False),
+        (errors.UnsupportedError, True),
+        (errors.RefusedError, True),
+        (errors.BusyError, False),
+        (errors.NoGpuError, True),
+        (errors.VerifyError, False),
+        (errors.LockedError, False),
+        (errors.ModulusError, False),
+    ],
+)
+def test_what_passes_and_what_stays(error: type[errors.ModulusError], permanent: bool) -> None:
+    assert (error.code in PERMANENT) == permanent

@@ -1,0 +1,259 @@
+"""Status: which instances a system knows of, what is said of each, and how people see it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modulus.cli.status_text import status_text
+from modulus.core.findings import Finding
+from modulus.core.instance import Instance
+from modulus.core.keys import build_key
+from modulus.core.plan import inputs_of
+from modulus.core.state import Failure, KernelReady, State
+from modulus.host.bootkernel import default_kernel
+from modulus.host.enabled import enabled_instances, selected_instance, selected_instances
+from modulus.host.files import scratch
+from modulus.host.install import write_selected
+from modulus.host.report import PlainReporter
+from modulus.host.statefile import write_state
+from modulus.pipeline.node import Node
+from modulus.pipeline.plan import gather
+from modulus.pipeline.site import Site
+from modulus.pipeline.status import status
+from tests.support import headertrees
+from tests.support.fakeroot import RELEASE, FakeRoot, make_root
+
+NEXT = "6.1.0-10-amd64"
+DRIVER = Instance("driver", "1.0")
+PROFILE = """\
+name: driver
+sources: [{url: "https://example.com/{name}-{version}.tar", format: tar}]
+flavours: {open: {dir: driver}}
+make: {targets: modules}
+build: [driver]
+load: [driver]
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeRoot:
+    """A root that runs RELEASE."""
+    fake = make_root(tmp_path)
+    headertrees.write(fake.root / "proc/sys/kernel/osrelease", f"{RELEASE}\n")
+    headertrees.write(fake.root / f"lib/modules/{RELEASE}/modules.builtin", "")
+    return fake
+
+
+def site(root: Path, *assignments: str) -> Site:
+    return Site(root, None, assignments, 0, PlainReporter())
+
+
+def enable(root: Path, instance: str) -> None:
+    folder = root / "etc/systemd/system/multi-user.target.wants"
+    headertrees.link(
+        folder / f"modulus@{instance}.service", "/usr/lib/systemd/system/modulus@.service"
+    )
+
+
+def test_a_system_without_any_driver_has_no_states(fake: FakeRoot) -> None:
+    assert status(site(fake.root)) == ()
+
+
+def test_every_instance_that_left_a_trace_is_known(fake: FakeRoot) -> None:
+    fake.up("1.0")
+    write_selected(fake.root, "driver", Instance("driver", "1.1"))
+    enable(fake.root, "driver-1.2")
+    enable(fake.root, "no instance")
+    write_state(fake.root, State("small-0.3", "ready"))
+    found = status(site(fake.root))
+    assert [state.instance for state in found] == [
+        "driver-1.0",
+        "driver-1.1",
+        "driver-1.2",
+        "small-0.3",
+    ]
+    assert [state.active for state in found] == [True, False, False, False]
+    assert [state.selected for state in found] == [False, True, False, False]
+    assert [state.phase for state in found] == [None, None, None, "ready"]
+
+
+def test_what_is_in_place_counts_more_than_what_was_written(fake: FakeRoot) -> None:
+    generation = fake.up("1.0")
+    claimed = State("driver-1.0", "build", 0.5, 60, since="2024-01-02T03:04:05Z")
+    write_state(fake.root, claimed)
+    write_state(fake.root, State("driver-0.9", "watch", active=True, selected=True))
+    assert status(site(fake.root), DRIVER) == (
+        replace(
+            claimed,
+            active=True,
+            selected=True,
+            key="k" * 64,
+            generation=generation.name,
+            kernels=(KernelReady(RELEASE, True, True),),
+        ),
+    )
+    (other,) = status(site(fake.root), Instance("driver", "0.9"))
+    assert (other.phase, other.active, other.selected) == ("watch", False, False)
+
+
+def test_an_instance_nobody_knows_is_not_running(fake: FakeRoot) -> None:
+    (state,) = status(site(fake.root), DRIVER)
+    assert state == State("driver-1.0", None, kernels=(KernelReady(RELEASE, False, True),))
+
+
+def test_a_kernel_built_again_under_its_name_is_not_ready(fake: FakeRoot) -> None:
+    fake.up()
+    headertrees.write(fake.root / "proc/sys/kernel/version", "#2 SMP\n")
+    (state,) = status(site(fake.root))
+    assert state.kernels == (KernelReady(RELEASE, False, True),)
+
+
+def test_another_kernel_is_ready_once_its_build_is_stored(
+    fake: FakeRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool in ("gcc-12", "ld", "as", "make", "strip"):
+        headertrees.write(tmp_path / "bin" / tool, f"#!/bin/sh\necho {tool} 1\n", 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    headertrees.write(fake.root / "etc/modulus/profiles/driver.yaml", PROFILE)
+    headertrees.write(fake.root / "etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n")
+    headertrees.debian(fake.root, NEXT)
+    headertrees.write(fake.root / f"lib/modules/{NEXT}/modules.builtin", "")
+    fake.up()
+    checksum = f"checksums={{driver-1.0.tar: {'a' * 64}}}"
+    ours = site(fake.root, "build.container=none", checksum)
+
+    def ready() -> dict[str, bool]:
+        (state,) = status(ours)
+        return {kernel.release: kernel.ready for kernel in state.kernels}
+
+    assert ready() == {RELEASE: True, NEXT: False}
+    node = Node(ours, DRIVER)
+    node.provisioner.headers(NEXT)
+    assert ready() == {RELEASE: True, NEXT: False}
+    inputs = inputs_of(gather(node, NEXT))
+    with scratch(ours.cache / "builds" / NEXT, "build") as folder:
+        (folder / "driver.ko").write_bytes(b"module")
+        file = {
+            "path": "driver.ko",
+            "sha256": hashlib.sha256(b"module").hexdigest(),
+            "size": 6,
+        }
+        manifest = {
+            "instance": "driver-1.0",
+            "flavour": "open",
+            "inputs": inputs,
+            "files": [file],
+            "finished": "2024-01-02T03:04:05Z",
+        }
+        ours.store.commit(build_key(inputs) or "", NEXT, folder, manifest)
+    assert ready() == {RELEASE: True, NEXT: True}
+
+
+@pytest.mark.parametrize(
+    ("links", "release"),
+    [
+        ({}, "6.1.0-10-amd64"),
+        ({"vmlinuz": "boot/vmlinuz-6.1.0-9-amd64"}, "6.1.0-9-amd64"),
+        ({"boot/vmlinuz": "vmlinuz-6.1.0-9-amd64"}, "6.1.0-9-amd64"),
+        ({"vmlinuz": "boot/vmlinuz-6.1.0-8-amd64"}, "6.1.0-10-amd64"),
+        (
+            {
+                "vmlinuz": "boot/vmlinuz-6.1.0-8-amd64",
+                "boot/vmlinuz": "vmlinuz-6.1.0-9-amd64",
+            },
+            "6.1.0-9-amd64",
+        ),
+    ],
+)
+def test_the_next_boots_kernel(tmp_path: Path, links: dict[str, str], release: str) -> None:
+    for path, target in links.items():
+        headertrees.link(tmp_path / path, target)
+    assert default_kernel(tmp_path, ("6.1.0-9-amd64", "6.1.0-10-amd64")) == release
+
+
+def test_without_kernels_none_is_next(tmp_path: Path) -> None:
+    assert default_kernel(tmp_path, ()) is None
+
+
+def test_instances_are_enabled_by_a_targets_wants(tmp_path: Path) -> None:
+    enable(tmp_path, "driver-1.0")
+    enable(tmp_path, "driver")
+    link = "run/systemd/system/kubelet.service.requires/modulus@small-0.3.service"
+    headertrees.link(tmp_path / link, "/dev/null")
+    headertrees.link(tmp_path / "etc/systemd/system/modulus@linked-1.service", "x")
+    assert enabled_instances(tmp_path) == (DRIVER, Instance("small", "0.3"))
+
+
+@pytest.mark.parametrize("text", ["", "driver", "other-1.0\n", "../x-1\n", "\xff"])
+def test_what_selects_nothing_is_nothing(tmp_path: Path, text: str) -> None:
+    headertrees.write(tmp_path / "var/lib/modulus/driver/selected").write_bytes(
+        text.encode("latin-1")
+    )
+    assert selected_instance(tmp_path, "driver") is None
+    assert selected_instances(tmp_path) == ()
+
+
+def test_what_was_selected_is_read_back(tmp_path: Path) -> None:
+    assert selected_instance(tmp_path, "driver") is None
+    write_selected(tmp_path, "driver", DRIVER)
+    assert selected_instance(tmp_path, "driver") == DRIVER
+    assert selected_instances(tmp_path) == (DRIVER,)
+
+
+TEXT = """\
+driver-1.0
+       Phase: build: 43 %, 0:52 left since 2024-01-02T03:04:05Z
+    Selected: yes
+      Active: yes
+  Generation: 1.0-6.1.0-9-amd64-kkkk-0
+         Key: kkkkkkkkkkkk
+     Kernels: 6.1.0-9-amd64   ready
+              6.1.0-10-amd64  not ready, booted next
+     Warning: a node is missing
+         Fix: run modulus up driver-1.0
+       Error: the first line
+              the second (exit code 10)
+        Hint: correct it
+
+small-0.3
+       Phase: not running
+    Selected: no
+      Active: no"""
+
+
+def test_people_see_a_block_for_each() -> None:
+    states = (
+        State(
+            "driver-1.0",
+            "build",
+            0.43,
+            52,
+            active=True,
+            selected=True,
+            key="k" * 64,
+            generation="1.0-6.1.0-9-amd64-kkkk-0",
+            kernels=(KernelReady(RELEASE, True, False), KernelReady(NEXT, False, True)),
+            findings=(
+                Finding(
+                    "missing-node",
+                    "nodes",
+                    "warning",
+                    "a node is missing",
+                    "removed",
+                    "run modulus up driver-1.0",
+                ),
+            ),
+            error=Failure(10, "the first line\nthe second", "correct it"),
+            since="2024-01-02T03:04:05Z",
+        ),
+        State("small-0.3", None, since="2024-01-02T03:04:05Z"),
+    )
+    assert status_text(states) == TEXT
+
+
+def test_people_are_told_where_there_is_nothing() -> None:
+    assert "modulus up INSTANCE" in status_text(())

@@ -1,0 +1,294 @@
+"""What holds a boot and for how long: rules by table, then the wait itself in a fake root."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modulus.core.boot import (
+    FAILED,
+    OFF,
+    READY,
+    WAITING,
+    Standing,
+    UnitState,
+    decisive,
+    stand,
+    unit_name,
+)
+from modulus.core.instance import Instance
+from modulus.core.state import Failure, State
+from modulus.host.install import write_selected
+from modulus.host.report import JournalReporter
+from modulus.host.statefile import remove_state, write_state
+from modulus.pipeline.site import Site
+from modulus.pipeline.wait import Waited, wait
+
+UNIT = UnitState("loaded", "inactive", "dead", "success", 0, job=False, enabled=True)
+BUSY = Failure(17, "in use", "stop it")
+BUILDING = State("driver-1.0", "build", 0.43)
+BROKEN = State("driver-1.0", "failed", error=BUSY)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"active": "active", "sub": "running"}, READY),
+        ({"active": "reloading", "sub": "reload"}, READY),
+        ({"active": "activating", "sub": "start"}, WAITING),
+        ({"active": "activating", "sub": "auto-restart", "result": "exit-code"}, WAITING),
+        ({"active": "failed", "sub": "failed-before-auto-restart"}, WAITING),
+        ({"active": "deactivating", "sub": "stop-sigterm"}, WAITING),
+        ({"active": "failed", "sub": "failed", "result": "exit-code"}, FAILED),
+        ({"active": "failed", "sub": "failed", "result": "timeout", "job": True}, WAITING),
+        ({"load": "bad-setting"}, FAILED),
+        ({"job": True}, WAITING),
+        # It will be started by the next boot, if at all.
+        ({}, OFF),
+        ({"enabled": False}, OFF),
+        ({"load": "masked"}, OFF),
+        ({"load": "not-found"}, OFF),
+    ],
+    ids=str,
+)
+def test_a_unit_says_where_its_instance_stands(change: dict[str, str], verdict: str) -> None:
+    unit = replace(UNIT, **change)  # type: ignore[arg-type]
+    assert stand("driver-1.0", unit, None).verdict == verdict
+
+
+@pytest.mark.parametrize("state", [None, BUILDING, BROKEN])
+def test_the_unit_counts_more_than_the_state(state: State | None) -> None:
+    restarting = replace(UNIT, active="activating", sub="auto-restart")
+    running = replace(UNIT, active="active", sub="running")
+    assert stand("driver-1.0", restarting, state).verdict == WAITING
+    assert stand("driver-1.0", running, state).verdict == READY
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "state", "code", "message"),
+    [
+        ("exit-code", 17, BROKEN, 17, "in use"),
+        ("exit-code", 15, None, 15, "its unit failed: exit-code"),
+        ("exit-code", 15, BUILDING, 15, "its unit failed: exit-code"),
+        ("oom-kill", 9, BROKEN, 1, "its unit failed: oom-kill"),
+        ("timeout", 15, None, 1, "its unit failed: timeout"),
+    ],
+)
+def test_a_failed_unit_says_why(
+    result: str, status: int, state: State | None, code: int, message: str
+) -> None:
+    unit = replace(UNIT, active="failed", sub="failed", result=result, exit_status=status)
+    error = stand("driver-1.0", unit, state).error
+    assert error is not None
+    assert (error.code, error.message) == (code, message)
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        (None, OFF),
+        (State("driver-1.0", None), OFF),
+        (BUILDING, WAITING),
+        (State("driver-1.0", "verify"), WAITING),
+        (State("driver-1.0", "ready"), READY),
+        (State("driver-1.0", "watch"), READY),
+        (State("driver-1.0", "wait", key="k"), READY),
+        (State("driver-1.0", "wait", key="k", error=BUSY), WAITING),
+        (State("driver-1.0", "wait"), WAITING),
+        (BROKEN, FAILED),
+        (State("driver-1.0", "failed"), FAILED),
+    ],
+)
+def test_without_systemd_the_state_says_it(state: State | None, verdict: str) -> None:
+    standing = stand("driver-1.0", None, state)
+    assert standing.verdict == verdict
+    assert (standing.error is not None) == (verdict == FAILED)
+
+
+def test_what_it_does_is_told() -> None:
+    starting = replace(UNIT, active="activating", sub="start")
+    assert stand("driver-1.0", starting, BUILDING).text == "build: 43 %"
+    assert "activating" in stand("driver-1.0", starting, None).text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "selected", "counts"),
+    [
+        ({}, "a", None),
+        ({"a": OFF}, "a", None),
+        ({"a": WAITING, "b": READY}, "a", "a"),
+        ({"a": FAILED, "b": READY}, "a", "a"),
+        ({"a": FAILED, "b": READY}, None, "b"),
+        ({"a": FAILED, "b": WAITING}, None, "b"),
+        ({"a": WAITING, "b": READY}, None, "b"),
+        ({"a": FAILED, "b": OFF}, None, "a"),
+        # The selected one was disabled or stopped: what is on counts.
+        ({"a": OFF, "b": WAITING}, "a", "b"),
+        ({"b": READY}, "a", "b"),
+    ],
+)
+def test_of_several_instances_one_counts(
+    verdicts: dict[str, str], selected: str | None, counts: str | None
+) -> None:
+    standing = decisive([Standing(*item) for item in verdicts.items()], selected)
+    assert (standing and standing.instance) == counts
+
+
+def test_a_unit_has_its_instances_name() -> None:
+    assert unit_name("v4l2loopback-0.12.7") == "modulus@v4l2loopback-0.12.7.service"
+
+
+class World:
+    """A root where every half second the next thing happens; the time is its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log = io.StringIO()
+        self.now = 1000.0
+
+    def write(self, *states: State) -> None:
+        for state in states:
+            write_state(self.root, state)
+
+    def wait(
+        self,
+        timeout: float | None,
+        *happening: Callable[[], object],
+        settings: Sequence[str] = (),
+    ) -> Waited:
+        site = Site(self.root, None, tuple(settings), 0, JournalReporter(self.log))
+        left = list(happening)
+
+        def sleep(seconds: float) -> None:
+            self.now += seconds
+            if left:
+                left.pop(0)()
+
+        return wait(site, timeout, clock=lambda: self.now, sleep=sleep)
+
+    @property
+    def said(self) -> list[str]:
+        return self.log.getvalue().splitlines()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_nothing_to_wait_for_is_no_wait(world: World) -> None:
+    assert world.wait(None) == Waited(())
+    assert world.now == 1000
+    assert world.said == ["<6>wait: for nothing: no driver is being started"]
+
+
+def test_it_waits_until_the_driver_is_ready(world: World) -> None:
+    world.write(BUILDING)
+    done = world.wait(
+        60,
+        lambda: world.write(replace(BUILDING, phase="verify", progress=None)),
+        lambda: world.write(State("driver-1.0", "ready")),
+    )
+    assert (done.code, world.now) == (0, 1001)
+    assert done.value() == {
+        "instances": [{"instance": "driver-1.0", "ready": True, "error": None}]
+    }
+    assert world.said == [
+        "<6>wait: for driver-1.0: build: 43 %",
+        "<6>wait: driver-1.0 is ready",
+    ]
+
+
+def test_a_permanent_failure_ends_it_with_its_cause(world: World) -> None:
+    world.write(BUILDING)
+    done = world.wait(60, lambda: world.write(BROKEN))
+    assert done.code == 17
+    assert done.value()["error"] == {"code": 17, "message": "in use", "hint": "stop it"}
+    assert world.said[-2:] == [
+        "<3>modulus: error: driver-1.0: in use",
+        "<3>modulus: hint: stop it",
+    ]
+
+
+def test_it_waits_for_all_drivers_and_tells_of_the_first_failure(world: World) -> None:
+    world.write(BROKEN, State("other-2.0", "load"), State("small-0.3", "build"))
+    done = world.wait(
+        60,
+        lambda: world.write(State("small-0.3", "ready")),
+        lambda: world.write(State("other-2.0", "ready")),
+    )
+    assert done.code == 17
+    assert [standing.instance for standing in done.standings] == [
+        "driver-1.0",
+        "small-0.3",
+        "other-2.0",
+    ]
+    assert world.now == 1001
+
+
+@pytest.mark.parametrize(
+    ("timeout", "settings", "seconds"),
+    [
+        (3, (), 3),
+        (0, (), 0),
+        (3, ("boot_hold=0",), 3),
+        (None, ("boot_hold=5s",), 5),
+        (None, ("boot_hold=5s", "drivers.driver.boot_hold=7s"), 7),
+        (None, (), 15 * 60),
+    ],
+)
+def test_it_does_not_wait_for_ever(
+    world: World, timeout: float | None, settings: tuple[str, ...], seconds: float
+) -> None:
+    world.write(BUILDING)
+    done = world.wait(timeout, settings=settings)
+    assert (done.code, world.now) == (20, 1000 + seconds)
+    assert done.error is not None
+    assert f"waited past {seconds} s" in done.error.message
+    assert "build: 43 %" in done.error.message
+    assert world.said[-1].startswith("<3>modulus: hint: see modulus status driver-1.0")
+
+
+def test_a_boot_hold_of_zero_holds_nothing(world: World) -> None:
+    world.write(BUILDING)
+    done = world.wait(None, settings=["boot_hold=0"])
+    assert (done.code, world.now) == (0, 1000)
+    assert done.value()["instances"][0]["ready"] is False
+    assert world.said == ["<6>wait: not for driver-1.0: boot_hold is 0"]
+
+
+def test_the_selected_instance_counts(world: World) -> None:
+    world.write(State("driver-0.9", "ready"), BUILDING)
+    assert world.wait(0).standings[0].instance == "driver-0.9"
+    write_selected(world.root, "driver", Instance("driver", "1.0"))
+    assert world.wait(0).code == 20
+
+
+def test_what_is_stopped_meanwhile_is_waited_for_no_more(world: World) -> None:
+    world.write(BUILDING)
+    assert world.wait(60, lambda: remove_state(world.root, "driver-1.0")).code == 0
+    assert world.now == 1000.5
+
+
+def test_it_says_what_is_new_at_most_every_ten_seconds(world: World) -> None:
+    """Half a minute of a build that gets a percent further every half second."""
+    world.write(replace(BUILDING, progress=0.0))
+    steps = [
+        lambda percent=percent: world.write(replace(BUILDING, progress=percent / 100))
+        for percent in range(1, 61)
+    ]
+    world.wait(30, *steps)
+    assert world.said[:-2] == [
+        f"<6>wait: for driver-1.0: build: {percent} %" for percent in (0, 20, 40)
+    ]
+
+
+def test_what_does_not_change_is_said_once(world: World) -> None:
+    world.write(BUILDING)
+    world.wait(30)
+    assert world.said[:-2] == ["<6>wait: for driver-1.0: build: 43 %"]
