@@ -7,6 +7,11 @@ from modulus.cli.system import Command
 
 COMMANDS: dict[str, Command] = {
     "up": driver.up,
+    "down": driver.down,
+    "status": driver.status,
+    "verify": driver.verify,
+    "wait": driver.wait,
+    "render": driver.render,
     "build": building.build_modules,
     "plan": building.show_plan,
     "cache": lambda options, reporter: cache.ACTIONS[options.action](options, reporter),

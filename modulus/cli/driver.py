@@ -1,31 +1,162 @@
-"""``modulus up`` and its kin: what changes and shows the driver of this node."""
+"""``modulus up`` and its kin: what changes, checks and shows the drivers of this node."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.building import done_value
-from modulus.cli.system import make_node
+from modulus.cli.parser import EXAMPLE
+from modulus.cli.system import make_node, make_site
+from modulus.core.instance import Instance, parse_instance
 from modulus.host.report import Reporter
+
+if TYPE_CHECKING:
+    from modulus.core.findings import Finding
+    from modulus.pipeline.activate import Activated
+    from modulus.pipeline.node import Node
 
 
 def up(options: argparse.Namespace, reporter: Reporter) -> int:
-    """Makes the driver work on the running kernel."""
-    from modulus.pipeline import activate
+    """Makes the driver work on the running kernel, and with ``--watch`` stays."""
+    instance = parse_instance(options.instance, EXAMPLE)
+    if options.watch:
+        from modulus.agent.resident import watch
+
+        return watch(make_site(options, reporter), instance, verbose=options.verbose)
+    node, done = (_install if options.no_load else _start)(options, instance, reporter)
+    output.show(_up_value(node, done), options.json, _up_text(node, done))
+    return 0
+
+
+def _install(
+    options: argparse.Namespace, _instance: Instance, reporter: Reporter
+) -> tuple[Node, Activated]:
+    from modulus.pipeline.activate import up
 
     node = make_node(options, reporter)
-    done = activate.up(node)
-    value = {
-        **done_value(node, done.built),
-        "flavour": done.built.flavour,
-        "generation": done.generation.name,
-        "changed": done.changed,
+    return node, up(node, load=False)
+
+
+def _start(
+    options: argparse.Namespace, instance: Instance, reporter: Reporter
+) -> tuple[Node, Activated]:
+    """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
+    from modulus.host.live import StatusReporter
+    from modulus.pipeline.activate import READY, WAITING, up
+
+    site = make_site(options, reporter)
+    with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
+        node = make_node(options, live)
+        done = up(node)
+        live.finish(
+            phase=WAITING if done.phase == WAITING else READY,
+            active=done.generation is not None,
+            selected=True,
+            key=done.key,
+            generation=done.generation.name if done.generation else None,
+            findings=done.findings,
+        )
+    return node, done
+
+
+def _up_value(node: Node, done: Activated) -> dict[str, Any]:
+    made = done_value(node, done.built) if done.built else {"instance": str(node.instance)}
+    value = {**made, "phase": done.phase, "warm": done.built is None, "changed": done.changed}
+    if done.generation:
+        of = done.generation.contents.identity
+        value |= {
+            "kernel": of.kernel.release,
+            "key": of.key,
+            "flavour": of.flavour,
+            "generation": done.generation.name,
+        }
+    return {**value, "findings": [finding.value() for finding in done.findings], "error": None}
+
+
+def _up_text(node: Node, done: Activated) -> str:
+    from modulus.pipeline.activate import BUILT, READY, WAITING
+
+    lines = [done.built.text(node.instance)] if done.built else []
+    if done.generation:
+        verb = "installed" if done.changed else "unchanged"
+        lines.append(f"{verb}: /opt/drivers/{node.instance.profile} is {done.generation.name}")
+    if done.phase == WAITING:
+        lines.append(f"wait: {node.instance} is built; there is no GPU for it yet")
+    elif done.phase == BUILT:
+        lines.append(f"ready: {node.instance} is built, and not loaded without a GPU")
+    elif done.phase == READY:
+        lines.append(f"ready: {node.instance} on {node.kernel.release}")
+    return "\n".join(lines)
+
+
+def down(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Unloads the driver and takes away what was made for it."""
+    from modulus.pipeline.down import down
+
+    node = make_node(options, reporter)
+    removed = down(node)
+    lines = [f"removed: {what}" for what in removed]
+    lines.append(f"down: {node.instance}" if removed else f"down: {node.instance} was not up")
+    output.show({"removed": list(removed)}, options.json, "\n".join(lines))
+    return 0
+
+
+def verify(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Says what is wrong with the active drivers, or the one that is named."""
+    from modulus.pipeline.check import active_nodes, check, failure
+
+    if options.instance:
+        nodes: tuple[Node, ...] = (make_node(options, reporter),)
+    else:
+        nodes = active_nodes(make_site(options, reporter))
+    found: list[Finding] = []
+    errors = []
+    for node in nodes:
+        findings = check(node)
+        found += findings
+        error = failure(findings, node.settings.ready_when)
+        errors += [error] if error else []
+    value: dict[str, Any] = {
+        "ok": not errors,
+        "findings": [finding.value() for finding in found],
     }
-    verb = "installed" if done.changed else "unchanged"
-    lines = (
-        done.built.text(node.instance),
-        f"{verb}: /opt/drivers/{node.instance.profile} is {done.generation.name}",
-    )
-    output.show(value, options.json, "\n".join(lines))
+    if errors:
+        value["error"] = output.error_value(errors[0])
+    names = ", ".join(str(node.instance) for node in nodes)
+    output.show(value, options.json, output.findings_text(found, names))
+    for error in errors:
+        output.show_error(error, reporter)
+    return errors[0].code if errors else 0
+
+
+def status(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Shows what is."""
+    from modulus.cli.status_text import status_text
+    from modulus.pipeline.status import status
+
+    instance = parse_instance(options.instance, EXAMPLE) if options.instance else None
+    states = status(make_site(options, reporter), instance)
+    value = {"instances": [state.value() for state in states]}
+    output.show(value, options.json, status_text(states))
+    return 0
+
+
+def wait(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Waits until the drivers that are being started are ready, or cannot be."""
+    from modulus.pipeline.wait import wait
+
+    waited = wait(make_site(options, reporter), options.timeout)
+    output.show(waited.value(), options.json, "")
+    return waited.code
+
+
+def render(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Prints a file for another program."""
+    from modulus.pipeline.render import user_data
+
+    node = make_node(options, reporter)
+    text = user_data(node, options.package, options.package_sha256)
+    output.show({"text": text}, options.json, text)
     return 0

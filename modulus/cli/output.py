@@ -14,6 +14,7 @@ from modulus.errors import ModulusError, UsageError
 from modulus.host.report import Reporter, printable
 
 if TYPE_CHECKING:
+    from modulus.core.findings import Finding
     from modulus.core.settings import Settings
 
 _T = TypeVar("_T")
@@ -73,6 +74,15 @@ def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
             for key, setting in plan["settings"].items()
         ]
     return "\n".join(lines)
+
+
+def findings_text(findings: Sequence[Finding], names: str) -> str:
+    """What was found wrong with the drivers ``names``, as people read it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.severity}: {finding.message} ({finding.id}, {finding.level})")
+        lines += [f"  cause: {finding.cause}", f"  fix:   {finding.fix}"]
+    return "\n".join(lines or [f"ok: {names}" if names else "no driver is active"])
 
 
 def entries_text(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -19,19 +19,19 @@ Keeps a node's kernel drivers matching its kernel. INSTANCE is PROFILE-VERSION,
 such as nvidia-535.309.01.
 
 commands:
-  up INSTANCE --no-load   build if needed, put driver and libraries in place
-  build INSTANCE          build the modules into the store only
-  plan INSTANCE           what would be done, and why
-  cache list|verify|extract|gc
-                          look at the store and clean it
+  up INSTANCE         make the driver work on the running kernel, and stay so
+  down INSTANCE       unload it, and take away what was made
+  status [INSTANCE]   what is          verify [INSTANCE]   whether it is right
+  wait                until the drivers are ready, or cannot be
+  build INSTANCE      build the modules into the store only
+  plan INSTANCE       what would be done, and why
+  cache ACTION        look at the store and clean it: list, verify, extract, gc
+  render user-data INSTANCE     what cloud-init needs to make a node
 
 options, for every command:
-  --root DIR          the host's root (default /)
-  --config FILE       settings, instead of what is under /etc
-  --set KEY=VALUE     one setting; wins over all
-  --json              the result as JSON on standard output
-  --lock-timeout S    give up waiting for a lock after S seconds
-  -v, --verbose       say more; tracebacks of failures
+  --root DIR          the host's root      --config FILE      instead of /etc's
+  --set KEY=VALUE     one setting          --lock-timeout S   give up on a lock
+  --json              the result as JSON   -v, --verbose      say more
   --version           print the version
 
 modulus COMMAND -h tells about one command, docs/reference.md about all of it.
@@ -60,10 +60,24 @@ def make_parser() -> argparse.ArgumentParser:
     def command(name: str, help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, description=help, parents=[common], allow_abbrev=False)
 
-    up = command("up", "Builds the driver if needed and puts it in place.")
+    up = command("up", "Makes the driver work on the running kernel.")
     up.add_argument("instance", metavar="INSTANCE")
-    up.add_argument(
-        "--no-load", action="store_true", required=True, help="do not load the modules"
+    how = up.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="stay and see that it stays so")
+    how.add_argument("--no-load", action="store_true", help="do not load the modules")
+
+    down = command("down", "Unloads the driver and takes away what Modulus made.")
+    down.add_argument("instance", metavar="INSTANCE")
+
+    status = command("status", "Shows what is.")
+    status.add_argument("instance", metavar="INSTANCE", nargs="?")
+
+    verify = command("verify", "Says what is wrong with the active driver, and what to do.")
+    verify.add_argument("instance", metavar="INSTANCE", nargs="?")
+
+    wait = command("wait", "Waits until the drivers being started are ready, or cannot be.")
+    wait.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="instead of the setting boot_hold"
     )
 
     build = command("build", "Builds the driver's modules into the store.")
@@ -84,8 +98,22 @@ def make_parser() -> argparse.ArgumentParser:
     plan.add_argument("instance", metavar="INSTANCE")
     plan.add_argument("--kernel", metavar="RELEASE", help="instead of the running one")
 
+    _add_render(command("render", "Prints files for other programs."), common)
     _add_cache(command("cache", "Looks at the store and cleans it."), common)
     return parser
+
+
+def _add_render(render: argparse.ArgumentParser, common: _Parser) -> None:
+    what = render.add_subparsers(
+        dest="what", required=True, metavar="WHAT", parser_class=_Parser
+    )
+    help = "What cloud-init needs to make a node."
+    data = what.add_parser(
+        "user-data", help=help, description=help, parents=[common], allow_abbrev=False
+    )
+    data.add_argument("instance", metavar="INSTANCE")
+    data.add_argument("--package", metavar="URL", help="where nodes get Modulus's .deb from")
+    data.add_argument("--package-sha256", metavar="HEX", help="its sha256")
 
 
 def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:

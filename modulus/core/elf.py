@@ -40,7 +40,18 @@ class Data(Protocol):
 
 
 @dataclass(frozen=True)
-class KernelModule:
+class ModuleInfo:
+    """What a module says of itself, in ``.modinfo``."""
+
+    modinfo: Mapping[str, tuple[str, ...]]
+
+    def info(self, key: str) -> str | None:
+        """The first value of ``key`` in ``.modinfo``, as modinfo(8) shows it."""
+        return next(iter(self.modinfo.get(key, ())), None)
+
+
+@dataclass(frozen=True)
+class KernelModule(ModuleInfo):
     """What the module loader will look at in a module.
 
     ``undefined`` leaves out weak symbols, which need not be found. ``versions`` are the CRCs
@@ -50,14 +61,9 @@ class KernelModule:
 
     machine: str
     sections: frozenset[str]
-    modinfo: Mapping[str, tuple[str, ...]]
     undefined: frozenset[str]
     versions: Mapping[str, int]
     exports: Mapping[str, int | None]
-
-    def info(self, key: str) -> str | None:
-        """The first value of ``key`` in ``.modinfo``, as modinfo(8) shows it."""
-        return next(iter(self.modinfo.get(key, ())), None)
 
 
 @dataclass(frozen=True)
@@ -71,20 +77,11 @@ class _Section:
 
 def read_module(data: Data) -> KernelModule:
     """The module in ``data``; ValueError for anything else, or one that is cut short."""
-    if len(data) < _HEADER.size:
-        raise ValueError("too short for an ELF file")
-    magic, bits, order, _, _, kind, machine, *rest = _HEADER.unpack(data[: _HEADER.size])
-    if magic != b"\x7fELF":
-        raise ValueError("not an ELF file")
-    if (bits, order) != (2, 1):
-        raise ValueError("not 64-bit little-endian ELF")
-    if kind != _RELOCATABLE:
-        raise ValueError("not a relocatable ELF file")
-    sections = _sections(data, offset=rest[3], entry=rest[8], count=rest[9], names=rest[10])
+    machine, sections = _read_header(data)
     contents = {section.name: section for section in sections}
     symbols = tuple(_symbols(data, sections))
     return KernelModule(
-        machine=MACHINES.get(machine, f"machine {machine}"),
+        machine=machine,
         sections=frozenset(contents),
         modinfo=_modinfo(_optional(data, contents, ".modinfo")),
         undefined=frozenset(
@@ -95,6 +92,31 @@ def read_module(data: Data) -> KernelModule:
         versions=_versions(data, contents),
         exports=_exports(data, sections, symbols),
     )
+
+
+def read_info(data: Data) -> ModuleInfo:
+    """What the module in ``data`` says of itself; ValueError as for ``read_module``.
+
+    A large module has tens of thousands of symbols, which this does not look at.
+    """
+    _, sections = _read_header(data)
+    contents = {section.name: section for section in sections}
+    return ModuleInfo(_modinfo(_optional(data, contents, ".modinfo")))
+
+
+def _read_header(data: Data) -> tuple[str, tuple[_Section, ...]]:
+    """Machine and sections; ValueError for what is no module."""
+    if len(data) < _HEADER.size:
+        raise ValueError("too short for an ELF file")
+    magic, bits, order, _, _, kind, machine, *rest = _HEADER.unpack(data[: _HEADER.size])
+    if magic != b"\x7fELF":
+        raise ValueError("not an ELF file")
+    if (bits, order) != (2, 1):
+        raise ValueError("not 64-bit little-endian ELF")
+    if kind != _RELOCATABLE:
+        raise ValueError("not a relocatable ELF file")
+    sections = _sections(data, offset=rest[3], entry=rest[8], count=rest[9], names=rest[10])
+    return MACHINES.get(machine, f"machine {machine}"), sections
 
 
 def _sections(

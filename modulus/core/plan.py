@@ -73,23 +73,21 @@ def make_plan(
     *,
     hit: bool,
     stored: Iterable[Mapping[str, Any]],
-    install: bool,
+    then: tuple[Step, ...],
 ) -> Plan:
     """The plan from ``facts`` and their ``inputs``.
 
     ``stored`` are the inputs of this profile's builds, ``hit`` says that the store has the
-    key, ``install`` adds the steps of ``up``.
+    key, ``then`` are the steps after the build.
     """
     steps = [] if hit else _build_steps(facts)
-    if install:
-        steps.append(Step("install", f"the generation of {facts.instance}", "asked for"))
     return Plan(
         facts,
         inputs,
         build_key(inputs),
         hit,
         () if hit else _miss(facts, inputs, stored),
-        tuple(steps),
+        (*steps, *then),
     )
 
 

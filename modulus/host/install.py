@@ -131,6 +131,27 @@ def write_selected(root: Path, name: str, instance: Instance) -> bool:
         return replace_file(path, f"{instance}\n")
 
 
+def remove_driver(root: Path, name: str) -> tuple[str, ...]:
+    """Removes the driver ``name``: its link, all its generations, and what was recorded of it.
+
+    In this order, so that a run that is killed leaves nothing that looks whole. Returns the
+    paths that were there, as seen from inside the root.
+    """
+    check_ours(root, name)
+    link = _link(root, name)
+    removed = []
+    with writing(link):
+        if os.path.lexists(link):
+            link.unlink()
+            files.fsync_dir(link.parent)
+            removed.append(f"{DRIVERS}/{name}")
+        for path in (f"{DRIVERS}/.{name}", f"{STATE}/{name}"):
+            if below(root, path).is_dir():
+                files.remove_tree(below(root, path))
+                removed.append(path)
+    return tuple(removed)
+
+
 def check_ours(root: Path, name: str) -> None:
     """Raises ConfigError where something that is not our symlink is in the driver's place."""
     link = _link(root, name)

@@ -99,6 +99,15 @@ def compose(
     return ModuleRoot(final, release, tuple(extra), changed=True)
 
 
+def remove_module_root(root: Path, name: str) -> bool:
+    """Removes what ``compose`` made for the driver ``name``; False where there is nothing."""
+    folder = below(root, f"/run/modulus/{name}")
+    there = folder.is_dir()
+    with writing(folder):
+        files.remove_tree(folder)
+    return there
+
+
 def _closure(
     root: Path,
     release: str,

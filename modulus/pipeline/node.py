@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modulus.core.distribution import Distribution, identify
+from modulus.core.gpus import Census
 from modulus.core.instance import Instance
 from modulus.core.kernel import Compiler
 from modulus.core.kernelid import KernelId
@@ -14,14 +16,16 @@ from modulus.core.profile import Profile
 from modulus.core.settings import Settings
 from modulus.errors import ToolchainError, UsageError
 from modulus.host.config import load_profile
-from modulus.host.fetch import Fetcher
-from modulus.host.hosttools import host_toolchain
-from modulus.host.http import ClientOptions
+from modulus.host.gpus import take_census
 from modulus.host.probe import probe, running_kernel
-from modulus.host.provision import Provisioner
 from modulus.host.report import Reporter
-from modulus.host.toolchain import Toolchain
 from modulus.pipeline.site import Site
+
+if TYPE_CHECKING:
+    # What only a build needs is imported where it is used.
+    from modulus.host.fetch import Fetcher
+    from modulus.host.provision import Provisioner
+    from modulus.host.toolchain import Toolchain
 
 
 class Node:
@@ -62,6 +66,11 @@ class Node:
             )
         return running
 
+    @cached_property
+    def census(self) -> Census:
+        """The GPUs as they were found first."""
+        return take_census(self.site.root, self.profile, self.site.host.pci)
+
     def installed_kernels(self) -> tuple[str, ...]:
         """Every installed kernel; ToolchainError for none, since that cannot be all."""
         if not self.site.host.kernels:
@@ -81,6 +90,8 @@ class Node:
     @cached_property
     def provisioner(self) -> Provisioner:
         """Headers, toolchains and source packages."""
+        from modulus.host.provision import Provisioner
+
         bundle = self.settings.ca_bundle
         return Provisioner(
             self.site.cache,
@@ -97,13 +108,13 @@ class Node:
     def toolchain(self, compiler: Compiler) -> Toolchain:
         """The toolchain that builds with ``compiler`` run in."""
         if self._on_host:
-            return host_toolchain(compiler)
+            return _host_toolchain(compiler)
         return self.provisioner.toolchain(compiler)
 
     def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
         """The same if it is at hand."""
         if self._on_host:
-            return host_toolchain(compiler)
+            return _host_toolchain(compiler)
         return self.provisioner.toolchain_recorded(compiler)
 
     @property
@@ -113,6 +124,9 @@ class Node:
     @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads."""
+        from modulus.host.fetch import Fetcher
+        from modulus.host.http import ClientOptions
+
         return Fetcher(
             ClientOptions(proxy=self.settings.proxy, ca_bundle=self.settings.ca_bundle),
             self.site.cache / "downloads",
@@ -123,3 +137,9 @@ class Node:
             network_wait=self.settings.network_wait,
             lock_timeout=self.site.lock_timeout,
         )
+
+
+def _host_toolchain(compiler: Compiler) -> Toolchain:
+    from modulus.host.hosttools import host_toolchain
+
+    return host_toolchain(compiler)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from modulus.core.flavour import FlavourChoice, decide
 from modulus.core.kernel import check, check_name
 from modulus.core.keys import RECIPE_VERSION, build_key
-from modulus.core.plan import Facts, Plan, inputs_of, make_plan
+from modulus.core.modprobe import choose_modules
+from modulus.core.plan import Facts, Plan, Step, inputs_of, make_plan
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
 
 
-def plan(node: Node, release: str, *, install: bool = False) -> Plan:
-    """What is to be done for kernel ``release``; ``install`` adds the steps of ``up``."""
+def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
+    """What is to be done for kernel ``release``, and ``then`` with what was built."""
     check_name(release)
     facts = gather(node, release)
     inputs = inputs_of(facts)
@@ -23,7 +24,21 @@ def plan(node: Node, release: str, *, install: bool = False) -> Plan:
         if entry.manifest
         and entry.manifest.instance.rpartition("-")[0] == node.instance.profile
     )
-    return make_plan(facts, inputs, hit=hit, stored=stored, install=install)
+    return make_plan(facts, inputs, hit=hit, stored=stored, then=then)
+
+
+def start_steps(node: Node) -> tuple[Step, ...]:
+    """What ``up`` does once the modules are built."""
+    settings, profile = node.settings, node.profile
+    modules = choose_modules(profile.load, profile.build, settings.modules)
+    whose = "the profile's" if settings.modules is None else "set by the settings"
+    level = settings.ready_when
+    return (
+        Step("install", f"the generation of {node.instance}", "asked for"),
+        *([Step("load", ", ".join(modules), whose)] if modules else ()),
+        *([Step("nodes", "its device nodes", "as the driver says")] if profile.nodes else ()),
+        Step("verify", f"to the level {level}", f"ready_when is {level}"),
+    )
 
 
 def gather(node: Node, release: str) -> Facts:
@@ -66,6 +81,7 @@ def flavour(node: Node, record: source.Record | None) -> FlavourChoice:
         node.profile,
         node.settings.flavour,
         node.instance.version,
-        node.site.host.pci,
+        # What is passed through to virtual machines is not this driver's business.
+        [gpu.device for gpu in node.census.usable],
         record.gpus if record else None,
     )

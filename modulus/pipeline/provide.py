@@ -17,6 +17,7 @@ from modulus.host.userspace import Userspace, find_userspace, provide_userspace
 from modulus.pipeline import source
 from modulus.pipeline.build import Built, build
 from modulus.pipeline.node import Node
+from modulus.pipeline.warm import components
 
 
 @dataclass(frozen=True)
@@ -27,31 +28,11 @@ class Provided:
     built: Built
 
 
-def warm(node: Node) -> Generation | None:
-    """The active generation where it is the one that is wanted, by its manifest alone.
-
-    No store, headers, package or network are looked at, and no file is hashed.
-    """
-    active = active_generation(node.site.root, node.instance.profile)
-    if active is None:
-        return None
-    made_for = active.contents.identity
-    wanted = (node.instance, node.kernel, components(node))
-    if (made_for.instance, made_for.kernel, made_for.components) != wanted:
-        return None
-    return active if node.settings.flavour in ("auto", made_for.flavour) else None
-
-
 def provide(node: Node) -> Provided:
     """Builds what is missing and puts the generation in its folder; activates nothing."""
     with node.site.using_cache():
         built = build(node, node.kernel.release)
         return Provided(_generation(node, built), built)
-
-
-def components(node: Node) -> tuple[str, ...]:
-    """The parts of the package's userspace that are wanted; none where it has none."""
-    return node.settings.components if node.profile.installer else ()
 
 
 def _generation(node: Node, built: Built) -> Generation:

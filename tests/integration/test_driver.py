@@ -218,7 +218,7 @@ def test_the_readmes_commands_work(built: Done, node: Node, driver: str) -> None
     small = packages.candidate("v4l2loopback-dkms").partition("-")[0]
     readme = Path(__file__).parents[2].joinpath("README.md").read_text()
     commands = re.findall(r"^\.venv/bin/modulus (.+)$", readme, re.MULTILINE)
-    assert len(commands) >= 4
+    assert len(commands) >= 2
     for command in commands:
         current = re.sub(r"\bnvidia-[\d.]+", f"nvidia-{driver}", command)
         current = re.sub(r"\bv4l2loopback-[\d.]+", f"v4l2loopback-{small}", current)

@@ -46,7 +46,11 @@ def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (["frobnicate"], 2, "frobnicate"),
         (["build"], 2, "INSTANCE"),
         (["build", "NVIDIA-1"], 2, "not an instance name"),
-        (["up", "nvidia-1"], 2, "--no-load"),
+        (["up", "nvidia-1", "--watch", "--no-load"], 2, "not allowed with"),
+        (["up", "nvidia-1"], 18, "no GPU for nvidia"),
+        (["down", "nvidia"], 2, "not an instance name"),
+        (["verify", "nvidia-1"], 2, "nvidia-1 is not active here: nothing is"),
+        (["render", "user-data", "nvidia-1", "--package", "https://x/y.deb"], 2, "sha256"),
         (["build", "nvidia-1", "--kernel", "a", "--all-kernels"], 2, "not allowed"),
         (["plan", "nvidia-1", "--root", "/nowhere"], 2, "/nowhere"),
         (["plan", "nvidia-1", "--kernel", "../../x"], 2, "not a kernel release"),
@@ -106,7 +110,8 @@ def test_a_plan_changes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) 
     assert plan["key"] is None
     assert [miss["input"] for miss in plan["miss"]] == ["store"]
     phases = [step["phase"] for step in plan["steps"]]
-    assert phases == ["provision", "provision", "fetch", "unpack", "build", "commit", "install"]
+    made = ["provision", "provision", "fetch", "unpack", "build", "commit"]
+    assert phases == [*made, "install", "load", "nodes", "verify"]
     assert plan["settings"]["offline"] == {"value": False, "from": "default"}
 
 

@@ -92,5 +92,5 @@ def test_every_command_is_understood() -> None:
                 make_parser().parse_args(words[1:])
             continue
         options = make_parser().parse_args(words[1:])
-        if "instance" in options:
+        if getattr(options, "instance", None):
             parse_instance(options.instance, "")

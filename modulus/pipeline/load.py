@@ -1,0 +1,111 @@
+"""From a generation in its place to a driver at work: modules, firmware, device nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modulus.core.findings import Finding
+from modulus.core.generation import module_path
+from modulus.core.gpus import Census
+from modulus.core.modprobe import choose_modules, merge_options
+from modulus.errors import BusyError
+from modulus.host.firmware import provide_firmware
+from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
+from modulus.host.gpus import fix_numa, take_census
+from modulus.host.initramfs import check_initramfs
+from modulus.host.install import Generation
+from modulus.host.kmod import Wanted, check_loaded, load, read_wanted
+from modulus.host.modprobeconf import configure_modprobe, modprobe_config
+from modulus.host.moduleroot import compose
+from modulus.host.nodes import provide_nodes
+from modulus.host.rivals import remove_rivals
+from modulus.pipeline.node import Node
+
+FORCE = "nouveau_unbind"
+"""The setting that takes a rival off although it is in use."""
+
+
+def modules_of(node: Node, generation: Generation) -> tuple[Wanted, ...]:
+    """The modules of ``generation`` that are to be loaded, in order."""
+    names = choose_modules(node.profile.load, node.profile.build, node.settings.modules)
+    return tuple(read_wanted(name, module_file(generation, name)) for name in names)
+
+
+def module_file(generation: Generation, name: str) -> Path:
+    """Where ``generation`` has the module ``name``."""
+    return generation.path / module_path(generation.contents.release, f"{name}.ko")
+
+
+def to_load(node: Node, generation: Generation, wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+    """Those of ``wanted`` that are not loaded; BusyError where another version is."""
+    return check_loaded(
+        node.site.root, node.instance.profile, generation.contents.release, wanted
+    )
+
+
+def start(
+    node: Node, generation: Generation, wanted: Sequence[Wanted], census: Census
+) -> tuple[Finding, ...]:
+    """Loads what of ``wanted`` is missing and makes the device nodes; what is to be said of it.
+
+    All of it may be there already. Raises RefusedError, BusyError, NoGpuError or
+    UnsupportedError where the kernel does not take the driver.
+    """
+    root, name, profile = node.site.root, node.instance.profile, node.profile
+    release, reporter = generation.contents.release, node.reporter
+    foreign = find_foreign(root, name, release, profile.build)
+    configure_modprobe(
+        root,
+        name,
+        merge_options(profile.options, node.settings.module_options),
+        (*profile.blacklist, *profile.build, *foreign_names(foreign)),
+    )
+    rivals = remove_rivals(
+        root,
+        profile.blacklist,
+        census,
+        reporter,
+        force=node.settings.nouveau_unbind,
+        force_setting=FORCE,
+    )
+    _check_free(take_census(root, profile), profile.blacklist, rivals.findings)
+    said: tuple[Finding, ...] = ()
+    if to_load(node, generation, wanted):
+        provide_firmware(root, name, generation.path / "firmware", reporter)
+        modules = compose(
+            root,
+            name,
+            release,
+            {each: module_file(generation, each) for each in profile.build},
+            [module.name for module in wanted],
+            profile.preload,
+        )
+        config = modprobe_config(root, name)
+        loading = load(root, name, modules, config, wanted, profile.load_causes, reporter)
+        said = loading.findings
+    if node.settings.numa_fix:
+        fix_numa(root, take_census(root, profile), reporter)
+    nodes = provide_nodes(root, profile.nodes, reporter)
+    initramfs = check_initramfs(
+        root,
+        name,
+        release,
+        profile.blacklist,
+        reporter,
+        rebuild=node.settings.initramfs == "auto",
+    )
+    return (
+        *foreign_findings(name, foreign),
+        *rivals.findings,
+        *said,
+        *nodes.findings,
+        *initramfs,
+    )
+
+
+def _check_free(census: Census, rivals: Sequence[str], findings: Sequence[Finding]) -> None:
+    """Raises BusyError where other drivers keep all GPUs, since ours would only say none."""
+    kept = [finding for finding in findings if finding.severity == "error"]
+    if kept and census.usable == census.held_by(rivals):
+        raise BusyError(f"{kept[0].message}: {kept[0].cause}", kept[0].fix)
