@@ -80,11 +80,12 @@ class Agent:
 
         ``watchdog``: send one every that many seconds, from the loop itself.
         """
+        # First, so that it does not wait for what the loop itself takes to begin.
+        self._start()
         self._loop.on_signals((signal.SIGTERM, signal.SIGINT), self._stop)
         self._loop.on_signals((signal.SIGHUP,), self._start)
         if watchdog is not None:
             self._loop.every(watchdog, lambda: self._notifier.send(watchdog=True))
-        self._start()
         return self._loop.run()
 
     def _start(self) -> None:

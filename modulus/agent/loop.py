@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 Cancel = Callable[[], None]
@@ -17,14 +18,20 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        # Not at the top: it takes 60 ms that no other command has to spend.
-        from gi.repository import GLib
-
-        self._glib: Any = GLib
-        self._loop: Any = GLib.MainLoop()
         self._code = 0
         self._error: BaseException | None = None
         self._cancels: list[Cancel] = []
+
+    @cached_property
+    def _glib(self) -> Any:
+        # Once it is needed: its import takes 60 ms, in which a child may begin to work.
+        from gi.repository import GLib
+
+        return GLib
+
+    @cached_property
+    def _loop(self) -> Any:
+        return self._glib.MainLoop()
 
     def run(self) -> int:
         """Runs until the end and returns the code given to it."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modulus.agent.agent import Agent, Task
-from modulus.agent.inputs import inputs_digest
 from modulus.agent.loop import Loop
 from modulus.core.instance import Instance
 from modulus.core.pci import PciMatch
@@ -36,13 +35,19 @@ def watch(site: Site, instance: Instance, *, verbose: bool = False) -> int:
 
         return load_profile(site.root, instance.profile).pci
 
+    def inputs() -> str:
+        # Only after a failure.
+        from modulus.agent.inputs import inputs_digest
+
+        return inputs_digest(site.root, config)
+
     site.reporter.about(instance=str(instance))
     task = Task(
         root=site.root,
         instance=str(instance),
         command=command(site, instance, config, verbose),
         env=passed_on(os.environ),
-        inputs=lambda: inputs_digest(site.root, config),
+        inputs=inputs,
         gpus=gpus,
     )
     # As daemons do, or no file system could be unmounted that it was started in.
