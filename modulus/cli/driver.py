@@ -76,7 +76,7 @@ def _up_value(node: Node, done: Activated) -> dict[str, Any]:
 
 
 def _up_text(node: Node, done: Activated) -> str:
-    from modulus.pipeline.activate import BUILT, READY, WAITING
+    from modulus.pipeline.activate import BUILT, WAITING
 
     lines = [done.built.text(node.instance)] if done.built else []
     if done.generation:
@@ -86,8 +86,6 @@ def _up_text(node: Node, done: Activated) -> str:
         lines.append(f"wait: {node.instance} is built; there is no GPU for it yet")
     elif done.phase == BUILT:
         lines.append(f"ready: {node.instance} is built, and not loaded without a GPU")
-    elif done.phase == READY:
-        lines.append(f"ready: {node.instance} on {node.kernel.release}")
     return "\n".join(lines)
 
 
