@@ -53,7 +53,7 @@ def _start(
         live.finish(
             phase=WAITING if done.phase == WAITING else READY,
             active=done.generation is not None,
-            selected=True,
+            selected=done.generation is not None,
             key=done.key,
             generation=done.generation.name if done.generation else None,
             findings=done.findings,

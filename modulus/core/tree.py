@@ -9,6 +9,9 @@ from typing import Any
 EXECUTABLE, PLAIN, FOLDER = 0o755, 0o644, 0o755
 
 
+_ODD_PARTS = frozenset(("", ".", ".."))
+
+
 @dataclass(frozen=True, order=True)
 class FileRecord:
     """One regular file; ``path`` is relative to the folder, ``size`` in bytes."""
@@ -85,4 +88,4 @@ def parse_tree(value: Mapping[str, Any]) -> Tree:
 
 def is_inside(path: str) -> bool:
     """Whether ``path`` is a plain relative path: no empty, ``.`` or ``..`` part."""
-    return "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+    return "\0" not in path and _ODD_PARTS.isdisjoint(path.split("/"))

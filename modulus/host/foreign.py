@@ -55,7 +55,7 @@ def find_foreign(
     """
     wanted = {module_name(module) for module in modules}
     wanted |= {module_name(other) for other in _stand_ins(root, name, modules)}
-    found = [file for file in _installed(root, release) if module_name(file) in wanted]
+    found = _installed(root, release, wanted)
     return tuple(
         ModuleOrigin(f"/lib/modules/{release}/{file}", _owner(file)) for file in sorted(found)
     )
@@ -108,8 +108,8 @@ def origin_of(
     return packed[0] if len(others) == len(packed) == 1 else None
 
 
-def _installed(root: Path, release: str) -> set[str]:
-    """Module files of the kernel, relative to its folder."""
+def _installed(root: Path, release: str, wanted: Collection[str]) -> set[str]:
+    """The files of the kernel's modules called ``wanted``, relative to its folder."""
     folder = below(root, f"/lib/modules/{release}")
     found: set[str] = set()
     with contextlib.suppress(OSError):
@@ -117,13 +117,15 @@ def _installed(root: Path, release: str) -> set[str]:
         # depmod's index may still have what has been removed.
         found = {
             module.file
-            for module in parse_dependencies(text).values()
-            if os.path.lexists(folder / module.file)
+            for name, module in parse_dependencies(text).items()
+            if name in wanted and os.path.lexists(folder / module.file)
         }
     for name in _ADDED:
         for path, _, files in os.walk(folder / name):
             found |= {
-                str(Path(path, file).relative_to(folder)) for file in files if ".ko" in file
+                str(Path(path, file).relative_to(folder))
+                for file in files
+                if ".ko" in file and module_name(file) in wanted
             }
     return found
 

@@ -13,7 +13,7 @@ from modulus.core.meter import progress_text
 from modulus.core.state import Failure, KernelReady, State
 from modulus.core.statustext import status_text, stopped
 from modulus.core.units import rfc3339
-from modulus.errors import ModulusError
+from modulus.errors import LockedError, ModulusError
 from modulus.host.notify import Notifier, make_notifier
 from modulus.host.report import Reporter, Stopwatch
 from modulus.host.statefile import read_state, remove_state, write_state
@@ -67,6 +67,8 @@ class StatusReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, LockedError):
+            return
         if isinstance(error, ModulusError):
             self.failed(error)
         elif isinstance(error, Exception):
@@ -83,6 +85,10 @@ class StatusReporter:
     def phase(self, phase: str, text: str) -> None:
         self._inner.phase(phase, text)
         line = "; ".join(f"{phase}: {text}".splitlines())
+        if phase == "wait":
+            # For a lock: the state is that of whoever holds it.
+            self._notifier.send(status=line)
+            return
         # A line that was said before in this phase is no progress: what is tried again and
         # again must come to an end.
         if phase != self._state.phase:

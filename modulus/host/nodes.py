@@ -66,8 +66,6 @@ def provide_nodes(root: Path, rules: tuple[NodeRule, ...], reporter: Reporter) -
             _apply(dev, change)
     _tell(plan.wanted, due, reporter)
     findings = node_findings(change for change in plan.changes if not change.due)
-    for finding in findings:
-        reporter.warn(f"{finding.message}; {finding.fix}")
     return NodesResult(plan.wanted, plan.changes, findings)
 
 

@@ -96,6 +96,8 @@ def _install(node: Node) -> Activated:
 
     provided = provide(node)
     generation = provided.generation
+    # Libraries must not change under a driver that is at work.
+    to_load(node, generation, modules_of(node, generation))
     changed = _put_in_place(node, generation)
     return Activated(INSTALLED, provided.built, generation, changed or generation.changed)
 
@@ -115,7 +117,6 @@ def _without_gpu(node: Node, census: Census) -> Activated:
 
     with node.site.using_cache():
         built = build(node, node.kernel.release)
-    write_selected(node.site.root, node.instance.profile, node.instance)
     return Activated(BUILT, built, None, not built.hit)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.nodechanges import node_findings, plan_nodes
-from modulus.errors import ModulusError, UsageError, VerifyError
+from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
 from modulus.host.enabled import active_generations
 from modulus.host.foreign import find_foreign, foreign_findings
 from modulus.host.gpus import take_census
@@ -34,12 +34,23 @@ def check(node: Node) -> tuple[Finding, ...]:
     root, profile = node.site.root, node.profile
     foreign = find_foreign(root, profile.name, generation.contents.release, profile.build)
     nodes = plan_nodes(profile.nodes, read_facts(root, profile.nodes)).changes
-    return look(
-        node,
-        generation,
-        modules_of(node, generation),
-        (*foreign_findings(profile.name, foreign), *node_findings(nodes)),
-        LEVELS[-1],
+    others = (*foreign_findings(profile.name, foreign), *node_findings(nodes))
+    try:
+        wanted = modules_of(node, generation)
+    except IntegrityError as error:
+        wanted = ()
+        others = (*others, _damaged(node, error))
+    return look(node, generation, wanted, others, LEVELS[-1])
+
+
+def _damaged(node: Node, error: IntegrityError) -> Finding:
+    return Finding(
+        "module-file",
+        "loaded",
+        "error",
+        error.message,
+        "a file of the generation was changed or removed, and is missing at the next boot",
+        f"modulus up {node.instance}",
     )
 
 

@@ -1,0 +1,219 @@
+"""``verify`` from end to end, on a node whose driver was at work until something happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modulus.core.findings import Finding
+from modulus.errors import VerifyError
+from modulus.pipeline.check import failure
+from tests.support.fakedriver import GPU, RELEASE, FakeNode, fake_node
+from tests.support.fakesys import PCI
+from tests.support.headertrees import write
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
+
+Change = Callable[[FakeNode], object]
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
+    """Its driver is at work."""
+    for node in fake_node(tmp_path, monkeypatch):
+        assert node.run("up", "gpu-1.0") == 0
+        node.ran()
+        yield node
+
+
+def verify(node: FakeNode, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """The value that ``verify --json`` prints, and its exit code."""
+    capsys.readouterr()
+    code = node.run("verify", "--json", *words)
+    return json.loads(capsys.readouterr().out) | {"code": code}
+
+
+def test_a_driver_that_is_right_has_no_findings(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ((), ("gpu-1.0",)):
+        assert verify(node, capsys, *words) == {"ok": True, "findings": [], "code": 0}
+    assert node.ran() == []
+    assert node.run("verify") == 0
+    assert "gpu-1.0" in capsys.readouterr().out
+
+
+def version_is(node: FakeNode, module: str, version: str) -> None:
+    write(node.root / f"sys/module/{module}/version", f"{version}\n")
+
+
+def noexec(node: FakeNode) -> None:
+    mounts = (
+        "20 1 8:1 / / rw - ext4 /dev/vda1 rw\n21 20 8:2 / /opt rw,noexec - ext4 /dev/vdb rw\n"
+    )
+    write(node.root / "proc/1/mountinfo", mounts)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            lambda node: shutil.rmtree(node.root / "sys/module/gpu_uvm"),
+            ["module-missing loaded error"],
+        ),
+        (
+            lambda node: write(node.root / "sys/module/gpu_uvm/initstate", "coming\n"),
+            ["module-missing loaded error"],
+        ),
+        (
+            lambda node: version_is(node, "gpu_uvm", "1.1"),
+            ["module-version loaded error"],
+        ),
+        (
+            lambda node: version_is(node, "gpu", "1.1"),
+            ["module-version loaded error", "library-version usable error"],
+        ),
+        (
+            lambda node: write(node.root / f"lib/modules/{RELEASE}/updates/gpu.ko.xz", ""),
+            ["foreign-module loaded warning"],
+        ),
+        (
+            lambda node: (node.root / "dev/gpu0").unlink(),
+            ["missing-node nodes error"],
+        ),
+        (
+            lambda node: (node.root / "dev/gpu-uvm").chmod(0o600),
+            ["stale-node nodes error"],
+        ),
+        (
+            lambda node: (node.root / "dev/char/195:0").unlink(),
+            ["missing-link nodes warning"],
+        ),
+        (
+            lambda node: (node.link / "lib/libgpu.so.1").unlink(),
+            ["library-missing usable error"],
+        ),
+        (
+            lambda node: (node.root / "etc/ld.so.cache").unlink(),
+            ["library-unresolved usable error"],
+        ),
+        (noexec, ["opt-noexec usable error"]),
+        (
+            lambda node: write(node.root / PCI / GPU / "numa_node", "-1\n"),
+            ["numa-node usable info"],
+        ),
+    ],
+    ids=[
+        "module gone",
+        "module that never started",
+        "module of another version",
+        "driver of another version",
+        "foreign module",
+        "node gone",
+        "node with another mode",
+        "link gone",
+        "library gone",
+        "cache gone",
+        "noexec",
+        "no NUMA node",
+    ],
+)
+def test_what_is_wrong_is_found_and_left_as_it_is(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], change: Change, found: list[str]
+) -> None:
+    change(node)
+    before = node.everything()
+    done = verify(node, capsys)
+    told = [f"{one['id']} {one['level']} {one['severity']}" for one in done["findings"]]
+    assert told == found
+    wrong = [one for one in done["findings"] if one["severity"] == "error"]
+    assert (done["ok"], done["code"]) == ((False, 19) if wrong else (True, 0))
+    if wrong:
+        first = f"{wrong[0]['message']}: {wrong[0]['cause']}"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        assert done["error"] == {
+            "code": 19,
+            "message": first + more,
+            "hint": wrong[0]["fix"],
+        }
+    assert (node.everything(), node.ran()) == (before, [])
+    assert node.run("verify") == done["code"]
+    output = capsys.readouterr()
+    for finding in done["findings"]:
+        assert finding["message"] in output.out
+        assert finding["fix"] in output.out
+
+
+@pytest.mark.parametrize(
+    ("level", "code"), [("usable", 19), ("nodes", 0), ("loaded", 0)], ids=str
+)
+def test_all_is_told_and_what_counts_is_a_setting(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], level: str, code: int
+) -> None:
+    node.configure(drivers={"gpu": {"ready_when": level}})
+    (node.root / "etc/ld.so.cache").unlink()
+    done = verify(node, capsys)
+    assert done["code"] == code
+    assert [finding["id"] for finding in done["findings"]] == ["library-unresolved"]
+
+
+def test_what_is_not_active_cannot_be_verified(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = verify(node, capsys, "gpu-2.0")
+    assert done["code"] == 2
+    assert done["error"]["message"] == "gpu-2.0 is not active here: gpu-1.0 is"
+    assert node.run("down", "gpu-1.0") == 0
+    assert "nothing is" in verify(node, capsys, "gpu-1.0")["error"]["message"]
+    # Where nothing is active nothing is wrong.
+    assert verify(node, capsys) == {"ok": True, "findings": [], "code": 0}
+
+
+def test_a_driver_after_a_boot_is_not_loaded_yet(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.reboot()
+    done = verify(node, capsys)
+    assert done["code"] == 19
+    assert [finding["id"] for finding in done["findings"]] == ["module-missing"] * 2
+    assert {finding["fix"] for finding in done["findings"]} == {"modulus up gpu-1.0"}
+    assert done["error"]["message"].endswith("(and 1 more)")
+
+
+def test_a_module_that_is_no_more_is_damage(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.module("gpu").unlink()
+    done = verify(node, capsys)
+    assert (done["code"], done["error"]["code"]) == (19, 19)
+    (finding,) = [one for one in done["findings"] if one["id"] == "module-file"]
+    assert "gpu.ko" in finding["message"]
+    assert finding["fix"] == "modulus up gpu-1.0"
+
+
+WRONG = Finding("a-b", "nodes", "error", "A node is wrong", "someone was here", "do this")
+
+
+@pytest.mark.parametrize(
+    ("findings", "level", "error"),
+    [
+        ([], "usable", None),
+        ([WRONG], "loaded", None),
+        ([replace(WRONG, severity="warning")], "usable", None),
+        ([WRONG], "nodes", "A node is wrong: someone was here"),
+        ([WRONG, WRONG, WRONG], "usable", "A node is wrong: someone was here (and 2 more)"),
+    ],
+)
+def test_the_first_error_that_counts_is_the_failure(
+    findings: list[Finding], level: str, error: str | None
+) -> None:
+    found = failure(findings, level)
+    assert (found.message if found else None) == error
+    assert found is None or (isinstance(found, VerifyError) and found.hint == "do this")
