@@ -14,6 +14,7 @@ from modulus.errors import BuildError, ToolchainError
 from modulus.host import container
 from modulus.host.container import Limits, Mount, choose, engine, none, nspawn, service
 from modulus.host.container.base import Container, Way
+from modulus.host.container.payload import SCRIPT
 from modulus.host.report import PlainReporter
 
 Fake = Callable[..., None]
@@ -211,6 +212,11 @@ def opened(*ways: Way, said: io.StringIO | None = None) -> Container:
     return Container(
         "fake", ways, PlainReporter(said or io.StringIO()), paths={"/build": Path("/")}
     )
+
+
+def test_the_script_fits_a_line_of_a_unit_file() -> None:
+    assert "\n" not in SCRIPT
+    assert "${" not in SCRIPT  # systemd would fill it in
 
 
 def test_the_tools_own_words_are_not_the_payloads() -> None:

@@ -16,27 +16,31 @@ from collections.abc import Callable
 # Flag w: all in the container ends when standard input does. It makes sure to be in one:
 # elsewhere "kill -1" would reach everything that its user runs.
 # Flag o: the container sees its own control group, whose count of killed processes is told.
-SCRIPT = r"""
-token=$1 memory=$2 folder=$3 flags=$4; shift 4
-exec 3<&0 </dev/null 2>&1
-cd "$folder" || exit 125
-[ -z "$memory" ] || ulimit -v "$memory" || exit 125
+# On one line: systemd writes a transient service's arguments into a unit file as they are.
+SCRIPT = " ".join(
+    line.strip()
+    for line in r"""
+token=$1 memory=$2 folder=$3 flags=$4; shift 4;
+exec 3<&0 </dev/null 2>&1;
+cd "$folder" || exit 125;
+[ -z "$memory" ] || ulimit -v "$memory" || exit 125;
 case $flags in *w*)
   [ $$ != 1 ] && [ "$container" != systemd-nspawn ] ||
     { read -r _ <&3; kill -s KILL -- -1; } &
-esac
-printf '%s\n' "$token"
+esac;
+printf '%s\n' "$token";
 "$@" 3<&- &
-wait $!
-status=$? killed=0
+wait $!;
+status=$? killed=0;
 case $flags in *o*)
   for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-    [ ! -r $file ] || while read -r key n; do [ "$key" != oom_kill ] || killed=$n; done <$file
-  done
-esac
-printf '%s %d %d\n' "$token" "$status" "$killed"
+    [ ! -r $file ] || while read -r key n; do [ "$key" != oom_kill ] || killed=$n; done <$file;
+  done;
+esac;
+printf '%s %d %d\n' "$token" "$status" "$killed";
 exit "$status"
-"""
+""".strip().splitlines()
+)
 
 _TOLD_LINES = 2
 """Of the reasons that a container's tool gives; usage and clean-up come after."""
