@@ -23,6 +23,7 @@ REQUIREMENTS = {
     "nspawn": "systemd-nspawn, as root",
     "podman": "podman with a working runtime",
     "sh": "both versions of sh that are supported",
+    "vm": "QEMU and the tools that make an image for it, as root",
 }
 
 # 1.14 is Debian's python3-sh; scripts/setup --test puts the package index's beside it.

@@ -1,0 +1,108 @@
+"""The disk with a read-only store: what is too slow to make under emulation, made by the host.
+
+The modules of the real driver come from the same code that a node would run, in a root of
+their own that is kept, so that what has not changed is not built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.support import packages, runfile
+from tests.support.mirror import Mirror
+from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
+
+CACHE = "var/cache/modulus"
+_SOURCE = Path(__file__).parents[3]
+_MODULUS = (sys.executable, "-m", "modulus")
+_PARTS = ("downloads", "headers", "sources", "toolchains")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A disk with the store, the drivers it has, and the real driver's package."""
+
+    path: Path
+    driver: str
+    small: str
+    run: Path
+
+
+def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
+    """A store with the real driver for these kernels, and all that it takes to compile the
+    small one for them, but not that itself; without ``compiled`` not the real one either."""
+    run, version = runfile.nvidia_run()
+    module = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+    driver, small = f"nvidia-{version}", f"v4l2loopback-{module}"
+    with packages.locked("vm-store"):
+        root = vm_folder() / "store"
+        built = _build(root, driver, releases, run)
+        _forget(root, releases, keep=[*built, *_build(root, small, releases, run)])
+        kind, shown = ("full", built) if compiled else ("tools", [])
+        prefix = f"store-{_digest([kind, *releases])}"
+        disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, shown)))}.img"
+        if not disk.exists():
+            for old in vm_folder().glob(f"{prefix}-*.img"):
+                old.unlink()
+            _make_disk(disk, root / CACHE, shown)
+    return Store(disk, driver, small, run)
+
+
+def _forget(root: Path, releases: Sequence[str], keep: Sequence[Path]) -> None:
+    """Removes builds that an older source of Modulus made."""
+    for release in releases:
+        for old in set((root / CACHE / "builds" / release).glob("[0-9a-f]*")) - set(keep):
+            shutil.rmtree(old)
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def _build(root: Path, instance: str, releases: Sequence[str], run: Path) -> list[Path]:
+    """Builds what has not been built yet; returns the entries."""
+    settings = root / "etc/modulus/modulus.yaml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    (root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
+    place = f"/{run.name}"
+    with Mirror() as mirror:
+        mirror.serve(place, run)
+        mirror.serve_checksum(place)
+        url = f"{mirror.url}/NVIDIA-Linux-{{arch}}-{{version}}.run"
+        mirrors = [{"url": url, "trusted": True}]
+        settings.write_text(yaml.safe_dump({"drivers": {"nvidia": {"mirrors": mirrors}}}))
+        asked = [word for release in releases for word in ("--kernel", release)]
+        done = subprocess.run(
+            [*_MODULUS, "build", instance, *asked, "--json", "--root", root],
+            cwd=_SOURCE,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+    if done.returncode:
+        raise packages.UnavailableError(f"{instance} could not be built for the store")
+    return [Path(result["path"]) for result in json.loads(done.stdout)["results"]]
+
+
+def _make_disk(disk: Path, cache: Path, built: Sequence[Path]) -> None:
+    with tempfile.TemporaryDirectory(dir=vm_folder()) as scratch:
+        content = Path(scratch, "content")
+        content.mkdir()
+        for part in _PARTS:
+            subprocess.run(["cp", "-al", cache / part, content], check=True)
+        for entry in built:
+            target = content / entry.relative_to(cache)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-al", entry, target], check=True)
+        made = Path(scratch, "disk")
+        make_ext4(made, content, STORE_LABEL, "4G")
+        made.rename(disk)
