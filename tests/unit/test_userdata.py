@@ -67,7 +67,7 @@ def test_the_unit_is_enabled_then_started_and_not_waited_for() -> None:
     assert value["runcmd"] == [
         "set -e",
         ["systemctl", "enable", unit],
-        ["systemctl", "start", "--no-block", unit, "modulus-wait.service"],
+        ["systemctl", "start", "--no-block", unit],
     ]
 
 
@@ -212,7 +212,7 @@ def test_a_good_package_is_installed_before_the_unit_starts(url: str, tmp_path: 
     assert calls == [
         "apt-get -q -y",
         f"systemctl enable {unit}",
-        f"systemctl start --no-block {unit} modulus-wait.service",
+        f"systemctl start --no-block {unit}",
     ]
     assert sorted(path.name for path in machine.folder.iterdir()) == ["bin", "log"]
 
