@@ -18,12 +18,12 @@ from modulus.core.state import Failure, State
 from modulus.core.statustext import status_text, stopped
 from modulus.core.uevent import pci_device
 from modulus.core.units import rfc3339
-from modulus.errors import ModulusError
+from modulus.errors import LockedError, ModulusError
 from modulus.host.live import EXTEND
 from modulus.host.notify import Notifier
 from modulus.host.report import Reporter
 from modulus.host.spawn import spawn
-from modulus.host.statefile import read_state, remove_state, write_state
+from modulus.host.statefile import clear_state, is_anothers, read_state, write_state
 from modulus.host.uevents import Uevents
 
 _ACTIONS = frozenset({"add", "remove", "bind", "unbind"})
@@ -37,6 +37,7 @@ class Task:
     ``inputs`` gives a digest of what it is made from, ``gpus`` what a GPU is, ``uevents``
     opens the kernel's messages. While nothing can be done but wait, inputs are looked at every
     ``poll`` seconds; ``settle`` are those after a GPU's message, since there may be several.
+    Without the kernel's messages GPUs are looked for every ``census`` seconds.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Task:
     uevents: Callable[[], Uevents] = Uevents
     backoff: Backoff = field(default_factory=Backoff)
     poll: float = 30.0
+    census: float = 300.0
     settle: float = 1.0
 
 
@@ -67,23 +69,29 @@ class Agent:
         self._notifier = notifier
         self._reporter = reporter
         self._clock = clock
-        self._record = Record(task.root, task.instance)
+        self._record = Record(task.root, task.instance, self._complain)
         self._pid: int | None = None
         self._uevents: Uevents | None = None
         self._listening: Cancel | None = None
         self._timer: Cancel | None = None
         self._stopping = False
         self._again = False
+        self._said: set[str] = set()
 
     def run(self, watchdog: float | None) -> int:
         """Stays until told to end, or until there is nothing more to try: an exit code.
 
         ``watchdog``: send one every that many seconds, from the loop itself.
         """
-        # First, so that it does not wait for what the loop itself takes to begin.
-        self._start()
-        self._loop.on_signals((signal.SIGTERM, signal.SIGINT), self._stop)
-        self._loop.on_signals((signal.SIGHUP,), self._start)
+        ending, again = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP,)
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*ending, *again))
+        try:
+            # First, so that it does not wait for what the loop itself takes to begin.
+            self._start()
+            self._loop.on_signals(ending, self._stop)
+            self._loop.on_signals(again, self._start)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if watchdog is not None:
             self._loop.every(watchdog, lambda: self._notifier.send(watchdog=True))
         return self._loop.run()
@@ -121,12 +129,14 @@ class Agent:
             self._failed(code)
 
     def _succeeded(self) -> None:
-        self._record.clear()
         state = self._state(active=True)
         # What waits and has ended waits for a GPU: the watching is ours.
         waiting = state.phase in ("wait", None)
-        state = self._enter(replace(state, error=None), "wait" if waiting else "watch")
+        state = self._in_phase(replace(state, error=None), "wait" if waiting else "watch")
+        # First: whatever becomes of our own files, the driver is there.
         self._notifier.send(ready=True, status=status_text(state))
+        self._record.clear()
+        self._write(state)
         if waiting:
             self._await_gpu()
         else:
@@ -141,6 +151,10 @@ class Agent:
         due = self._clock() + delay
         state = _with_error(self._state(), code)
         cause = state.error.message.splitlines()[0] if state.error else ""
+        if code < 0 and state.error:
+            # It could not say so itself.
+            self._reporter.error(f"modulus: error: {cause}")
+            self._reporter.error(f"modulus: hint: {state.error.hint}")
         self._reporter.phase(
             "wait",
             f"{_span(delay)} before the next try ({count} failed), less if settings, profiles "
@@ -163,7 +177,11 @@ class Agent:
 
     def _await_gpu(self) -> None:
         if self._uevents is None:
-            self._reporter.warn("the kernel does not tell when a GPU is plugged in")
+            self._warn_once(
+                "the kernel does not tell when a GPU is plugged in: looked for every "
+                f"{_span(self._task.census)}"
+            )
+            self._rest(self._loop.after(self._task.census, self._start))
             return
         self._reporter.phase("wait", "for a GPU to be plugged in")
         wanted = tuple(self._task.gpus())
@@ -211,29 +229,58 @@ class Agent:
             os.kill(self._pid, signal.SIGTERM)
 
     def _end(self) -> None:
-        ended = stopped(self._state())
-        if ended is None:
-            remove_state(self._task.root, self._task.instance)
-        else:
-            write_state(self._task.root, ended)
+        self._write(stopped(self._state()))
         self._loop.end(0)
 
     def _state(self, *, active: bool = False) -> State:
         """What the command has left; without a word of it, no more than that it is over."""
-        held = read_state(self._task.root, self._task.instance)
+        held = None
+        try:
+            held = read_state(self._task.root, self._task.instance)
+        except (ModulusError, OSError) as error:
+            self._complain(error)
         return held or State(self._task.instance, "ready", active=active, selected=active)
 
     def _enter(self, state: State, phase: str) -> State:
-        if phase != state.phase:
-            state = replace(state, phase=phase, since=rfc3339(time.time()))
-        write_state(self._task.root, state)
+        state = self._in_phase(state, phase)
+        self._write(state)
         return state
+
+    def _in_phase(self, state: State, phase: str) -> State:
+        if phase == state.phase:
+            return state
+        return replace(state, phase=phase, since=rfc3339(time.time()))
+
+    def _write(self, state: State | None) -> None:
+        """Makes ``state`` the one in /run, but not over that of another process at work."""
+        root, instance = self._task.root, self._task.instance
+        try:
+            if is_anothers(root, instance):
+                return
+            if state is None:
+                clear_state(root, instance)
+            else:
+                write_state(root, state)
+        except (ModulusError, OSError) as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Trouble with our own files is worth no failure."""
+        self._warn_once("the state is not kept", f": {error}")
+
+    def _warn_once(self, text: str, more: str = "") -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._reporter.warn(text + more)
 
 
 def _with_error(state: State, code: int) -> State:
     """``state`` with what is known of the failure, if only its exit code."""
     if state.error is not None and (state.error.code == code or code < 0):
         return state
+    if code == LockedError.code:
+        text = f"another process is at work on {state.instance}"
+        return replace(state, error=Failure(code, text, "wait for it to end"))
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
     hint = f"see journalctl -u modulus@{state.instance}"
     return replace(

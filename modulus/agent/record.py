@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from modulus.errors import ModulusError
 from modulus.host import files
-from modulus.host.place import below, make_dirs
-from modulus.host.statefile import STATES
+from modulus.host.place import make_dirs, writing
+from modulus.host.statefile import failures_file
 
 
 class Record:
-    """The failures of ``instance`` with the same inputs."""
+    """The failures of ``instance`` with the same inputs.
 
-    def __init__(self, root: Path, instance: str) -> None:
-        self._path = below(root, STATES) / f"{instance}.backoff.json"
+    Where the file cannot be used ``complain`` is told, and the count kept here.
+    """
+
+    def __init__(
+        self, root: Path, instance: str, complain: Callable[[Exception], object]
+    ) -> None:
+        self._root = root
+        self._instance = instance
+        self._complain = complain
+        self._unwritten: dict[str, Any] | None = None
 
     def failed(self, inputs: str) -> int:
         """Counts one more; how many that makes. Other ``inputs`` begin anew."""
-        held = files.read_json(self._path)
-        before = held.get("failures") if isinstance(held, dict) else None
-        if not isinstance(before, int) or held.get("inputs") != inputs:
-            before = 0
-        make_dirs(self._path.parent)
-        files.write_json(self._path, {"failures": before + 1, "inputs": inputs})
-        return before + 1
+        held = self._unwritten or self._read()
+        count = _count(held, inputs) + 1
+        self._unwritten = {"failures": count, "inputs": inputs}
+        with self._complaining():
+            path = failures_file(self._root, self._instance)
+            with writing(path):
+                make_dirs(path.parent)
+                files.write_json(path, self._unwritten)
+            self._unwritten = None
+        return count
 
     def clear(self) -> None:
         """It works again."""
-        self._path.unlink(missing_ok=True)
+        self._unwritten = None
+        with self._complaining():
+            failures_file(self._root, self._instance).unlink(missing_ok=True)
+
+    def _read(self) -> Any:
+        with self._complaining():
+            return files.read_json(failures_file(self._root, self._instance))
+        return None
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (ModulusError, OSError) as error:
+            self._complain(error)
+
+
+def _count(held: Any, inputs: str) -> int:
+    match held:
+        case {"failures": int(count), "inputs": str(of)} if of == inputs:
+            return count
+    return 0

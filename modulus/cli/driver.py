@@ -10,11 +10,14 @@ from modulus.cli.building import done_value
 from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import make_node, make_site
 from modulus.core.instance import Instance, parse_instance
+from modulus.core.state import KernelReady
+from modulus.errors import ConfigError
+from modulus.host.bootkernel import default_kernel
 from modulus.host.report import Reporter
 
 if TYPE_CHECKING:
-    from modulus.core.findings import Finding
     from modulus.pipeline.activate import Activated
+    from modulus.pipeline.check import Checked
     from modulus.pipeline.node import Node
 
 
@@ -56,9 +59,19 @@ def _start(
             selected=done.generation is not None,
             key=done.key,
             generation=done.generation.name if done.generation else None,
+            kernels=_kernels(node, done),
             findings=done.findings,
         )
     return node, done
+
+
+def _kernels(node: Node, done: Activated) -> tuple[KernelReady, ...]:
+    """The running kernel, which is all that is known without a look at the others."""
+    if done.generation is None:
+        return ()
+    running = node.kernel.release
+    default = default_kernel(node.site.root, node.site.host.kernels)
+    return (KernelReady(running, True, running == default),)
 
 
 def _up_value(node: Node, done: Activated) -> dict[str, Any]:
@@ -92,8 +105,15 @@ def _up_text(node: Node, done: Activated) -> str:
 def down(options: argparse.Namespace, reporter: Reporter) -> int:
     """Unloads the driver and takes away what was made for it."""
     from modulus.pipeline.down import down
+    from modulus.pipeline.node import Node
 
-    node = make_node(options, reporter)
+    node = Node(make_site(options, reporter), parse_instance(options.instance, EXAMPLE))
+    try:
+        _ = node.settings
+    except ConfigError as error:
+        # None is needed, and a mistake in one must keep no driver.
+        for line in error.message.splitlines():
+            reporter.warn(f"{line}; it goes down all the same")
     removed = down(node)
     lines = [f"removed: {what}" for what in removed]
     lines.append(f"down: {node.instance}" if removed else f"down: {node.instance} was not up")
@@ -103,26 +123,21 @@ def down(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def verify(options: argparse.Namespace, reporter: Reporter) -> int:
     """Says what is wrong with the active drivers, or the one that is named."""
-    from modulus.pipeline.check import active_nodes, check, failure
+    from modulus.pipeline.check import check, check_all
 
     if options.instance:
-        nodes: tuple[Node, ...] = (make_node(options, reporter),)
+        checked: tuple[Checked, ...] = (check(make_node(options, reporter)),)
     else:
-        nodes = active_nodes(make_site(options, reporter))
-    found: list[Finding] = []
-    errors = []
-    for node in nodes:
-        findings = check(node)
-        found += findings
-        error = failure(findings, node.settings.ready_when)
-        errors += [error] if error else []
+        checked = check_all(make_site(options, reporter))
+    found = [finding for one in checked for finding in one.findings]
+    errors = [one.error for one in checked if one.error]
     value: dict[str, Any] = {
         "ok": not errors,
         "findings": [finding.value() for finding in found],
     }
     if errors:
         value["error"] = output.error_value(errors[0])
-    names = ", ".join(str(node.instance) for node in nodes)
+    names = ", ".join(one.name for one in checked)
     output.show(value, options.json, output.findings_text(found, names))
     for error in errors:
         output.show_error(error, reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ Keeps a node's kernel drivers matching its kernel. INSTANCE is PROFILE-VERSION,
 such as nvidia-535.309.01.
 
 commands:
-  up INSTANCE         make the driver work on the running kernel, and stay so
+  up INSTANCE         make the driver work on the running kernel
   down INSTANCE       unload it, and take away what was made
   status [INSTANCE]   what is          verify [INSTANCE]   whether it is right
   wait                until the drivers are ready, or cannot be
@@ -143,10 +144,11 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 <= value < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, from 0")
 
 
 def _common(default: object) -> _Parser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modulus.errors import LockedError
+from modulus.errors import FetchError, LockedError
 
 PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})
 """Exit codes of what stays as it is until somebody changes something; the unit's
@@ -17,13 +17,16 @@ class Backoff:
 
     first: float = 10.0
     longest: float = 3600.0
+    longest_fetch: float = 300.0
 
     def delay(self, failures: int, code: int) -> float:
         """How long to wait after the ``failures``-th failure in a row, with exit ``code``.
 
-        For a lock, whose holder is at work, always the shortest time.
+        For a lock, whose holder is at work, always the shortest time. A network that comes
+        back tells nobody, so a fetch is tried more often than a build.
         """
         if code == LockedError.code:
             return self.first
+        longest = self.longest_fetch if code == FetchError.code else self.longest
         doublings = min(max(failures, 1) - 1, 64)
-        return min(self.longest, self.first * 2.0**doublings)
+        return min(longest, self.first * 2.0**doublings)

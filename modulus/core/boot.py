@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from modulus.core.backoff import PERMANENT
 from modulus.core.state import Failure, State
 from modulus.errors import ModulusError
 
@@ -65,6 +66,18 @@ def stand(instance: str, unit: UnitState | None, state: State | None) -> Standin
         return Standing(instance, FAILED, error=_failure(instance, unit, state))
     # Without a job, what is inactive stays so, enabled or not: it would hold for nothing.
     return Standing(instance, OFF if unit.active == "inactive" else READY, doing)
+
+
+def expect(instance: str, state: State | None) -> Standing:
+    """Where ``instance``, which systemd has started or will, stands while that cannot be asked.
+
+    Only what is READY, or FAILED for good, is more than WAITING.
+    """
+    standing = _by_state(instance, state)
+    final = standing.error is not None and standing.error.code in PERMANENT
+    if standing.verdict == READY or final:
+        return standing
+    return Standing(instance, WAITING, standing.text or "systemd cannot be asked")
 
 
 def decisive(standings: Iterable[Standing], selected: str | None) -> Standing | None:

@@ -35,7 +35,7 @@ class Image:
 class Record:
     """What is known of an image: which of ``rivals`` it holds without our ``config``.
 
-    ``problem`` is why a rebuild did not help; None where none was tried.
+    ``problem`` is why a rebuild did not help, or that one was begun; None where none was.
     """
 
     image: Image
@@ -107,6 +107,12 @@ def candidates(release: str) -> tuple[str, ...]:
         f"/boot/initramfs-{release}.img",
         f"/boot/{release}/initrd",
     )
+
+
+def scratch_path(image: str) -> str:
+    """Where an ``image`` is made by a tool that writes in place; boot loaders pass it by."""
+    folder, name = posixpath.split(image)
+    return f"{folder}/.{name}.modulus"
 
 
 def rebuild_commands(image: str, release: str, config: str) -> Mapping[str, tuple[str, ...]]:

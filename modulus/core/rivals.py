@@ -110,9 +110,8 @@ def users_first(modules: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class RivalsResult:
-    """What was done: modules unloaded, GPUs unbound by address, and what is left to do."""
+    """What came of it: GPUs that were unbound, by address, and what is left to do."""
 
-    unloaded: tuple[str, ...] = ()
     unbound: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 

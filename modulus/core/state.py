@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -179,6 +180,9 @@ def _number(given: Mapping[str, Any], name: str) -> float | None:
     value = given.get(name)
     if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
         raise ValueError(f"{name} must be a number")
+    # JSON has no infinity, but 1e400 becomes one.
+    if value is not None and not -math.inf < value < math.inf:
+        raise ValueError(f"{name} must be finite")
     return value
 
 

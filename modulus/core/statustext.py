@@ -8,7 +8,7 @@ from modulus.core.state import State
 
 
 def status_text(state: State) -> str:
-    """What has come of an instance: ready, standing by, waiting for a GPU, failed and why."""
+    """What has come of an instance: ready, waiting for a GPU, failed and why."""
     if state.error is not None:
         cause = "; ".join(state.error.message.splitlines())
         return f"failed: {cause} (next: {state.error.hint})"
@@ -17,7 +17,7 @@ def status_text(state: State) -> str:
     told = [finding for finding in state.findings if finding.severity != "info"]
     if not state.active:
         if not state.selected:
-            return "standby: built, another instance is selected"
+            return "ready: built, no GPU to load it for"
         return "; ".join(["ready: built, not loaded", *(each.message for each in told)])
     text = f"ready: {state.generation or state.instance}"
     if told:

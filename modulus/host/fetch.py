@@ -18,6 +18,7 @@ from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.failure import Kind, TransferError
 from modulus.host.http import Client, ClientOptions
+from modulus.host.notify import ask_for_time
 from modulus.host.pace import Pace
 from modulus.host.partial import Partial, held
 from modulus.host.report import Reporter
@@ -124,6 +125,8 @@ class Fetcher:
             waits = (clock or not answered) and self._pace.clock() < until
             if rounds >= self._pace.tries and not waits:
                 break
+            if todo and waits and rounds == 1:
+                ask_for_time(self._network_wait)
             if todo:
                 self._pace.pause(rounds, failures[todo[0]], self._reporter)
         raise _all_failed(failures)

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
@@ -202,10 +201,14 @@ def _record_file(root: Path, name: str) -> Path:
 
 
 def _read_record(root: Path, name: str) -> _Record:
-    value: Any = files.read_json(_record_file(root, name))
-    if not isinstance(value, dict):
-        return _Record({}, ())
-    return _Record(dict(value.get("files", {})), tuple(value.get("folders", ())))
+    match files.read_json(_record_file(root, name)):
+        case {"files": dict(hashes), "folders": list(folders)} if all(
+            isinstance(text, str) and "\0" not in text
+            for text in (*hashes, *hashes.values(), *folders)
+        ):
+            return _Record(hashes, tuple(folders))
+    # Without a record, or with a damaged one, no file is known to be ours.
+    return _Record({}, ())
 
 
 def _write_record(root: Path, name: str, record: _Record) -> None:

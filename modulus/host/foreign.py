@@ -17,7 +17,7 @@ from modulus.core.findings import Finding
 from modulus.core.moddep import module_name, parse_dependencies
 from modulus.core.modprobe import stand_ins
 from modulus.errors import IntegrityError
-from modulus.host.install import DRIVERS
+from modulus.host.install import DRIVERS, active_generation
 from modulus.host.modprobeconf import modprobe_config
 from modulus.host.modulefile import read_module_file
 from modulus.host.place import below
@@ -95,9 +95,17 @@ def origin_of(
     compressed one is taken where it is the only candidate.
     """
     others = find_foreign(root, name, release, [module])
+    home = below(root, f"{DRIVERS}/.{name}")
+    active = active_generation(root, name)
     own = [
-        ModuleOrigin(f"/{path.relative_to(root)}", "an earlier generation", foreign=False)
-        for path in below(root, f"{DRIVERS}/.{name}").glob(f"*/lib/modules/*/{module}.ko")
+        ModuleOrigin(
+            f"/{path.relative_to(root)}",
+            "the active generation"
+            if active and path.is_relative_to(active.path)
+            else "an earlier generation",
+            foreign=False,
+        )
+        for path in home.glob(f"*/lib/modules/*/{module}.ko")
     ]
     for origin in (*others, *own):
         with contextlib.suppress(IntegrityError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.gpus import Census, Gpu, has_signature, kind_of
+from modulus.core.moddep import module_name
 from modulus.core.pci import PciDevice, devices_of
 from modulus.core.profile import Profile
 from modulus.host import sysfs
@@ -59,31 +60,37 @@ def _config(path: Path) -> bytes:
         return b""
 
 
-def fix_numa(root: Path, census: Census, reporter: Reporter) -> Census:
-    """Sets the NUMA node of usable GPUs to 0 where it is -1; the census as it is then.
+def fix_numa(root: Path, census: Census, reporter: Reporter) -> None:
+    """Sets the NUMA node of usable GPUs to 0 where it is -1; before a driver reads it.
 
     The kernel marks itself tainted (firmware workaround) for each write
     (Documentation/ABI/testing/sysfs-bus-pci). One that is refused is a warning.
     """
-    fixed = {
-        gpu.address
-        for gpu in census.usable
-        if gpu.numa_node == -1 and _set_numa_node(root, gpu, reporter)
-    }
-    return replace(
-        census,
-        gpus=tuple(
-            replace(gpu, numa_node=0) if gpu.address in fixed else gpu for gpu in census.gpus
-        ),
-    )
+    for gpu in census.usable:
+        if gpu.numa_node == -1:
+            path = device_folder(root, gpu.address) / "numa_node"
+            try:
+                sysfs.write(path, "0\n")
+            except OSError as error:
+                reporter.warn(f"cannot set {path} to 0: {error.strerror}")
+            else:
+                reporter.phase("load", f"GPU {gpu.address}: NUMA node set to 0")
 
 
-def _set_numa_node(root: Path, gpu: Gpu, reporter: Reporter) -> bool:
-    path = device_folder(root, gpu.address) / "numa_node"
-    try:
-        sysfs.write(path, "0\n")
-    except OSError as error:
-        reporter.warn(f"cannot set {path} to 0: {error.strerror}")
-        return False
-    reporter.phase("load", f"GPU {gpu.address}: NUMA node set to 0")
-    return True
+def bind_free(root: Path, addresses: Iterable[str], modules: Iterable[str]) -> None:
+    """Binds those of the PCI devices that have no driver to that of one of ``modules``.
+
+    A module binds by itself what is free when it is loaded, not what another driver gives up
+    later. The kernel refuses what it is not for.
+    """
+    drivers = [
+        name.removeprefix("pci:")
+        for module in modules
+        for name in sysfs.names(root / "sys/module" / module_name(module) / "drivers")
+        if name.startswith("pci:")
+    ]
+    for address in addresses:
+        for driver in drivers:
+            if sysfs.link_name(device_folder(root, address) / "driver") is None:
+                with contextlib.suppress(OSError):
+                    sysfs.write(root / "sys/bus/pci/drivers" / driver / "bind", f"{address}\n")

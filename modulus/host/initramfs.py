@@ -9,7 +9,8 @@ import collections
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.findings import Finding
@@ -23,11 +24,12 @@ from modulus.core.initramfs import (
     held_finding,
     parse_record,
     rebuild_commands,
+    scratch_path,
     unknown_finding,
     unprotected,
 )
-from modulus.errors import ModulusError, ToolchainError
-from modulus.host import files
+from modulus.errors import BuildError, ModulusError, ToolchainError
+from modulus.host import files, sysfs
 from modulus.host.install import STATE
 from modulus.host.place import below
 from modulus.host.report import Reporter
@@ -56,7 +58,7 @@ def check_initramfs(
     image = _find_image(root, release)
     if image is None or not rivals:
         return ()
-    forced = forced_modules(_text(below(root, FORCED_LIST)), rivals)
+    forced = forced_modules(sysfs.text(below(root, FORCED_LIST)) or "", rivals)
     return (
         *_checked(root, name, release, image, rivals, reporter, rebuild=rebuild),
         *([forced_finding(forced)] if forced else []),
@@ -84,9 +86,15 @@ def _checked(
         _remember(root, name, record)
     if not record.held:
         return ()
+    with contextlib.suppress(OSError):
+        # A killed rebuild may have left it.
+        below(root, scratch_path(image.path)).unlink()
     command = rebuild_command(root, image, release, config)
     why = record.problem or _obstacle(root, image, command, rebuild=rebuild)
     if why is None:
+        # First, so that one that is killed is not begun again and again.
+        tried = "rebuilding it was begun, and ended without a word"
+        _remember(root, name, replace(record, problem=tried))
         record = _rebuilt(root, record, release, command, reporter)
         _remember(root, name, record)
         if not record.held:
@@ -162,7 +170,10 @@ def _rebuilt(
         reporter.progress("load", lines, 0)
 
     try:
-        run(command, timeout=_REBUILD_SECONDS, on_line=follow)
+        if path in command:
+            _build_beside(root, path, command, follow)
+        else:
+            run(command, timeout=_REBUILD_SECONDS, on_line=follow)
         image = _find_image(root, release) or record.image
         left = _held(root, image, release, record.rivals, record.config)
     except ModulusError as error:
@@ -177,11 +188,26 @@ def _rebuilt(
     return Record(image, record.rivals, record.config, ())
 
 
-def _text(path: Path) -> str:
+def _build_beside(
+    root: Path, path: str, command: Sequence[str], follow: Callable[[str], None]
+) -> None:
+    """Runs a ``command`` that writes the image ``path`` itself; that takes its place whole."""
+    scratch = scratch_path(path)
+    made = below(root, scratch)
+    words = [scratch if word == path else word for word in command]
     try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+        run(words, timeout=_REBUILD_SECONDS, on_line=follow)
+        with open(made, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(made, below(root, path))
+        files.fsync_dir(made.parent)
+    except OSError as error:
+        raise BuildError(
+            f"{made} cannot take its place: {error.strerror}", "look at what is in /boot"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            made.unlink()
 
 
 def _record_path(root: Path, name: str) -> Path:

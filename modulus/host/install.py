@@ -24,7 +24,7 @@ from modulus.core.generation import (
 )
 from modulus.core.instance import Instance
 from modulus.core.tree import FOLDER, PLAIN, Tree
-from modulus.errors import ConfigError, IntegrityError
+from modulus.errors import BuildError, ConfigError
 from modulus.host import files
 from modulus.host.place import below, make_dirs, replace_file, writing
 from modulus.host.report import Reporter
@@ -58,8 +58,8 @@ def install_generation(
 
     One that is there already, and whose hashes hold, is taken as it is; a damaged one is
     left alone, since it may be in use, and a fresh one made beside it. Activates nothing.
-    Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk,
-    IntegrityError where a source changed meanwhile.
+    Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk
+    or where a source changed meanwhile, such as a cache that is being deleted.
     """
     name = identity.instance.profile
     check_ours(root, name)
@@ -78,7 +78,7 @@ def install_generation(
             files.sweep(home, _SCRATCH)
             return _provide(home, generation_name(contents), contents, sources, reporter)
     except FileNotFoundError as error:
-        raise IntegrityError(
+        raise BuildError(
             f"{error.filename} vanished while it was being installed",
             "run the same command again",
         ) from error
@@ -197,7 +197,7 @@ def _create(
         copy_tree(sources, tree, folder, counted)
         problem = damage(folder, tree, counted)
         if problem:
-            raise IntegrityError(
+            raise BuildError(
                 f"what was copied to {path} is not what was recorded: {problem}",
                 "run the same command again; if it stays, check disk and memory",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from modulus.core.findings import Finding
 from modulus.core.loadfailure import LoadCause, explain, log_findings
 from modulus.core.moddep import module_name
 from modulus.errors import BusyError, ModulusError
+from modulus.host import sysfs
 from modulus.host.foreign import origin_of
 from modulus.host.kernellog import KernelLog, kernel_log
 from modulus.host.modulefile import read_module_file
@@ -40,20 +40,16 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A module to load: its name as in the profile, its file, and what sysfs will show."""
+    """A module to load: its name as in the profile, its file, and what sysfs will show.
+
+    ``depends`` are the modules it names as those it needs.
+    """
 
     name: str
     path: Path
     version: str | None
     srcversion: str | None
-
-
-@dataclass(frozen=True)
-class Loading:
-    """What ``load`` did: the modules it loaded, and what the kernel said that matters."""
-
-    modules: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    depends: tuple[str, ...] = ()
 
 
 def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
@@ -65,7 +61,13 @@ def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
 def read_wanted(name: str, path: Path) -> Wanted:
     """What to expect of the module in ``path``; IntegrityError where it is none."""
     module = read_module_file(path)
-    return Wanted(name, path, module.info("version"), module.info("srcversion"))
+    return Wanted(
+        name,
+        path,
+        module.info("version"),
+        module.info("srcversion"),
+        tuple(filter(None, (module.info("depends") or "").split(","))),
+    )
 
 
 def check_loaded(
@@ -93,8 +95,10 @@ def load(
     wanted: Sequence[Wanted],
     causes: Sequence[LoadCause],
     reporter: Reporter,
-) -> Loading:
+) -> tuple[Finding, ...]:
     """Loads what of ``wanted`` is not there yet, in order, for the driver ``name``.
+
+    Returns what the kernel said that matters.
 
     ``config`` is the only configuration that modprobe reads. A module to load before that
     fails is a warning. Raises BusyError where another version is loaded; where the kernel
@@ -102,9 +106,9 @@ def load(
     """
     todo = check_loaded(root, name, modules.release, wanted)
     if not todo:
-        names = ", ".join(module.name for module in wanted)
-        reporter.phase("load", f"{names or 'nothing'}: loaded already")
-        return Loading((), ())
+        told = ", ".join(module.name for module in wanted)
+        reporter.phase("load", f"{told or 'nothing'}: loaded already")
+        return ()
     command = ("modprobe", "-d", modules.path, "-C", config, "--ignore-install")
     said: list[str] = []
     with kernel_log(root) as log:
@@ -121,8 +125,8 @@ def load(
             state = _state(root, module_name(module.name))
             if state and not _is(state, module):
                 _refuse(root, name, modules.release, module, state)
-    names_done = tuple(module.name for module in todo)
-    return Loading(names_done, log_findings(said, names_done, modules.release, causes))
+    names = tuple(module.name for module in todo)
+    return log_findings(said, names, modules.release, causes)
 
 
 def _load(
@@ -184,21 +188,11 @@ def _state(root: Path, name: str) -> Loaded | None:
     folder = root / "sys/module" / name
     if not folder.is_dir():
         return None
-    holders = folder / "holders"
-    refcnt = _text(folder / "refcnt")
     return Loaded(
         name=name,
-        version=_text(folder / "version"),
-        srcversion=_text(folder / "srcversion"),
-        refcnt=int(refcnt) if refcnt and refcnt.isdigit() else None,
-        holders=tuple(sorted(path.name for path in holders.iterdir()))
-        if holders.is_dir()
-        else (),
-        state=_text(folder / "initstate") or "live",
+        version=sysfs.text(folder / "version"),
+        srcversion=sysfs.text(folder / "srcversion"),
+        refcnt=sysfs.number(folder / "refcnt"),
+        holders=sysfs.names(folder / "holders"),
+        state=sysfs.text(folder / "initstate") or "live",
     )
-
-
-def _text(path: Path) -> str | None:
-    with contextlib.suppress(OSError):
-        return path.read_text("utf-8", "replace").strip() or None
-    return None

@@ -23,7 +23,11 @@ import signal
 import sys
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+# linux/prctl.h, linux/capability.h, linux/sched.h, linux/mount.h
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
+_CAP_SYS_MODULE = 16
+_CLONE_NEWNS = 0x20000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 0x20, 0x1000, 0x4000, 0x40000
 
 
 def _main(request: dict[str, Any]) -> None:
@@ -50,7 +54,9 @@ def _ask(request: dict[str, Any], out: int) -> None:
         _say(out, function=function, device=device, status=status, text=text)
         return status
 
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    _only_look(libc)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nowhere, standard)
@@ -66,6 +72,22 @@ def _ask(request: dict[str, Any], out: int) -> None:
     # AttributeError: the library has no such function; the text of both is the linker's.
     except (OSError, AttributeError) as error:
         _say(out, problem=str(error))
+
+
+def _only_look(libc: Any) -> None:
+    """Keeps a library from loading modules and making device nodes, itself or by a program
+    that is setuid; as far as this process may."""
+    zero = ctypes.c_ulong(0)
+    libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(_CAP_SYS_MODULE), zero, zero, zero)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
+    if libc.unshare(_CLONE_NEWNS) == 0:
+        for path, flags in (
+            (b"/", _MS_REC | _MS_PRIVATE),
+            (b"/dev", _MS_BIND | _MS_REMOUNT | _MS_RDONLY),
+        ):
+            # Devices can be opened for writing nonetheless.
+            if libc.mount(None, path, None, ctypes.c_ulong(flags), None):
+                return
 
 
 def _text(library: Any, function: str | None, status: int) -> str:

@@ -16,7 +16,7 @@ from modulus.core.units import rfc3339
 from modulus.errors import LockedError, ModulusError
 from modulus.host.notify import Notifier, make_notifier
 from modulus.host.report import Reporter, Stopwatch
-from modulus.host.statefile import read_state, remove_state, write_state
+from modulus.host.statefile import clear_state, is_anothers, read_state, write_state
 
 EXTEND = 180.0
 """Seconds that systemd is asked for at each sign of progress; the unit's TimeoutStartSec."""
@@ -67,7 +67,8 @@ class StatusReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, LockedError):
+        if isinstance(error, LockedError) and is_anothers(self._root, self._state.instance):
+            # That one holds the lock.
             return
         if isinstance(error, ModulusError):
             self.failed(error)
@@ -153,10 +154,10 @@ class StatusReporter:
         ended = stopped(self._state)
         try:
             if ended is None:
-                remove_state(self._root, self._state.instance)
+                clear_state(self._root, self._state.instance)
             else:
                 write_state(self._root, ended)
-        except ModulusError as error:
+        except (ModulusError, OSError) as error:
             self._complain(error)
 
     def _enter(self, phase: str) -> None:
@@ -174,11 +175,11 @@ class StatusReporter:
             self._extended = now
         try:
             write_state(self._root, self._state)
-        except ModulusError as error:
+        except (ModulusError, OSError) as error:
             self._complain(error)
         self._notifier.send(status=status, extend=EXTEND if extend else None)
 
-    def _complain(self, error: ModulusError) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._broken:
             self._broken = True
-            self._inner.warn(f"the state is not shown: {error.message}")
+            self._inner.warn(f"the state is not shown: {error}")

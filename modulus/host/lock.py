@@ -15,6 +15,8 @@ from pathlib import Path
 
 from modulus.core.sources import redact
 from modulus.errors import LockedError
+from modulus.host.notify import ask_for_time
+from modulus.host.place import make_dirs
 from modulus.host.report import Reporter
 
 _POLL_SECONDS = 0.2
@@ -27,9 +29,9 @@ def locked(
     """Holds the lock at ``path`` on ``what``; waits ``timeout`` seconds, for ever if None.
 
     ``shared`` locks exclude only exclusive ones. Says once for whom it waits. Raises
-    LockedError when the time is up.
+    LockedError when the time is up, OSError where ``path`` cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_dirs(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         acquire(handle, what, reporter, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -58,6 +60,8 @@ def acquire(
         if not told:
             reporter.phase("wait", f"for {what}, held by {_holders(handle)}")
             told = True
+            if timeout is not None:
+                ask_for_time(timeout)
         time.sleep(_POLL_SECONDS)
 
 

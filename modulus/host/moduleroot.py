@@ -21,7 +21,7 @@ from modulus.core.moddep import (
     parse_dependencies,
 )
 from modulus.errors import RefusedError
-from modulus.host import files
+from modulus.host import files, sysfs
 from modulus.host.modulefile import read_module_file
 from modulus.host.place import below, make_dirs, writing
 from modulus.host.run import CommandError, run
@@ -75,8 +75,8 @@ def compose(
     stamp = files.read_json(final / _STAMP)
     if isinstance(stamp, dict) and stamp.get("inputs") == inputs:
         return ModuleRoot(final, release, tuple(stamp["preload"]), changed=False)
-    dependencies = parse_dependencies(_text(host / "modules.dep"))
-    builtin = parse_builtin(_text(host / "modules.builtin"))
+    dependencies = parse_dependencies(sysfs.text(host / "modules.dep") or "")
+    builtin = parse_builtin(sysfs.text(host / "modules.builtin") or "")
     extra = [
         module
         for module in preload
@@ -122,12 +122,12 @@ def _closure(
         name: tuple(filter(None, (read_module_file(path).info("depends") or "").split(",")))
         for name, path in modules.items()
     }
-    sysfs = root / "sys/module"
+    there = root / "sys/module"
     found = closure(
         load,
         needs,
         dependencies,
-        lambda name: name in builtin or (sysfs / name).is_dir(),
+        lambda name: name in builtin or (there / name).is_dir(),
     )
     if found.missing:
         lacks = ", ".join(
@@ -176,10 +176,3 @@ def _identity(path: Path) -> Any:
     except OSError:
         return None
     return [str(path), status.st_size, status.st_mtime_ns]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

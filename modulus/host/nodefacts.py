@@ -12,6 +12,7 @@ from pathlib import Path
 from modulus.core.chardevs import parse_chardevs
 from modulus.core.nodechanges import CHAR
 from modulus.core.nodes import DEV, NodeFacts, NodeRule, Seen
+from modulus.host import sysfs
 from modulus.host.place import below
 
 _KINDS = (
@@ -33,7 +34,7 @@ def read_facts(root: Path, rules: tuple[NodeRule, ...]) -> NodeFacts:
     modules = {rule.module.replace("-", "_") for rule in rules if rule.module}
     found = ((pattern, _texts(root / "proc", pattern)) for pattern in _patterns(rules))
     return NodeFacts(
-        parse_chardevs(_text(root / "proc/devices")),
+        parse_chardevs(sysfs.text(root / "proc/devices") or ""),
         frozenset(name for name in modules if _is_loaded(root, name)),
         {pattern: texts for pattern, texts in found if texts is not None},
         seen,
@@ -101,20 +102,13 @@ def _texts(proc: Path, pattern: str) -> tuple[str, ...] | None:
     parts = pattern.split("/")
     plain = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
     if plain is None:
-        return (_text(proc / pattern),) if (proc / pattern).is_file() else None
+        return (sysfs.text(proc / pattern) or "",) if (proc / pattern).is_file() else None
     folder = proc.joinpath(*parts[:plain])
     if not folder.is_dir():
         return None
     files = sorted(folder.glob("/".join(parts[plain:])))
-    return tuple(_text(file) for file in files if file.is_file())
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    return tuple(sysfs.text(file) or "" for file in files if file.is_file())
 
 
 def _is_loaded(root: Path, name: str) -> bool:
-    return _text(root / "sys/module" / name / "initstate").strip() == "live"
+    return sysfs.text(root / "sys/module" / name / "initstate") == "live"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,20 +18,24 @@ from pathlib import Path
 
 from modulus.core.findings import Finding
 from modulus.core.nodechanges import (
+    CHAR,
     MISSING,
     STALE,
     UNWANTED,
     Change,
+    leads_to,
     node_findings,
     plan_nodes,
     removable,
 )
 from modulus.core.nodes import DEV, DeviceNode, NodeFacts, NodeRule
 from modulus.errors import RefusedError
+from modulus.host import sysfs
 from modulus.host.nodefacts import in_dev, read_facts
 from modulus.host.place import below, make_dirs
 from modulus.host.report import Reporter
 
+_SCRATCH = re.compile(r"\.(.+)\.modulus")
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOTDIR)
 
 
@@ -56,8 +61,9 @@ def provide_nodes(root: Path, rules: tuple[NodeRule, ...], reporter: Reporter) -
     """
     if not rules:
         return NodesResult()
-    plan = plan_nodes(rules, read_facts(root, rules))
     dev = below(root, DEV)
+    _sweep(dev, rules)
+    plan = plan_nodes(rules, read_facts(root, rules))
     due = [change for change in plan.changes if change.due]
     if root == Path("/") and any(change.node for change in due):
         check_usable(dev)
@@ -77,8 +83,9 @@ def remove_nodes(
     ``before`` are the facts from before the driver was unloaded, which say whether the driver
     wants its nodes left alone. Raises RefusedError where they cannot be removed.
     """
-    now = read_facts(root, rules)
     dev = below(root, DEV)
+    _sweep(dev, rules)
+    now = read_facts(root, rules)
     removed = []
     for path in removable(rules, now, before or now):
         with _permitted(path), contextlib.suppress(FileNotFoundError):
@@ -114,8 +121,30 @@ def _apply(dev: Path, change: Change) -> None:
         _replace(there, partial(os.symlink, change.target))
 
 
+def _sweep(dev: Path, rules: tuple[NodeRule, ...]) -> None:
+    """Removes what a killed process left beside the nodes of ``rules`` and their links."""
+    for folder in {rule.folder for rule in rules} | {CHAR}:
+        place = dev if folder == DEV else in_dev(dev, folder)
+        for name in sysfs.names(place):
+            if found := _SCRATCH.fullmatch(name):
+                path = f"{folder}/{found[1]}"
+                if folder == CHAR:
+                    path = leads_to(_target(place / name))
+                if any(rule.matches(path) for rule in rules):
+                    with _permitted(path), contextlib.suppress(FileNotFoundError):
+                        os.unlink(place / name)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
 def _replace(there: Path, make: Callable[[Path], None]) -> None:
     """Has ``make`` make something beside ``there``, which one rename puts there."""
+    # As _SCRATCH has it.
     scratch = there.with_name(f".{there.name}.modulus")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(scratch)

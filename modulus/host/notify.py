@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 _SEND_SECONDS = 5.0
 """How long a message may wait for a service manager that is busy; then it is lost."""
+_SPARE_SECONDS = 60.0
+"""From the end of a silent step to the next sign of progress."""
 
 
 class Notifier:
@@ -57,6 +59,14 @@ class Notifier:
 def make_notifier(environ: Mapping[str, str] = os.environ) -> Notifier:
     """The notifier for whoever started this process."""
     return Notifier(environ.get("NOTIFY_SOCKET") or None)
+
+
+def ask_for_time(seconds: float) -> None:
+    """Tells whoever started this process that the next step may be silent for ``seconds``.
+
+    Only for what ends by itself by then, or a hung start would never be ended.
+    """
+    make_notifier().send(extend=seconds + _SPARE_SECONDS)
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -51,7 +51,6 @@ def remove_rivals(
     """
     loaded = [name for name in map(module_name, rivals) if _folder(root, name).is_dir()]
     order = users_first((name, sysfs.names(_folder(root, name) / "holders")) for name in loaded)
-    unloaded: list[str] = []
     unbound: list[str] = []
     findings: list[Finding] = []
     for name in order:
@@ -62,14 +61,10 @@ def remove_rivals(
             continue
         done, problems = _unbind(root, rival, removal, reporter)
         unbound += done
-        findings += problems
         if removal.unload and not problems:
-            refused = _unload(rival, reporter)
-            if refused:
-                findings.append(refused)
-            else:
-                unloaded.append(name)
-    return RivalsResult(tuple(unloaded), tuple(unbound), tuple(findings))
+            problems = _unload(rival, reporter)
+        findings += problems
+    return RivalsResult(tuple(unbound), tuple(findings))
 
 
 def observe(root: Path, module: str, census: Census) -> Rival:
@@ -135,17 +130,19 @@ def _unbind(
     return done, problems
 
 
-def _unload(rival: Rival, reporter: Reporter) -> Finding | None:
-    """Removes exactly this module; ``modprobe -r`` would take helpers away that others use
-    next."""
+def _unload(rival: Rival, reporter: Reporter) -> list[Finding]:
+    """Removes exactly this module; what the kernel refused.
+
+    ``modprobe -r`` would take helpers away that others use next.
+    """
     reporter.phase("load", f"unloading {rival.module}")
     for left in reversed(range(_TRIES)):
         try:
             run(["rmmod", rival.module])
         except ModulusError as error:
             if not left:
-                return stays_loaded(rival, error.message)
+                return [stays_loaded(rival, error.message)]
             time.sleep(_PAUSE)
         else:
             break
-    return None
+    return []

@@ -22,12 +22,15 @@ from typing import IO, Any
 
 from modulus.errors import ModulusError, ToolchainError
 from modulus.host.lines import Lines
+from modulus.host.notify import ask_for_time
 
 ANY_STATUS = range(-64, 256)
 """For ``ok``: every exit status; the negative ones are signals."""
 
 _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 _CHUNK = 1 << 16
+_LONGEST_SILENCE = 3600.0
+"""Seconds; a command that may take longer has to show progress."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -82,7 +85,8 @@ def run(
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
 
-    ``timeout`` is in seconds. With ``on_line`` standard error joins standard output, each
+    ``timeout`` is in seconds; up to an hour, the service manager is asked for as much. With
+    ``on_line`` standard error joins standard output, each
     line (see ``lines.Lines``) is handed over as it comes, and none of it is kept. ``preexec``
     runs in the child before the program. Raises CommandError for a status not in ``ok`` or
     a passed time limit, ToolchainError where PATH has no such program; then, as with any
@@ -90,6 +94,8 @@ def run(
     """
     words = [str(word) for word in argv]
     deadline = None if timeout is None else time.monotonic() + timeout
+    if timeout is not None and timeout <= _LONGEST_SILENCE:
+        ask_for_time(timeout)
     out, err = bytearray(), bytearray()
     lines = None if on_line is None else Lines(on_line)
     with contextlib.ExitStack() as stack:

@@ -6,6 +6,7 @@ a killed one left behind is not taken for something that goes on.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from pathlib import Path
@@ -56,11 +57,38 @@ def read_states(root: Path) -> tuple[State, ...]:
     return tuple(state for state in found if state)
 
 
-def remove_state(root: Path, instance: str) -> None:
+def is_anothers(root: Path, instance: str) -> bool:
+    """Whether a process wrote the state that is there and at work: neither this one nor its
+    parent, which may be the agent that it works for."""
+    value = files.read_json(_path(root, instance))
+    match value:
+        case {"writer": {"pid": pid, "pid_namespace": namespace} as writer}:
+            ours = namespace == _namespace() and pid in (os.getpid(), os.getppid())
+            return not ours and _is_alive(writer)
+    return False
+
+
+def clear_state(root: Path, instance: str) -> None:
     """Removes the state of ``instance``, if there is one."""
     path = _path(root, instance)
     with writing(path):
         path.unlink(missing_ok=True)
+
+
+def remove_state(root: Path, instance: str) -> None:
+    """Removes all that is kept of ``instance`` in /run, what killed writers left included."""
+    clear_state(root, instance)
+    path, record = _path(root, instance), failures_file(root, instance)
+    with writing(path):
+        record.unlink(missing_ok=True)
+        for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            if not Path(f"/proc/{scratch.suffix[1:]}").exists():
+                scratch.unlink(missing_ok=True)
+
+
+def failures_file(root: Path, instance: str) -> Path:
+    """Where the agent counts the failures of ``instance``."""
+    return below(root, STATES) / "backoff" / f"{instance}.json"
 
 
 def _path(root: Path, instance: str) -> Path:

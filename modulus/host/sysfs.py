@@ -1,4 +1,4 @@
-"""Reads and writes attributes of sysfs and procfs; what cannot be read counts as absent."""
+"""Reads and writes short texts, such as sysfs' and procfs'; what cannot be read is absent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def text(path: Path) -> str | None:
-    """What the attribute ``path`` says, without white space around it; None for nothing."""
+    """What the file ``path`` says, without white space around it; None for nothing."""
     try:
         return path.read_text("utf-8", "replace").strip() or None
     except OSError:

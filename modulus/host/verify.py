@@ -38,13 +38,15 @@ def verify(
     census: Census,
     others: Sequence[Finding] = (),
     level: str = LEVELS[-1],
+    ask_libraries: bool = True,
 ) -> tuple[Finding, ...]:
     """What is wrong with the active ``generation`` at ``level`` and those before it.
 
     ``wanted`` are the generation's modules that must be loaded and ``loaded`` those that are
     (``host.kmod``), ``census`` the GPUs as they are now, ``others`` findings that were made
-    before. Only at the level ``usable`` are files looked at and libraries asked, which takes
-    seconds where nothing uses the GPUs.
+    before. Only at the level ``usable`` are files looked at and, if ``ask_libraries``,
+    libraries asked, which takes seconds where nothing uses the GPUs. Without the modules none
+    is asked: it might load some by itself, whosever they are.
     """
     observed = Observed(
         instance=str(generation.contents.identity.instance),
@@ -59,16 +61,29 @@ def verify(
     )
     if level == LEVELS[-1]:
         installed = tuple(_installed(root, profile, generation))
+        asking = ask_libraries and _is_running(profile, wanted, loaded)
         observed = replace(
             observed,
             mount=_mount(root, generation),
             libraries=installed,
-            asked=tuple(_asked(profile, generation, installed, observed.devices)),
+            asked=tuple(_asked(profile, generation, installed, observed.devices))
+            if asking
+            else (),
             several_numa_nodes=has_several_nodes(
                 sysfs.text(root / "sys/devices/system/node/online") or ""
             ),
         )
     return findings(observed, level)
+
+
+def _is_running(
+    profile: Profile, wanted: Sequence[Wanted], loaded: Mapping[str, Loaded]
+) -> bool:
+    """Whether the driver is in the kernel, with all that is ``wanted`` of it."""
+    live = {name for name, module in loaded.items() if module.state == "live"}
+    return not live.isdisjoint(map(module_name, profile.build)) and live.issuperset(
+        module_name(module.name) for module in wanted
+    )
 
 
 def _mount(root: Path, generation: Generation) -> Mount | None:

@@ -15,7 +15,15 @@ from modulus.host.install import Generation, activate, check_ours, write_selecte
 from modulus.host.kmod import Wanted
 from modulus.host.linker import configure_linker, update_linker
 from modulus.pipeline.check import failure, look
-from modulus.pipeline.load import modules_of, start, to_load
+from modulus.pipeline.load import (
+    check_options,
+    chosen_modules,
+    configure,
+    free_initramfs,
+    modules_of,
+    start,
+    to_load,
+)
 from modulus.pipeline.node import Node
 from modulus.pipeline.warm import warm
 
@@ -58,6 +66,9 @@ def up(node: Node, *, load: bool = True) -> Activated:
     """
     name = node.instance.profile
     check_ours(node.site.root, name)
+    # Not after a build that takes minutes.
+    chosen_modules(node)
+    check_options(node)
     with node.site.lock(f"up-{name}", f"the driver {name}"):
         if not load:
             return _install(node)
@@ -80,14 +91,20 @@ def up(node: Node, *, load: bool = True) -> Activated:
         changed = _put_in_place(node, generation)
         others = start(node, generation, wanted, census)
         node.reporter.phase("verify", f"to the level {node.settings.ready_when}")
-        findings = look(node, generation, wanted, others, node.settings.ready_when)
+        found = look(node, generation, wanted, others, node.settings.ready_when)
+        # A level says what readiness takes, not what a person may hear of.
+        findings = (*found, *(one for one in others if one not in found))
         _tell(node, findings)
+        # The driver works: this is for the next boot, and may take minutes.
+        later = free_initramfs(node, generation.contents.release)
+        _tell(node, later)
+        node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
         return Activated(
             READY,
             installed.built if installed else None,
             generation,
             changed or (installed is not None and installed.changed),
-            findings,
+            (*findings, *later),
         )
 
 
@@ -108,6 +125,8 @@ def _without_gpu(node: Node, census: Census) -> Activated:
         raise no_gpu(census, node.instance.profile)
     node.reporter.phase("plan", f"{census.text}: on_no_gpu is {node.settings.on_no_gpu}")
     if node.settings.on_no_gpu == "wait":
+        # Before a GPU comes, which udev would load a rival for.
+        configure(node, node.kernel.release)
         generation, _ = _warm(node)
         if generation:
             return Activated(WAITING, None, generation, _put_in_place(node, generation))
@@ -178,4 +197,3 @@ def _tell(node: Node, findings: tuple[Finding, ...]) -> None:
             node.reporter.warn(text)
     if error:
         raise error
-    node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")

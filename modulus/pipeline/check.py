@@ -2,29 +2,106 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from modulus.core.findings import LEVELS, Finding, blocking
+from modulus.core.generation import MANIFEST
 from modulus.core.nodechanges import node_findings, plan_nodes
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
-from modulus.host.enabled import active_generations
+from modulus.host.enabled import selected_instance, selected_instances
 from modulus.host.foreign import find_foreign, foreign_findings
 from modulus.host.gpus import take_census
-from modulus.host.install import Generation, active_generation
+from modulus.host.install import DRIVERS, Generation, active_generation
 from modulus.host.kmod import Wanted, loaded
 from modulus.host.nodefacts import read_facts
+from modulus.host.place import below
 from modulus.host.verify import verify
 from modulus.pipeline.load import modules_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 
 
-def check(node: Node) -> tuple[Finding, ...]:
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a driver; ``error`` is what of it keeps the driver from being ready.
+
+    ``name`` is the instance, or only the driver where nothing tells which one it is.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    error: ModulusError | None
+
+
+def check_all(site: Site) -> tuple[Checked, ...]:
+    """All that is wrong with the drivers that are active, or should be; changes nothing."""
+    links = below(site.root, DRIVERS).glob("[!.]*")
+    selected = (instance.profile for instance in selected_instances(site.root))
+    found = (
+        _checked(site, name) for name in sorted({*selected, *(link.name for link in links)})
+    )
+    return tuple(one for one in found if one)
+
+
+def _checked(site: Site, name: str) -> Checked | None:
+    generation = active_generation(site.root, name)
+    if generation:
+        return check(Node(site, generation.contents.identity.instance))
+    finding = missing_generation(site.root, name)
+    if finding is None:
+        return None
+    instance = selected_instance(site.root, name)
+    return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
+
+
+def check(node: Node) -> Checked:
     """All that is wrong with the active driver of this node's instance; changes nothing.
 
     Raises UsageError where the instance is not the active one.
     """
+    findings = _check(node)
+    error = failure(findings, node.settings.ready_when)
+    return Checked(str(node.instance), findings, error)
+
+
+def missing_generation(root: Path, name: str) -> Finding | None:
+    """What is wrong where the driver ``name`` is there or selected, but not its generation."""
+    link = below(root, DRIVERS) / name
+    instance = selected_instance(root, name)
+    ours = link.is_symlink() and os.readlink(link).startswith(f".{name}/")
+    made = os.path.lexists(link) and link.with_name(f".{name}").is_dir()
+    if not (instance or ours or made) or active_generation(root, name):
+        return None
+    path, start = f"{DRIVERS}/{name}", f"modulus up {instance or f'{name}-VERSION'}"
+    if not os.path.lexists(link):
+        cause = f"{path} is gone"
+    elif not ours:
+        cause = f"{path} is not the symlink that Modulus makes"
+        start = f"mv {path} {path}.old && {start}"
+    elif not link.exists():
+        cause = f"{path} leads to {os.readlink(link)}, which is not there"
+    else:
+        cause = f"{path}/{MANIFEST} cannot be read"
+    return Finding(
+        "generation-missing",
+        "loaded",
+        "error",
+        f"the driver {instance or name} is not whole",
+        cause,
+        start,
+    )
+
+
+def _check(node: Node) -> tuple[Finding, ...]:
     generation = active_generation(node.site.root, node.instance.profile)
+    if generation is None:
+        finding = missing_generation(node.site.root, node.instance.profile)
+        chosen = selected_instance(node.site.root, node.instance.profile)
+        if finding and chosen in (None, node.instance):
+            return (finding,)
     if generation is None or generation.contents.identity.instance != node.instance:
         active = generation.contents.identity.instance if generation else "nothing"
         raise UsageError(
@@ -73,13 +150,9 @@ def look(
         census=take_census(root, node.profile),
         others=others,
         level=level,
+        # Elsewhere they would ask the running system's driver.
+        ask_libraries=root == Path("/"),
     )
-
-
-def active_nodes(site: Site) -> tuple[Node, ...]:
-    """The drivers that are active, each as the instance that is."""
-    found = active_generations(site.root)
-    return tuple(Node(site, generation.contents.identity.instance) for generation in found)
 
 
 def failure(findings: Sequence[Finding], ready_when: str) -> ModulusError | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 from modulus.core.boot import unit_name
 from modulus.core.instance import Instance
 from modulus.core.inuse import NodeSet, unload_order
 from modulus.core.nodes import NodeFacts, wanted_nodes
-from modulus.errors import BusyError
+from modulus.errors import BusyError, LockedError
 from modulus.host import bus
 from modulus.host.display import display_nodes
 from modulus.host.enabled import selected_instance
@@ -31,12 +34,14 @@ def down(node: Node) -> tuple[str, ...]:
     """Stops the instance's unit and removes what was made for it; what was removed.
 
     Where another instance of the driver is the one that is active or selected, all but the
-    unit and its state are that one's, and stay. Raises BusyError, with nothing changed but the
-    unit stopped, where the driver is in use.
+    unit and its state are that one's, and stay. Raises BusyError, with nothing changed, where
+    the driver is in use, and ConfigError without its profile.
     """
     root, name = node.site.root, node.instance.profile
+    _ = node.profile
     if bus.available(root):
         with bus.Systemd() as systemd:
+            _look_first(node)
             systemd.stop_unit(unit_name(str(node.instance)), STOP_SECONDS)
     with node.site.lock(f"up-{name}", f"the driver {name}"):
         removed: list[str] = []
@@ -57,6 +62,19 @@ def down(node: Node) -> tuple[str, ...]:
         return tuple(removed)
 
 
+def _look_first(node: Node) -> None:
+    """Raises BusyError for a driver in use, before its unit is stopped.
+
+    While ``up`` is at work it has the driver open itself; that ends with the unit.
+    """
+    name = node.instance.profile
+    with contextlib.suppress(LockedError):
+        site = replace(node.site, lock_timeout=0)
+        with site.lock(f"up-{name}", f"the driver {name}"):
+            if _owner(node) == node.instance:
+                _check_unused(node)
+
+
 def _owner(node: Node) -> Instance | None:
     """The instance that the driver is; None where Modulus has started none.
 
@@ -70,8 +88,9 @@ def _owner(node: Node) -> Instance | None:
     return selected_instance(root, name) or (node.instance if damaged else None)
 
 
-def _unload(node: Node) -> list[str]:
-    """Unloads the modules and removes their device nodes."""
+def _check_unused(node: Node) -> tuple[tuple[str, ...], NodeFacts]:
+    """The modules to unload, in order, and what there is of nodes; BusyError for a driver in
+    use."""
     root, profile = node.site.root, node.profile
     order = unload_order(profile, loaded(root, (*profile.unload, *profile.build)))
     facts = read_facts(root, profile.nodes)
@@ -83,8 +102,14 @@ def _unload(node: Node) -> list[str]:
             "end what uses it and run it again, or reboot after systemctl disable "
             f"{unit_name(str(node.instance))}",
         )
-    names = unload(root, order, node.reporter)
-    paths = remove_nodes(root, profile.nodes, facts)
+    return order, facts
+
+
+def _unload(node: Node) -> list[str]:
+    """Unloads the modules and removes their device nodes."""
+    order, facts = _check_unused(node)
+    names = unload(node.site.root, order, node.reporter)
+    paths = remove_nodes(node.site.root, node.profile.nodes, facts)
     return [*(f"module {module}" for module in names), *paths]
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from modulus.core.findings import Finding
 from modulus.core.generation import module_path
 from modulus.core.gpus import Census
+from modulus.core.moddep import module_name
 from modulus.core.modprobe import choose_modules, merge_options
 from modulus.errors import BusyError
 from modulus.host.firmware import provide_firmware
-from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
-from modulus.host.gpus import fix_numa, take_census
+from modulus.host.foreign import (
+    ModuleOrigin,
+    find_foreign,
+    foreign_findings,
+    foreign_names,
+)
+from modulus.host.gpus import bind_free, fix_numa, take_census
 from modulus.host.initramfs import check_initramfs
 from modulus.host.install import Generation
 from modulus.host.kmod import Wanted, check_loaded, load, read_wanted
@@ -27,9 +33,41 @@ FORCE = "nouveau_unbind"
 
 
 def modules_of(node: Node, generation: Generation) -> tuple[Wanted, ...]:
-    """The modules of ``generation`` that are to be loaded, in order."""
-    names = choose_modules(node.profile.load, node.profile.build, node.settings.modules)
-    return tuple(read_wanted(name, module_file(generation, name)) for name in names)
+    """The modules of ``generation`` that are to be loaded, in order.
+
+    Those that are chosen, each after those of the driver's own that it needs.
+    """
+    known = {module_name(name): name for name in node.profile.build}
+    found: dict[str, Wanted] = {}
+
+    def add(name: str, asking: frozenset[str]) -> None:
+        if name in found or name in asking:
+            return
+        module = read_wanted(name, module_file(generation, name))
+        for need in map(module_name, module.depends):
+            if need in known:
+                add(known[need], asking | {name})
+        found[name] = module
+
+    for name in chosen_modules(node):
+        add(name, frozenset())
+    return tuple(found.values())
+
+
+def chosen_modules(node: Node) -> tuple[str, ...]:
+    """The modules that settings and profile name; ConfigError for one it has not."""
+    return choose_modules(node.profile.load, node.profile.build, node.settings.modules)
+
+
+def check_options(node: Node) -> None:
+    """Warns of options for modules that the driver does not have, which nothing takes up."""
+    known = set(map(module_name, (*node.profile.build, *node.profile.preload)))
+    unknown = [name for name in node.settings.module_options if module_name(name) not in known]
+    if unknown:
+        node.reporter.warn(
+            f"module_options: the driver has no module {', '.join(unknown)}; its are "
+            + ", ".join(node.profile.build)
+        )
 
 
 def module_file(generation: Generation, name: str) -> Path:
@@ -44,6 +82,19 @@ def to_load(node: Node, generation: Generation, wanted: Sequence[Wanted]) -> tup
     )
 
 
+def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
+    """Keeps rivals and others' modules from being loaded by alias; those others'."""
+    root, name, profile = node.site.root, node.instance.profile, node.profile
+    foreign = find_foreign(root, name, release, profile.build)
+    configure_modprobe(
+        root,
+        name,
+        merge_options(profile.options, node.settings.module_options),
+        (*profile.blacklist, *profile.build, *foreign_names(foreign)),
+    )
+    return foreign
+
+
 def start(
     node: Node, generation: Generation, wanted: Sequence[Wanted], census: Census
 ) -> tuple[Finding, ...]:
@@ -54,13 +105,7 @@ def start(
     """
     root, name, profile = node.site.root, node.instance.profile, node.profile
     release, reporter = generation.contents.release, node.reporter
-    foreign = find_foreign(root, name, release, profile.build)
-    configure_modprobe(
-        root,
-        name,
-        merge_options(profile.options, node.settings.module_options),
-        (*profile.blacklist, *profile.build, *foreign_names(foreign)),
-    )
+    foreign = configure(node, release)
     rivals = remove_rivals(
         root,
         profile.blacklist,
@@ -69,7 +114,15 @@ def start(
         force=node.settings.nouveau_unbind,
         force_setting=FORCE,
     )
-    _check_free(take_census(root, profile), profile.blacklist, rivals.findings)
+    census = take_census(root, profile)
+    try:
+        _check_free(census, profile.blacklist, rivals.findings)
+    except BusyError:
+        # Or the reboot that it asks for would not help.
+        free_initramfs(node, release)
+        raise
+    if node.settings.numa_fix:
+        fix_numa(root, census, reporter)
     said: tuple[Finding, ...] = ()
     if to_load(node, generation, wanted):
         provide_firmware(root, name, generation.path / "firmware", reporter)
@@ -82,25 +135,21 @@ def start(
             profile.preload,
         )
         config = modprobe_config(root, name)
-        loading = load(root, name, modules, config, wanted, profile.load_causes, reporter)
-        said = loading.findings
-    if node.settings.numa_fix:
-        fix_numa(root, take_census(root, profile), reporter)
+        said = load(root, name, modules, config, wanted, profile.load_causes, reporter)
+    bind_free(root, rivals.unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
-    initramfs = check_initramfs(
-        root,
-        name,
+    return (*foreign_findings(name, foreign), *rivals.findings, *said, *nodes.findings)
+
+
+def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:
+    """Keeps rivals out of the next boot; what is left to be said of it. May take minutes."""
+    return check_initramfs(
+        node.site.root,
+        node.instance.profile,
         release,
-        profile.blacklist,
-        reporter,
+        node.profile.blacklist,
+        node.reporter,
         rebuild=node.settings.initramfs == "auto",
-    )
-    return (
-        *foreign_findings(name, foreign),
-        *rivals.findings,
-        *said,
-        *nodes.findings,
-        *initramfs,
     )
 
 

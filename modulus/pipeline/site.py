@@ -12,6 +12,7 @@ from pathlib import Path
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import locked
+from modulus.host.place import below, writing
 from modulus.host.probe import Host, probe
 from modulus.host.report import Reporter
 from modulus.host.rootpath import resolve
@@ -73,6 +74,10 @@ class Site:
     def lock(self, name: str, what: str, *, shared: bool = False) -> Iterator[None]:
         """Holds one of this system's locks."""
         # Not in the cache, which may be deleted, or read-only, while they are held.
-        path = resolve(self.root, LOCKS) / name
-        with locked(path, what, self.reporter, self.lock_timeout, shared=shared):
+        path = below(self.root, LOCKS) / name
+        with contextlib.ExitStack() as stack:
+            with writing(path):
+                stack.enter_context(
+                    locked(path, what, self.reporter, self.lock_timeout, shared=shared)
+                )
             yield

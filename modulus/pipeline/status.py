@@ -8,7 +8,7 @@ from dataclasses import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.keys import build_key
 from modulus.core.plan import inputs_of
-from modulus.core.state import KernelReady, State
+from modulus.core.state import Failure, KernelReady, State
 from modulus.errors import ModulusError, UsageError
 from modulus.host.bootkernel import default_kernel
 from modulus.host.enabled import (
@@ -20,9 +20,12 @@ from modulus.host.enabled import (
 from modulus.host.install import Generation, active_generation
 from modulus.host.probe import running_kernel
 from modulus.host.statefile import read_state, read_states
+from modulus.pipeline.check import failure, missing_generation
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site
+
+_AT_WORK = ("ready", "watch")
 
 
 def status(site: Site, instance: Instance | None = None) -> tuple[State, ...]:
@@ -72,13 +75,31 @@ def _state(site: Site, instance: Instance) -> State:
     active = active_generation(site.root, instance.profile)
     if active and active.contents.identity.instance != instance:
         active = None
+    if active is None and state.phase in _AT_WORK and state.active:
+        state = replace(state, phase=None)
     return replace(
-        state,
+        _unless_broken(site, state, instance),
         active=active is not None,
         selected=selected_instance(site.root, instance.profile) == instance,
         key=active.contents.identity.key if active and not state.key else state.key,
         generation=active.name if active else state.generation,
         kernels=kernels(Node(site, instance), active),
+    )
+
+
+def _unless_broken(site: Site, state: State, instance: Instance) -> State:
+    """Nothing is under way, and what is selected is not there."""
+    if state.phase is not None or selected_instance(site.root, instance.profile) != instance:
+        return state
+    finding = missing_generation(site.root, instance.profile)
+    error = finding and failure((finding,), finding.level)
+    if not finding or not error:
+        return state
+    return replace(
+        state,
+        phase="failed",
+        findings=(finding,),
+        error=Failure.of(error),
     )
 
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from modulus.core.boot import FAILED, OFF, READY, WAITING, Standing, decisive, stand, unit_name
+from modulus.core.boot import (
+    FAILED,
+    OFF,
+    READY,
+    WAITING,
+    Standing,
+    decisive,
+    expect,
+    stand,
+    unit_name,
+)
 from modulus.core.instance import parse_instance
 from modulus.core.state import Failure
-from modulus.errors import LockedError, UsageError
+from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host import bus
-from modulus.host.enabled import selected_instance
+from modulus.host.enabled import enabled_instances, selected_instance
+from modulus.host.place import below
 from modulus.host.report import Reporter
 from modulus.host.statefile import read_state, read_states
 from modulus.pipeline.site import Site
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _LONGEST_POLL = 0.5, 2.0
 _LINE_SECONDS = 10.0
+_BOOTED = "/run/systemd/system"
+"""There if systemd is PID 1, sd_booted(3)."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +78,17 @@ def wait(
 
     Too late is after ``timeout`` seconds, or the driver's ``boot_hold``. Says of each how it
     ended, errors included. What is enabled but not being started is not waited for: nothing
-    would come of it. systemd is asked where it runs; elsewhere the states in /run count.
+    would come of it. systemd is asked where it runs; elsewhere the states in /run count, and
+    while it does not answer, what is enabled counts as being started too.
     """
     started = clock()
     ended: dict[str, Standing] = {}
     limits: dict[str, float] = {}
     lines = _Lines(site.reporter, clock)
-    with ExitStack() as stack:
-        systemd = stack.enter_context(bus.Systemd()) if bus.available(site.root) else None
+    with closing(_Manager(site)) as manager:
         while True:
             waiting = False
-            for driver, standing in _look(site, systemd):
+            for driver, standing in _look(site, manager.standings()):
                 if driver in ended:
                     continue
                 if driver not in limits:
@@ -89,27 +102,73 @@ def wait(
                 _tell(site.reporter, ended[driver])
             if not waiting:
                 break
-            sleep(_POLL_SECONDS)
+            # Under a long build the node has better things to do than to answer.
+            sleep(min(_LONGEST_POLL, max(_POLL_SECONDS, (clock() - started) / 20)))
     if not ended:
         site.reporter.phase("wait", "for nothing: no driver is being started")
     return Waited(tuple(ended.values()))
 
 
-def _look(site: Site, systemd: bus.Systemd | None) -> Iterator[tuple[str, Standing]]:
+class _Manager:
+    """Where the instances stand: by systemd, where that runs and answers, and by /run."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._systemd: bus.Systemd | None = None
+        self._told = False
+
+    def close(self) -> None:
+        """Ends the connection; asking again makes another."""
+        if self._systemd:
+            self._systemd.close()
+            self._systemd = None
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Of all instances that something is known of."""
+        root = self._site.root
+        if bus.available(root):
+            try:
+                return self._asked()
+            except ModulusError as error:
+                # It or the bus starts anew, say: a boot is not let go for that.
+                self.close()
+                self._tell(error.message)
+            enabled = enabled_instances(root)
+        elif below(root, _BOOTED).is_dir():
+            enabled = enabled_instances(root)
+            if enabled:
+                self._tell("there is no system bus")
+        else:
+            enabled = ()
+        states = {state.instance: state for state in read_states(root)}
+        started = {str(instance) for instance in enabled}
+        return tuple(
+            expect(name, states.get(name))
+            if name in started
+            else stand(name, None, states.get(name))
+            for name in sorted({*states, *started})
+        )
+
+    def _asked(self) -> tuple[Standing, ...]:
+        systemd = self._systemd = self._systemd or bus.Systemd()
+        return tuple(
+            stand(name, systemd.unit_state(unit_name(name)), read_state(self._site.root, name))
+            for name in systemd.list_instances()
+        )
+
+    def _tell(self, cause: str) -> None:
+        if not self._told:
+            self._told = True
+            self._site.reporter.warn(f"systemd is asked again and again: {cause}")
+
+
+def _look(site: Site, known: Iterable[Standing]) -> Iterator[tuple[str, Standing]]:
     """Every driver that is on, with the standing of the instance that counts."""
-    if systemd:
-        names = systemd.list_instances()
-    else:
-        names = tuple(state.instance for state in read_states(site.root))
     drivers: dict[str, list[Standing]] = {}
-    for name in names:
-        try:
-            driver = parse_instance(name, "").profile
-        except UsageError:
-            continue
-        unit = systemd.unit_state(unit_name(name)) if systemd else None
-        standing = stand(name, unit, read_state(site.root, name))
-        drivers.setdefault(driver, []).append(standing)
+    for standing in known:
+        with suppress(UsageError):
+            driver = parse_instance(standing.instance, "").profile
+            drivers.setdefault(driver, []).append(standing)
     for driver, standings in drivers.items():
         selected = selected_instance(site.root, driver)
         counts = decisive(standings, str(selected) if selected else None)

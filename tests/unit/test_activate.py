@@ -98,7 +98,7 @@ def test_the_state_tells_of_the_driver_that_is_ready(
         "selected": True,
         "key": done["key"],
         "generation": done["generation"],
-        "kernels": [],
+        "kernels": [{"release": RELEASE, "ready": True, "default_boot": True}],
         "findings": [],
         "error": None,
     }
@@ -270,6 +270,8 @@ def test_a_node_may_wait_for_its_gpu(
     assert (done["code"], done["phase"], node.ran()) == (0, "wait", INSTALL)
     assert active(node) == (Instance("gpu", "1.0"), done["generation"])
     assert (node.loaded(), node.nodes(), node.firmware_path()) == ({}, {}, "")
+    # Or udev would load a rival for the GPU that comes.
+    assert "blacklist rival\n" in (node.root / "etc/modprobe.d/modulus-gpu.conf").read_text()
     state = node.state()
     assert (state["phase"], state["active"], state["generation"]) == (
         "wait",
@@ -289,6 +291,21 @@ def test_a_node_may_wait_for_its_gpu(
     gpu.symlink_to(target)
     plugged = up(node, capsys)
     assert (plugged["code"], plugged["phase"], node.ran()) == (0, "ready", LOAD)
+
+
+def test_the_reboot_that_a_rival_in_use_needs_will_help(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.configure(initramfs="never")
+    node.sys.module("rival", 1)
+    node.sys.bind(GPU, "rival")
+    image = write(node.root / f"boot/initrd.img-{RELEASE}", f"lib/modules/{RELEASE}/rival.ko\n")
+    write(node.tools / "lsinitramfs", '#!/bin/sh\ncat "$1"\n', 0o755)
+    done = up(node, capsys)
+    assert (done["code"], node.loaded()) == (17, {})
+    assert "rival has GPU" in done["error"]["message"]
+    record = json.loads((node.root / "var/lib/modulus/gpu/initramfs.json").read_text())
+    assert (record["held"], record["image"]["size"]) == (["rival"], image.stat().st_size)
 
 
 def test_a_node_may_be_for_building_only(
@@ -462,15 +479,99 @@ def test_a_chosen_set_of_modules_is_loaded(
     assert node.ran() == ["depmod", "modprobe gpu-uvm"]
 
 
+@pytest.mark.parametrize("chosen", ["[gpu_uvm]", "[gpu-uvm, gpu]"])
+def test_a_chosen_module_comes_with_what_it_needs(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], chosen: str
+) -> None:
+    setting = ("--set", f"modules={chosen}")
+    assert up(node, capsys, *setting)["code"] == 0
+    assert node.ran() == INSTALL + LOAD
+    node.reboot()
+    replace_module(node, driver_module("gpu", "1.0") + b"\0")
+    done = up(node, capsys, *setting)
+    assert (done["code"], done["warm"]) == (0, False)
+    assert "is damaged" in done["said"]
+
+
+def test_a_module_that_is_not_the_drivers_is_told_before_anything_is_built(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.forget_builds()
+    for command in ("up", "plan"):
+        assert node.run(command, "gpu-1.0", "--set", "modules=[gpu, other]") == 10
+        assert "the driver has no module other" in capsys.readouterr().err
+    assert (node.ran(), node.cache.exists(), node.link.parent.exists()) == ([], False, False)
+
+
+def test_options_of_a_module_that_is_not_the_drivers_are_a_warning(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.configure(module_options={"gpu_uvm": {"a": "1"}, "helper": {"a": "1"}})
+    assert "module_options" not in up(node, capsys)["said"]
+    node.configure(module_options={"gpu_umv": {"a": "1"}, "gpu_uvm": {"a": "1"}})
+    done = up(node, capsys)
+    assert done["code"] == 0
+    assert (
+        "module_options: the driver has no module gpu_umv; its are gpu, gpu-uvm"
+        in (done["said"])
+    )
+
+
+def test_the_numa_node_is_right_before_the_driver_reads_it(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attribute = write(node.root / PCI / GPU / "numa_node", "-1\n")
+    tool = node.tools / "modprobe"
+    tool.write_text(tool.read_text() + f"cp {attribute} $tools/seen\n")
+    assert up(node, capsys, "--set", "numa_fix=true")["code"] == 0
+    assert (node.tools / "seen").read_text() == "0\n"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_initramfs_is_for_a_driver_that_works(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], right: bool
+) -> None:
+    write(node.root / f"boot/initrd.img-{RELEASE}", f"lib/modules/{RELEASE}/rival.ko\n")
+    write(node.tools / "lsinitramfs", '#!/bin/sh\ncat "$1"\n', 0o755)
+    node.configure(initramfs="never")
+    if not right:
+        write(node.root / "dev/gpu0", "mine\n")
+    done = up(node, capsys)
+    assert done["code"] == (0 if right else 19)
+    assert (node.root / "var/lib/modulus/gpu/initramfs.json").exists() is right
+    if right:
+        assert [finding["id"] for finding in done["findings"]] == ["rival-in-initramfs"]
+        assert done["said"].index("warning: ") > done["said"].index("verify: ")
+        assert "holds rival" in done["said"]
+        assert node.state()["findings"] == done["findings"]
+
+
+HOLDER = """\
+import sys
+from pathlib import Path
+from modulus.core.state import State
+from modulus.host.lock import locked
+from modulus.host.report import PlainReporter
+from modulus.host.statefile import write_state
+root = Path(sys.argv[1])
+with locked(root / "run/modulus/locks/up-gpu", "it", PlainReporter(), 0):
+    write_state(root, State("gpu-1.0", "load"))
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_who_is_locked_out_leaves_the_others_state_alone(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert up(node, capsys)["code"] == 0
     state = node.root / "run/modulus/gpu-1.0.json"
-    before = state.read_text()
-    with locked(node.root / "run/modulus/locks/up-gpu", "it", PlainReporter(), 0):
+    words, pipe = [sys.executable, "-c", HOLDER, str(node.root)], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout and other.stdout.readline() == b"at work\n"
+        before = state.read_text()
         assert up(node, capsys, "--lock-timeout", "0.5")["code"] == 20
-    assert state.read_text() == before
+        assert state.read_text() == before
 
 
 def test_two_at_once_do_the_work_once(

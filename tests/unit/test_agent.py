@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -28,7 +29,7 @@ from modulus.core.state import Failure, State
 from modulus.host.notify import Notifier
 from modulus.host.report import PlainReporter
 from modulus.host.spawn import spawn
-from modulus.host.statefile import read_state
+from modulus.host.statefile import failures_file, read_state
 from modulus.host.uevents import Uevents
 from modulus.pipeline.site import Site
 
@@ -52,6 +53,17 @@ exit "${code:-0}"
 """
 
 
+WRITER = """\
+import sys
+from pathlib import Path
+from modulus.core.state import State
+from modulus.host.statefile import write_state
+write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
 def wait_for(found: Callable[[], object], what: str = "it") -> None:
     deadline = time.monotonic() + 10
     while not found():
@@ -68,6 +80,7 @@ class Bench:
         self.manager = manager
         self.messages: list[str] = []
         self.pid: int | None = None
+        self.loop = Loop
         self.kernel, self.ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         script = folder / "child"
         script.write_text(CHILD)
@@ -113,7 +126,7 @@ class Bench:
             try:
                 with open(self.folder / "log", "a", buffering=1) as log:
                     notifier = Notifier(str(self.folder / "notify"))
-                    agent = Agent(self.task, Loop(), notifier, PlainReporter(log))
+                    agent = Agent(self.task, self.loop(), notifier, PlainReporter(log))
                     try:
                         status = agent.run(watchdog)
                     except BaseException:
@@ -183,7 +196,7 @@ def test_ready_and_stopped(bench: Bench) -> None:
     bench.leaves(READY)
     bench.start()
     bench.tells("READY=1\nSTATUS=ready: g-1")
-    assert bench.state.phase == "watch"
+    wait_for(lambda: bench.state.phase == "watch")
     assert bench.stop() == 0
     assert bench.told()[-1].startswith("STOPPING=1")
     assert bench.state == replace(READY, since=bench.state.since)
@@ -193,7 +206,7 @@ def test_ready_and_stopped(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        (replace(READY, active=False, selected=False), "READY=1\nSTATUS=standby"),
+        (replace(READY, active=False, selected=False), "READY=1\nSTATUS=ready: built, no GPU"),
         (replace(READY, active=False), "READY=1\nSTATUS=ready: built, not loaded"),
         (None, f"READY=1\nSTATUS=ready: {NAME}"),
     ],
@@ -237,7 +250,9 @@ def test_what_may_pass_is_tried_again(bench: Bench, code: object) -> None:
     waits = [message for message in bench.messages if "STATUS=wait: " in message]
     assert len(waits) >= 2
     assert all(message.startswith("EXTEND_TIMEOUT_USEC=1800") for message in waits)
-    assert not list(bench.root.rglob("*.backoff.json")), "it works again"
+    record = failures_file(bench.root, NAME)
+    assert record.parent.is_dir()
+    wait_for(lambda: not record.exists(), "the end of the record: it works again")
 
 
 def test_while_it_waits_it_says_for_what(bench: Bench) -> None:
@@ -261,6 +276,8 @@ def test_the_child_that_was_killed_is_told_of(bench: Bench) -> None:
     bench.leaves(State(NAME, "build", progress=0.5))
     bench.start()
     bench.tells("for what was in phase build ended without a word")
+    assert "modulus: error: what was in phase build ended without a word" in bench.log()
+    assert "modulus: hint: " in bench.log()
 
 
 def test_failures_add_up_across_agents(bench: Bench) -> None:
@@ -312,6 +329,7 @@ def test_a_gpu_that_is_plugged_in(bench: Bench) -> None:
     bench.leaves(NO_GPU)
     bench.start()
     bench.tells("READY=1\nSTATUS=waiting for a GPU")
+    wait_for(lambda: bench.state.since is not None)
     assert bench.state.phase == "wait"
     assert bench.state.key == "k"
     bench.leaves(READY)
@@ -354,6 +372,82 @@ def test_without_the_kernels_messages_it_goes_on(bench: Bench) -> None:
     bench.start()
     bench.tells("STATUS=waiting for a GPU")
     wait_for(lambda: "the kernel does not tell" in bench.log())
+
+
+def test_without_the_kernels_messages_gpus_are_looked_for(bench: Bench) -> None:
+    def refused() -> Uevents:
+        raise PermissionError("no netlink here")
+
+    bench.task = replace(bench.task, uevents=refused, census=0.05)
+    bench.leaves(NO_GPU)
+    bench.start()
+    wait_for(lambda: bench.runs >= 3)
+    bench.leaves(READY)
+    bench.tells("READY=1\nSTATUS=ready: g-1")
+    assert bench.log().count("the kernel does not tell") == 1
+    wait_for(lambda: bench.state.phase == "watch")
+    runs = bench.runs
+    time.sleep(0.2)
+    assert bench.runs == runs, "the driver is there"
+
+
+def break_folder(root: Path) -> None:
+    (root / "run").write_text("no folder")
+
+
+def break_link(root: Path) -> None:
+    (root / "run").symlink_to("run")
+
+
+def break_names(root: Path) -> None:
+    (root / f"run/modulus/{NAME}.json").mkdir(parents=True)
+    failures_file(root, NAME).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("broken", [break_folder, break_link, break_names])
+def test_trouble_with_its_own_files_ends_nothing(
+    bench: Bench, broken: Callable[[Path], None]
+) -> None:
+    broken(bench.root)
+    bench.task = replace(bench.task, backoff=Backoff(0.05, 0.15))
+    bench.codes(14, 14)
+    bench.start()
+    bench.tells(f"READY=1\nSTATUS=ready: {NAME}")
+    assert bench.runs == 3
+    assert "(1 failed)" in bench.log() and "(2 failed)" in bench.log()
+    assert bench.stop() == 0
+    assert bench.log().count("warning: the state is not kept: ") == 1
+
+
+def test_the_state_of_another_at_work_is_left_alone(bench: Bench) -> None:
+    bench.codes(20)
+    words, pipe = [sys.executable, "-c", WRITER, str(bench.root)], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout and other.stdout.readline() == b"written\n"
+        bench.start()
+        bench.tells("to the next try, for another process is at work on driver-1.0")
+        wait_for(lambda: len(bench.told()) >= 3)
+        assert bench.state == State(NAME, "build", progress=0.5)
+        assert bench.stop() == 0
+        assert bench.state == State(NAME, "build", progress=0.5)
+        assert other.stdin
+        other.stdin.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_begins_ends_it_as_any_other(bench: Bench, number: int) -> None:
+    (bench.folder / "hold").touch()
+
+    class Early(Loop):
+        def child(self, pid: int, callback: Callable[[int], object]) -> None:
+            super().child(pid, callback)
+            wait_for((bench.folder / "held").exists)
+            os.kill(os.getpid(), number)
+
+    bench.loop = Early
+    bench.start()
+    assert bench.ended() == 0
+    assert (bench.folder / "runs").read_text().endswith("ended\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_what_a_library_returns(
     libc: Path, library: Library, replies: tuple[Reply, ...]
 ) -> None:
     assert asklib.ask(library, libc) == Answer(library.name, replies)
+
+
+def test_a_library_cannot_change_what_is_in_dev(libc: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("this process may not keep it from that")
+    folder = Path(f"/dev/modulus-test-{os.getpid()}")
+    library = Library("l", init="abs", arguments=(0,), device="mkdir")
+    try:
+        answer = asklib.ask(library, libc, [str(folder)])
+        assert answer.replies[1:] == (Reply("mkdir", -1, "", str(folder)),)
+        assert not folder.exists()
+    finally:
+        if folder.exists():
+            folder.rmdir()
 
 
 def test_each_device_is_asked_about(libc: Path) -> None:

@@ -10,6 +10,7 @@ from modulus import errors
 from modulus.core.backoff import PERMANENT, Backoff
 
 FETCH = errors.FetchError.code
+BUILD = errors.BuildError.code
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,8 @@ FETCH = errors.FetchError.code
     [(1, 10), (2, 20), (3, 40), (8, 1280), (9, 2560), (10, 3600), (11, 3600), (10**6, 3600)],
 )
 def test_it_doubles_up_to_an_hour(failures: int, seconds: float) -> None:
-    assert Backoff().delay(failures, FETCH) == seconds
+    assert Backoff().delay(failures, BUILD) == seconds
+    assert Backoff().delay(failures, FETCH) == min(seconds, 300)
 
 
 @given(st.integers(1, 10**9))

@@ -198,6 +198,68 @@ def test_a_module_that_is_no_more_is_damage(
     assert finding["fix"] == "modulus up gpu-1.0"
 
 
+def make_folder(node: FakeNode) -> None:
+    node.link.unlink()
+    node.link.mkdir()
+
+
+@pytest.mark.parametrize("selected", [True, False])
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda node: shutil.rmtree(node.link.resolve()), "which is not there"),
+        (lambda node: write(node.link / "generation.json", "{"), "cannot be read"),
+        (lambda node: (node.link / "generation.json").unlink(), "cannot be read"),
+        (make_folder, "/opt/drivers/gpu is not the symlink that Modulus makes"),
+        (lambda node: node.link.unlink(), "/opt/drivers/gpu is gone"),
+    ],
+    ids=["dangling", "garbage", "no manifest", "folder", "gone"],
+)
+def test_a_driver_without_its_generation_is_not_right(
+    node: FakeNode,
+    capsys: pytest.CaptureFixture[str],
+    damage: Change,
+    cause: str,
+    selected: bool,
+) -> None:
+    damage(node)
+    if not selected:
+        (node.root / "var/lib/modulus/gpu/selected").unlink()
+    if not selected and cause.endswith("is gone"):
+        assert verify(node, capsys) == {"ok": True, "findings": [], "code": 0}
+        return
+    for words in ((), ("gpu-1.0",)):
+        done = verify(node, capsys, *words)
+        (finding,) = done["findings"]
+        assert (done["ok"], done["code"], done["error"]["code"]) == (False, 19, 19)
+        assert (finding["id"], finding["level"], finding["severity"]) == (
+            "generation-missing",
+            "loaded",
+            "error",
+        )
+        assert cause in finding["cause"]
+        assert finding["fix"].endswith(f"modulus up gpu-{'1.0' if selected else 'VERSION'}")
+    if selected:
+        assert verify(node, capsys, "gpu-2.0")["code"] == 2
+
+
+def test_folders_of_others_are_no_drivers(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (node.link.parent / "other").mkdir()
+    (node.link.parent / "README").touch()
+    assert verify(node, capsys) == {"ok": True, "findings": [], "code": 0}
+
+
+def test_no_library_of_another_root_is_asked(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would answer for the driver of the running system."""
+    monkeypatch.setattr("modulus.host.verify.ask", None)
+    node.define(libraries=[{"name": "libgpu.so.1", "version_of": "gpu", "init": "gpu_init"}])
+    assert verify(node, capsys) == {"ok": True, "findings": [], "code": 0}
+
+
 WRONG = Finding("a-b", "nodes", "error", "A node is wrong", "someone was here", "do this")
 
 

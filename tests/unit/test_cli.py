@@ -15,6 +15,7 @@ import pytest
 from modulus.cli import run
 from modulus.cli.commands import COMMANDS
 from modulus.cli.parser import make_parser
+from modulus.errors import UsageError
 
 RELEASE = "6.1.0-1-amd64"
 
@@ -129,6 +130,16 @@ def test_options_stand_before_or_after_the_command() -> None:
     assert early.root == "/x"
     assert [*early.early_settings, *early.settings] == ["a=1", "b=2"]
     assert parser.parse_args(["plan", "d-1", "--root", "/y"]).root == "/y"
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "-0.5"])
+@pytest.mark.parametrize("option", ["--timeout", "--lock-timeout"])
+def test_what_is_no_time_is_refused_in_words(option: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_parser().parse_args(["wait", f"{option}={text}"])
+    assert (
+        str(caught.value) == f"argument {option}: {text!r} is not a number of seconds, from 0"
+    )
 
 
 def test_help_fits_a_screen() -> None:

@@ -187,6 +187,7 @@ def test_a_build_is_a_service_where_systemd_runs(
     assert start.startswith("run --quiet --wait --pipe --collect --service-type=exec ")
     for part in (
         "--unit=modulus-build-a_b.service",
+        "--description=Kernel driver build (modulus-build-a_b)",
         "--property=OOMPolicy=continue",
         "--property=KillMode=mixed",
         "--property=MemoryMax=5242880",

@@ -141,6 +141,82 @@ def test_a_driver_in_use_stays_whole(
     assert running.ran() == []
 
 
+class Systemd:
+    """Units that stop when they are told to; ``stopped`` are those that were."""
+
+    def __init__(self) -> None:
+        self.stopped: list[str] = []
+
+    def __call__(self) -> Systemd:
+        return self
+
+    def __enter__(self) -> Systemd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stop_unit(self, name: str, _seconds: float) -> None:
+        self.stopped.append(name)
+
+
+@pytest.fixture
+def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    systemd = Systemd()
+    monkeypatch.setattr("modulus.host.bus.available", lambda _root: True)
+    monkeypatch.setattr("modulus.host.bus.Systemd", systemd)
+    return systemd
+
+
+def test_the_unit_of_a_driver_in_use_runs_on(
+    running: FakeNode, capsys: pytest.CaptureFixture[str], systemd: Systemd
+) -> None:
+    running.sys.process(4242, "python3", "/dev/gpu0")
+    before = running.everything()
+    assert take_down(running, capsys)["code"] == 17
+    assert (systemd.stopped, running.everything()) == ([], before)
+    shutil.rmtree(running.root / "proc/4242")
+    assert take_down(running, capsys)["code"] == 0
+    assert systemd.stopped == ["modulus@gpu-1.0.service"]
+
+
+def test_what_starts_the_driver_is_stopped_though_it_uses_it(
+    running: FakeNode, capsys: pytest.CaptureFixture[str], systemd: Systemd
+) -> None:
+    running.sys.process(4242, "modprobe", "/dev/gpu0")
+    with locked(running.root / "run/modulus/locks/up-gpu", "it", PlainReporter(), 0):
+        assert take_down(running, capsys, "--lock-timeout", "0")["code"] == 20
+    assert systemd.stopped == ["modulus@gpu-1.0.service"]
+
+
+@pytest.mark.parametrize("text", ["modules: 3\nno_such: 1\n", "a: [\n"])
+def test_a_mistake_in_the_settings_keeps_no_driver(
+    running: FakeNode, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    write(running.root / "etc/modulus/modulus.yaml", text)
+    assert running.run("down", "gpu-1.0", "--set", "nonsense") == 0
+    told = capsys.readouterr().err
+    assert "warning: " in told
+    assert "modulus.yaml" in told
+    assert (running.loaded(), running.nodes()) == ({}, {})
+
+
+@pytest.mark.parametrize("text", [None, "a: [\n", "name: gpu\n"])
+def test_without_its_profile_nobody_knows_what_a_driver_is(
+    running: FakeNode,
+    capsys: pytest.CaptureFixture[str],
+    systemd: Systemd,
+    text: str | None,
+) -> None:
+    profile = running.root / "etc/modulus/profiles/gpu.yaml"
+    profile.unlink()
+    if text:
+        write(profile, text)
+    before = running.everything()
+    assert take_down(running, capsys)["code"] == 10
+    assert (systemd.stopped, running.everything()) == ([], before)
+
+
 def test_it_goes_once_nothing_uses_it(
     running: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -485,6 +485,20 @@ def test_no_network_is_waited_out_so_long_only(bench: Bench, resolver: Resolver)
     assert len(asked) > 3
 
 
+def test_time_is_asked_for_that_wait_once(
+    bench: Bench, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver(socket.EAI_AGAIN, 999)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        bench.fails("http://a.example.com/d.run", network_wait=100)
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=160000000"
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+
+
 def test_an_answer_from_one_place_ends_the_wait_for_another(
     bench: Bench, mirror: Mirror, resolver: Resolver
 ) -> None:

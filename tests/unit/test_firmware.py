@@ -65,6 +65,23 @@ def test_an_empty_path_becomes_ours_and_is_emptied_again(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["", "x", "[]", '{"files": []}', '{"files": {"/a": 1}, "folders": []}',
+     '{"files": {"/a": "b"}, "folders": [[]]}', '{"files": {"/a\\u0000": "b"}, "folders": []}'],
+)  # fmt: skip
+def test_a_damaged_record_claims_nothing(node: Node, text: str) -> None:
+    node.record.parent.mkdir(parents=True)
+    node.record.write_text(text)
+    node.parameter.write_text("/srv/firmware")
+    assert node.release() == ()
+    node.record.write_text(text)
+    assert node.provide(node.generation())
+    assert (node.root / "srv/firmware").is_dir()
+    assert node.release()
+    assert not (node.root / "srv/firmware").exists()
+
+
+@pytest.mark.parametrize(
     "value", ["/opt/drivers/.gpu/old/firmware\n", "/opt/drivers/gpu/firmware", "\0"]
 )
 def test_a_path_of_ours_follows_the_generation(node: Node, value: str) -> None:

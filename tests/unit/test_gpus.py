@@ -14,10 +14,11 @@ from modulus.core.profile import Profile
 from modulus.core.profile_schema import parse_profile
 from modulus.core.schema import Problems
 from modulus.host.config import load_profile
-from modulus.host.gpus import fix_numa, take_census
+from modulus.host.gpus import bind_free, fix_numa, take_census
 from modulus.host.probe import pci_devices
 from modulus.host.report import PlainReporter
 from tests.support.fakesys import FakeSys, pci_config
+from tests.support.headertrees import write
 from tests.unit.test_profile import changed, parse
 
 KEYS: dict[str, Any] = {
@@ -179,8 +180,7 @@ def test_the_numa_node_is_corrected_where_it_is_not_known(node: FakeSys) -> None
     second = node.device("0000:00:06.0", numa_node="1")
     passed = node.device("0000:00:07.0", numa_node="-1", driver="vfio-pci")
     log = io.StringIO()
-    fixed = fix_numa(node.root, take_census(node.root, profile()), PlainReporter(log))
-    assert [gpu.numa_node for gpu in fixed.gpus] == [0, 1, -1]
+    fix_numa(node.root, take_census(node.root, profile()), PlainReporter(log))
     values = [(device / "numa_node").read_text().strip() for device in (first, second, passed)]
     assert values == ["0", "1", "-1"]
     assert log.getvalue() == "load: GPU 0000:00:05.0: NUMA node set to 0\n"
@@ -191,7 +191,7 @@ def test_a_numa_node_that_cannot_be_set_is_a_warning(node: FakeSys) -> None:
     found = take_census(node.root, profile())
     path.unlink()
     log = io.StringIO()
-    assert fix_numa(node.root, found, PlainReporter(log)) == found
+    fix_numa(node.root, found, PlainReporter(log))
     assert "warning: cannot set" in log.getvalue()
     assert not path.exists()
 
@@ -221,3 +221,14 @@ def test_the_shipped_profile_knows_virtual_gpus(node: FakeSys) -> None:
 
 def test_an_override_counts_before_the_driver_is_bound() -> None:
     assert kind_of(None, "vfio-pci", virtual_function=False, vgpu=True) == "passthrough"
+
+
+def test_what_a_rival_gave_up_is_bound(node: FakeSys) -> None:
+    free, bound = "0000:00:05.0", "0000:00:06.0"
+    node.device(free)
+    node.device(bound, driver="one:one_core")
+    asked = write(node.root / "sys/bus/pci/drivers/one/bind", "")
+    bind_free(node.root, [bound], ["one-core", "other"])
+    assert asked.read_text() == ""
+    bind_free(node.root, [free, bound], ["one-core", "other"])
+    assert asked.read_text() == f"{free}\n"

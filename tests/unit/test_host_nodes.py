@@ -270,14 +270,22 @@ def test_what_a_killed_run_left_is_in_nobodys_way(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    node.mknod(".nvidia0.modulus", 1, 3, 0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             node.provide()
-    assert list(node.nodes()) == [".nvidia0.modulus"]
-    node.provide()
-    assert node.nodes() == ALL
+    assert node.nodes() == {}
+    for run in (node.provide, node.remove):
+        # What was killed for good cleans up no more.
+        node.mknod(".nvidia0.modulus", 1, 3, 0)
+        link(node.dev / "char/.195:0.modulus", "../nvidia0")
+        (node.dev / "char/.1:3.modulus").unlink(missing_ok=True)
+        link(node.dev / "char/.1:3.modulus", "../null")
+        run()
+        assert not (node.dev / ".nvidia0.modulus").exists()
+        assert not os.path.lexists(node.dev / "char/.195:0.modulus")
+        assert os.path.lexists(node.dev / "char/.1:3.modulus")
+        assert node.nodes() == (ALL if run == node.provide else {})
 
 
 def test_what_is_foreign_stays(node: Node) -> None:

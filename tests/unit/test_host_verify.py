@@ -71,7 +71,9 @@ class Node:
         assert profile, lines
         return profile
 
-    def verify(self, level: str = "usable", **library: Any) -> list[str]:
+    def verify(
+        self, level: str = "usable", *, state: str = "live", asking: bool = True, **library: Any
+    ) -> list[str]:
         profile = self.profile(**library)
         found = verify(
             self.root,
@@ -79,9 +81,10 @@ class Node:
             self.settings,
             self.generation,
             wanted=[Wanted(NAME, Path("x.ko"), "1.0", "A")],
-            loaded={NAME: Loaded(NAME, "1.0", "A", 0, (), "live")},
+            loaded={NAME: Loaded(NAME, "1.0", "A", 0, (), state)} if state else {},
             census=take_census(self.root, profile),
             level=level,
+            ask_libraries=asking,
         )
         return [f"{one.id}: {one.message}" for one in found]
 
@@ -204,6 +207,15 @@ def test_the_c_library_in_place_of_a_drivers(node: Node) -> None:
     assert node.verify(init="raise", arguments=[11]) == [
         "library-call: libd.so.1 cannot be asked"
     ]
+
+
+@pytest.mark.parametrize("state", ["", "coming"])
+def test_a_library_is_not_asked_without_its_modules(node: Node, state: str) -> None:
+    """It might load some itself, and not ours."""
+    node.have_c_library()
+    (finding,) = node.verify(init="abs", arguments=[3], state=state)
+    assert finding == f"module-missing: module {NAME} is not loaded"
+    assert node.verify(init="abs", arguments=[3], asking=False) == []
 
 
 def test_a_gpu_that_another_driver_has_is_not_asked_about(node: Node) -> None:

@@ -174,14 +174,52 @@ def test_dracut_is_given_our_file(node: Node) -> None:
     node.tool("lsinitrd", 'cat "$1"')
     node.rebuilder(
         'echo "$*" >$root/args; for image; do :; done; '
+        f'cat $root/boot/initramfs-{RELEASE}.img >"$root$image"; '
         f'echo "- etc/modprobe.d/{CONFIG}" >>"$root$image"',
         "dracut",
     )
     assert node.check() == ()
+    # It writes in place, and a boot with half an image is none.
     assert (node.root / "args").read_text().strip() == (
         f"--force --kver {RELEASE} --install /etc/modprobe.d/{CONFIG} "
-        f"/boot/initramfs-{RELEASE}.img"
+        f"/boot/.initramfs-{RELEASE}.img.modulus"
     )
+    assert [path.name for path in node.image.parent.iterdir()] == [node.image.name]
+    assert f"modprobe.d/{CONFIG}" in node.image.read_text()
+
+
+def use_dracut(node: Node, script: str) -> None:
+    node.image = node.image.rename(node.image.with_name(f"initramfs-{RELEASE}.img"))
+    node.rebuilder(f'for image; do :; done; image="$root$image"; {script}', "dracut")
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [("true", "No such file"), ("echo half >$image; exit 1", "failed with status 1")],
+)
+def test_an_image_stays_where_no_other_is_made(node: Node, script: str, cause: str) -> None:
+    use_dracut(node, script)
+    finding = one(node.check())
+    assert cause in finding.cause
+    assert finding.fix.endswith(f"/boot/initramfs-{RELEASE}.img")
+    assert node.image.read_text() == DEBIAN
+    assert os.listdir(node.image.parent) == [node.image.name]
+
+
+def test_a_rebuild_that_is_killed_is_not_begun_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_dracut(node, "true")
+    with monkeypatch.context() as patch:
+        # Nothing after it runs, as after SIGKILL.
+        patch.setattr("modulus.host.initramfs._rebuilt", None)
+        with pytest.raises(TypeError):
+            node.check()
+    write(node.image.with_name(f".{node.image.name}.modulus"), "half")
+    finding = one(node.check())
+    assert (finding.id, "without a word" in finding.cause) == ("rival-in-initramfs", True)
+    assert "dracut" not in node.called()
+    assert os.listdir(node.image.parent) == [node.image.name]
 
 
 def one(findings: tuple[Finding, ...]) -> Finding:

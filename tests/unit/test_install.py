@@ -13,7 +13,7 @@ import pytest
 from modulus.core.generation import Identity
 from modulus.core.instance import Instance
 from modulus.core.kernelid import KernelId
-from modulus.errors import BuildError, ConfigError, IntegrityError
+from modulus.errors import BuildError, ConfigError
 from modulus.host.files import remove_tree
 from modulus.host.install import (
     Generation,
@@ -179,10 +179,10 @@ def test_a_source_that_vanishes_is_no_bug(node: FakeRoot) -> None:
     (userspace.path / "bin/tool").unlink()
     identity = Identity(Instance(NAME, "1.0"), "open", KernelId(RELEASE), "k" * 64)
     args = (identity, {"driver.ko": module}, userspace)
-    with pytest.raises(IntegrityError, match="bin/tool vanished"):
+    with pytest.raises(BuildError, match="bin/tool vanished"):
         install_generation(node.root, *args, node.reporter)
     (userspace.path / "bin/tool").write_bytes(b"#!/bin/sh\necho 9.9\n")
-    with pytest.raises(IntegrityError, match="not what was recorded"):
+    with pytest.raises(BuildError, match="not what was recorded"):
         install_generation(node.root, *args, node.reporter)
     assert os.listdir(node.home) == []
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,7 +112,8 @@ class Node:
 
     def load(self, *causes: LoadCause) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The modules that were loaded, and the ids of findings."""
-        done = load(
+        before = len(self.calls)
+        findings = load(
             self.root,
             "gpu",
             ModuleRoot(self.root / "m", RELEASE, ("ipmi_si",), changed=False),
@@ -120,7 +122,11 @@ class Node:
             causes,
             self.reporter,
         )
-        return done.modules, tuple(finding.id for finding in done.findings)
+        names = [call.split()[-1] for call in self.calls[before:]]
+        return (
+            tuple(name for name in names if name.startswith("gpu")),
+            tuple(finding.id for finding in findings),
+        )
 
     def sysfs(self, name: str, holders: Sequence[str] = (), **values: str) -> None:
         folder = self.root / "sys/module" / name
@@ -288,11 +294,18 @@ def test_another_version_is_refused_before_anything_is_loaded(
     assert "dkms" in error.value.hint
 
 
-def test_an_earlier_generation_of_ours_is_told_apart(node: Node) -> None:
-    old = node.root / f"opt/drivers/.gpu/old/lib/modules/{RELEASE}/gpu.ko"
+@pytest.mark.parametrize(("active", "words"), [(False, "an earlier"), (True, "the active")])
+def test_a_generation_of_ours_is_told_apart(
+    node: Node, monkeypatch: pytest.MonkeyPatch, active: bool, words: str
+) -> None:
+    home = node.root / "opt/drivers/.gpu/old"
+    old = home / f"lib/modules/{RELEASE}/gpu.ko"
     write(old, kernel_module(modinfo={"srcversion": "OLD"}))
+    if active:
+        generation = SimpleNamespace(path=home)
+        monkeypatch.setattr("modulus.host.foreign.active_generation", lambda *_: generation)
     node.sysfs("gpu", version="1.0", srcversion="OLD")
-    with pytest.raises(BusyError, match=r"\.gpu/old/.*\(an earlier generation\)") as error:
+    with pytest.raises(BusyError, match=rf"\.gpu/old/.*\({words} generation\)") as error:
         check_loaded(node.root, "gpu", RELEASE, node.wanted())
     assert "modulus down gpu-1.0" in error.value.hint
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from modulus.core.findings import Finding
 from modulus.core.state import Failure, State
 from modulus.core.statustext import status_text, stopped
-from modulus.errors import BuildError, ModulusError
+from modulus.errors import BuildError, LockedError, ModulusError
 from modulus.host.live import StatusReporter
 from modulus.host.notify import Notifier
 from modulus.host.report import PlainReporter
@@ -146,6 +148,37 @@ def test_what_was_there_stays_until_it_is_known_better(bench: Bench) -> None:
     assert state.error is None
 
 
+WRITER = """\
+import sys
+from pathlib import Path
+from modulus.core.state import State
+from modulus.host.statefile import write_state
+write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_lock_that_is_held_is_the_cause_unless_its_holder_tells(
+    bench: Bench, alive: bool
+) -> None:
+    words, pipe = [sys.executable, "-c", WRITER, str(bench.root)], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout and other.stdout.readline() == b"written\n"
+        if not alive:
+            other.kill()
+            other.wait()
+        with pytest.raises(LockedError), bench.live:
+            raise LockedError("it is held by process 1", "wait for it")
+        state = bench.state()
+    if alive:
+        assert state == State(NAME, "build", progress=0.5)
+    else:
+        assert state.phase == "failed"
+        assert state.error == Failure(20, "it is held by process 1", "wait for it")
+
+
 FINDING = Finding("dead-gpu", "usable", "warning", "one GPU does not answer", "c", "f")
 
 
@@ -215,7 +248,7 @@ READY = State(NAME, "ready", active=True, selected=True, generation="g-1")
             replace(READY, active=False, findings=(FINDING,)),
             "ready: built, not loaded; one GPU does not answer",
         ),
-        (State(NAME, "ready"), "standby: built, another instance is selected"),
+        (State(NAME, "ready"), "ready: built, no GPU to load it for"),
         (State(NAME, "wait", key="k", selected=True), "waiting for a GPU"),
         (
             replace(READY, phase="wait", error=Failure(10, "one\ntwo", "do this")),

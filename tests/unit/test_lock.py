@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from modulus.errors import LockedError
+from modulus.errors import ConfigError, LockedError
 from modulus.host.lock import lock_holders, locked
 from modulus.host.report import PlainReporter
+from modulus.pipeline.site import Site
 
 HOLDER = """
 import sys, time
@@ -67,6 +70,42 @@ def test_shared_locks_go_together(tmp_path: Path) -> None:
     try:
         with locked(path, "the store", PlainReporter(), 0, shared=True):
             assert holder.poll() is None
+    finally:
+        end(holder)
+
+
+def test_where_no_lock_can_be_made_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run/modulus").mkdir(parents=True)
+    (tmp_path / "run/modulus/locks").write_text("no folder")
+    site = Site(tmp_path, None, (), 0, PlainReporter())
+    with (
+        pytest.raises(ConfigError, match=r"cannot write .*locks/it: .*Not a directory"),
+        site.lock("it", "it"),
+    ):
+        pass
+
+
+def test_what_happens_under_a_lock_is_not_its_own_trouble(tmp_path: Path) -> None:
+    site = Site(tmp_path, None, (), 0, PlainReporter())
+    with pytest.raises(PermissionError), site.lock("it", "it"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_time_is_asked_for_as_long_as_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    holder = hold(path, "exclusive")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            manager.setblocking(False)
+            monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+            with pytest.raises(LockedError), locked(path, "it", PlainReporter(), 0.5):
+                pass
+            assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=60500000"
+            with pytest.raises(BlockingIOError):
+                manager.recv(4096)
     finally:
         end(holder)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from modulus.core.findings import Finding
 from modulus.core.gpus import Census
 from modulus.core.inuse import ModuleUse, Process
 from modulus.core.rivals import (
     Framebuffer,
     Removal,
     Rival,
-    RivalsResult,
     decide,
     has_console,
     parse_framebuffers,
@@ -133,8 +133,9 @@ class Node(FakeSys):
     def census(self) -> Census:
         return take_census(self.root, profile())
 
-    def remove(self, *names: str, force: bool = False) -> RivalsResult:
-        return remove_rivals(
+    def remove(self, *names: str, force: bool = False) -> tuple[Finding, ...]:
+        """What is left to do."""
+        result = remove_rivals(
             self.root,
             names or ("rival",),
             self.census(),
@@ -142,6 +143,9 @@ class Node(FakeSys):
             force=force,
             force_setting="rival_unbind",
         )
+        asked = (self.root / "sys/bus/pci/drivers").glob("[rR]ival/unbind")
+        assert "".join(result.unbound) == "".join(path.read_text().strip() for path in asked)
+        return result.findings
 
     def is_loaded(self, name: str = "rival") -> bool:
         return (self.root / "sys/module" / name).exists()
@@ -174,7 +178,7 @@ done
 def test_a_bound_rival_that_is_idle_is_taken_off(node: Node) -> None:
     node.module("rival")
     node.bind(GPU, "Rival:rival")
-    assert node.remove() == RivalsResult(("rival",), (GPU,), ())
+    assert node.remove() == ()
     assert node.unbound("Rival") == GPU
     assert not node.is_loaded()
     assert node.log.getvalue() == (
@@ -186,27 +190,28 @@ def test_a_rival_that_is_not_there_is_nothing_to_do(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rivals, "run", None)
-    assert node.remove("rival", "other-rival") == RivalsResult()
+    assert node.remove("rival", "other-rival") == ()
 
 
 def test_an_idle_rival_is_unloaded_before_it_takes_a_gpu(node: Node) -> None:
     node.module("other_rival")
-    assert node.remove("other-rival").unloaded == ("other_rival",)
+    assert node.remove("other-rival") == ()
+    assert not node.is_loaded("other_rival")
 
 
 def test_a_rival_at_work_on_another_device_stays(node: Node) -> None:
     node.module("rival")
     node.device(OTHER, "10de:1234", "0x038000", driver="rival")
-    assert node.remove() == RivalsResult()
+    assert node.remove() == ()
     node.bind(GPU, "rival")
-    assert node.remove() == RivalsResult((), (GPU,), ())
-    assert node.is_loaded()
+    assert node.remove() == ()
+    assert (node.unbound("rival"), node.is_loaded()) == (GPU, True)
 
 
 def test_a_gpu_that_is_passed_through_is_left_alone(node: Node) -> None:
     node.device("0000:00:06.0", driver="rival", driver_override="vfio-pci")
     node.module("rival")
-    assert node.remove() == RivalsResult()
+    assert node.remove() == ()
     assert node.unbound("rival") == ""
 
 
@@ -214,8 +219,12 @@ def test_a_rival_that_is_used_by_another_goes_after_it(node: Node) -> None:
     node.module("rival", 1, "rival_drm")
     node.module("rival_drm", 0)
     node.bind(GPU, "rival")
-    result = node.remove("rival", "rival-drm")
-    assert result == RivalsResult(("rival_drm", "rival"), (GPU,), ())
+    assert node.remove("rival", "rival-drm") == ()
+    assert [line for line in node.log.getvalue().splitlines() if "unloading" in line] == [
+        "load: unloading rival_drm",
+        "load: unloading rival",
+    ]
+    assert (node.unbound("rival"), node.is_loaded()) == (GPU, False)
 
 
 def test_the_console_on_a_rival_needs_a_reboot(node: Node) -> None:
@@ -223,9 +232,8 @@ def test_the_console_on_a_rival_needs_a_reboot(node: Node) -> None:
     node.bind(GPU, "rival")
     node.screen(GPU, card=0, buffer=0)
     console = node.console(bound=True)
-    result = node.remove()
-    (finding,) = result.findings
-    assert (result.unloaded, result.unbound) == ((), ())
+    (finding,) = node.remove()
+    assert node.is_loaded()
     assert (finding.id, finding.level, finding.severity) == ("rival-bound", "loaded", "error")
     assert finding.message == f"rival has GPU {GPU}: reboot needed"
     assert finding.cause == "the console is on its framebuffer"
@@ -238,7 +246,8 @@ def test_a_forced_removal_takes_the_console_off_first(node: Node) -> None:
     node.bind(GPU, "rival")
     node.screen(GPU, card=0, buffer=0)
     console = node.console(bound=True)
-    assert node.remove(force=True) == RivalsResult(("rival",), (GPU,), ())
+    assert node.remove(force=True) == ()
+    assert not node.is_loaded()
     assert console.read_text() == "0\n"
     assert node.unbound("rival") == GPU
 
@@ -254,8 +263,8 @@ def test_a_console_on_another_screen_is_no_obstacle(node: Node, named: str) -> N
     else:
         write(node.root / "proc/fb", "0 EFI VGA\n1 rivaldrmfb\n")
     console = node.console(bound=True)
-    assert node.remove().unloaded == ("rival",)
-    assert console.read_text() == "1\n"
+    assert node.remove() == ()
+    assert (node.is_loaded(), console.read_text()) == (False, "1\n")
 
 
 def test_a_text_console_is_no_obstacle(node: Node) -> None:
@@ -263,7 +272,7 @@ def test_a_text_console_is_no_obstacle(node: Node) -> None:
     node.bind(GPU, "rival")
     node.screen(GPU, buffer=0)
     node.console(bound=True, name="(S) dummy device")
-    assert node.remove().unloaded == ("rival",)
+    assert (node.remove(), node.is_loaded()) == ((), False)
 
 
 def test_a_process_with_the_display_open_needs_a_reboot(node: Node) -> None:
@@ -272,7 +281,7 @@ def test_a_process_with_the_display_open_needs_a_reboot(node: Node) -> None:
     node.screen(GPU, card=0)
     node.process(812, "Xorg :0", "/dev/dri/card0")
     node.process(813, "other", "/dev/dri/card1")
-    (finding,) = node.remove().findings
+    (finding,) = node.remove()
     assert finding.cause == "in use by process 812 (Xorg :0)"
     assert node.unbound("rival") == ""
 
@@ -282,9 +291,8 @@ def test_a_forced_rival_may_stay_loaded_without_a_gpu(node: Node) -> None:
     node.bind(GPU, "rival")
     node.screen(GPU, card=0)
     node.process(812, "Xorg :0", "/dev/dri/card0")
-    result = node.remove(force=True)
-    (finding,) = result.findings
-    assert (result.unloaded, result.unbound) == ((), (GPU,))
+    (finding,) = node.remove(force=True)
+    assert (node.unbound("rival"), node.is_loaded()) == (GPU, True)
     assert (finding.id, finding.severity) == ("rival-loaded", "warning")
     assert "Module rival is in use" in finding.cause
 
@@ -293,7 +301,7 @@ def test_what_the_kernel_refuses_is_a_finding(node: Node) -> None:
     node.module("rival")
     node.bind(GPU, "rival")
     (node.root / "sys/bus/pci/drivers/rival/unbind").unlink()
-    (finding,) = node.remove().findings
+    (finding,) = node.remove()
     assert (finding.id, finding.severity) == ("rival-bound", "error")
     assert "No such file" in finding.cause
     assert node.is_loaded()
@@ -310,7 +318,7 @@ def test_a_console_that_cannot_be_freed_keeps_the_rival(
     node.screen(GPU, buffer=0)
     node.console(bound=True)
     monkeypatch.setattr(rivals, "free_console", refuse)
-    (finding,) = node.remove(force=True).findings
+    (finding,) = node.remove(force=True)
     assert finding.cause.endswith("the console stays on it: No such device")
     assert (node.unbound("rival"), node.is_loaded()) == ("", True)
 

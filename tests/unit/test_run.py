@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_a_line_without_end_is_not_collected_whole() -> None:
     found = split(*[b"x" * 1000] * 1000)
     assert sum(map(len, found)) == 1_000_000
     assert max(map(len, found)) <= lines.LONGEST
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"),
+    [(5, 65), (120, 180), (900, 960), (3600, 3660), (3601, None), (None, None)],
+)
+def test_time_is_asked_for_a_command_that_cannot_hang_for_ever(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: float | None,
+    seconds: int | None,
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        run.run(("true",), timeout=timeout)
+        if seconds:
+            assert manager.recv(4096) == f"EXTEND_TIMEOUT_USEC={seconds}000000".encode()
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
 
 
 def test_output_and_status() -> None:

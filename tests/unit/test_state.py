@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +103,9 @@ def test_what_is_added_later_is_passed_over() -> None:
         {"progress": "half"},
         {"progress": 1.5},
         {"progress": True},
+        {"progress": math.nan},
+        {"eta_s": json.loads("1e400")},
+        {"eta_s": -math.inf},
         {"active": None},
         {"selected": 1},
         {"key": 7},

@@ -18,7 +18,14 @@ import pytest
 
 from modulus.core.state import State, abandoned
 from modulus.errors import ConfigError
-from modulus.host.statefile import read_state, read_states, remove_state, write_state
+from modulus.host.statefile import (
+    failures_file,
+    is_anothers,
+    read_state,
+    read_states,
+    remove_state,
+    write_state,
+)
 
 BUILDING = State("driver-1.0", "build", progress=0.5)
 WRITER = """\
@@ -130,6 +137,48 @@ def test_a_state_can_be_removed_twice(tmp_path: Path) -> None:
     remove_state(tmp_path, "driver-1.0")
     remove_state(tmp_path, "driver-1.0")
     assert read_state(tmp_path, "driver-1.0") is None
+
+
+def test_whose_state_it_is(tmp_path: Path) -> None:
+    assert not is_anothers(tmp_path, "driver-1.0")
+    write_state(tmp_path, BUILDING)
+    assert not is_anothers(tmp_path, "driver-1.0")
+    with writer(tmp_path) as process:
+        assert is_anothers(tmp_path, "driver-1.0")
+        process.kill()
+        process.wait()
+        assert not is_anothers(tmp_path, "driver-1.0")
+    # This one's parent: the agent that it may work for.
+    start = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])
+    namespace = os.readlink("/proc/self/ns/pid")
+    change(tmp_path, writer={"pid": os.getppid(), "start": start, "pid_namespace": namespace})
+    assert read_state(tmp_path, "driver-1.0") == BUILDING
+    assert not is_anothers(tmp_path, "driver-1.0")
+
+
+def test_nothing_that_is_kept_of_it_stays(tmp_path: Path) -> None:
+    write_state(tmp_path, BUILDING)
+    record = failures_file(tmp_path, "driver-1.0")
+    record.parent.mkdir()
+    record.write_text("{}")
+    (record.parent / "driver-1.0.json").write_text("{}")
+    folder = file(tmp_path).parent
+    (folder / ".driver-1.0.json.99999999").touch()
+    kept = {
+        folder / f".driver-1.0.json.{os.getpid()}",
+        folder / ".driver-1x0.json.99999999",
+        record.with_name("driver-1.0.1.json"),
+    }
+    for path in kept:
+        path.touch()
+    remove_state(tmp_path, "driver-1.0")
+    assert {path for path in folder.rglob("*") if path.is_file()} == kept
+
+
+def test_no_instance_has_the_name_of_the_record_of_another(tmp_path: Path) -> None:
+    write_state(tmp_path, State("x-1.backoff", "ready"))
+    assert failures_file(tmp_path, "x-1") != file(tmp_path).with_name("x-1.backoff.json")
+    assert read_states(tmp_path) == (State("x-1.backoff", "ready"),)
 
 
 def test_where_it_cannot_be_written_that_is_said(tmp_path: Path) -> None:

@@ -97,7 +97,29 @@ def test_what_is_in_place_counts_more_than_what_was_written(fake: FakeRoot) -> N
         ),
     )
     (other,) = status(site(fake.root), Instance("driver", "0.9"))
-    assert (other.phase, other.active, other.selected) == ("watch", False, False)
+    assert (other.phase, other.active, other.selected) == (None, False, False)
+
+
+def test_a_driver_that_is_not_there_any_more_is_not_at_work(fake: FakeRoot) -> None:
+    fake.up("1.0")
+    write_selected(fake.root, "driver", DRIVER)
+    write_state(fake.root, State("driver-1.0", "watch", active=True, selected=True))
+    (fake.root / "opt/drivers/driver").resolve().joinpath("generation.json").write_text("{")
+    (state,) = status(site(fake.root))
+    assert (state.phase, state.active, state.selected) == ("failed", False, True)
+    assert [finding.id for finding in state.findings] == ["generation-missing"]
+    assert state.error
+    assert (state.error.code, state.error.hint) == (19, "modulus up driver-1.0")
+    # What is being done about it is told.
+    write_state(fake.root, State("driver-1.0", "install", active=True, selected=True))
+    (state,) = status(site(fake.root))
+    assert (state.phase, state.active) == ("install", False)
+
+
+def test_what_is_built_only_stays_ready(fake: FakeRoot) -> None:
+    write_state(fake.root, State("driver-1.0", "ready"))
+    (state,) = status(site(fake.root))
+    assert state.phase == "ready"
 
 
 def test_an_instance_nobody_knows_is_not_running(fake: FakeRoot) -> None:

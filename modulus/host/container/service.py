@@ -41,6 +41,8 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         "--collect",
         "--service-type=exec",
         f"--unit={name}.service",
+        # Or the journal would show the whole command line at each start.
+        f"--description=Kernel driver build ({name})",
         *(f"--property={text}" for text in properties),
         *(f"--setenv={key}={value}" for key, value in env.items()),
         "--",
