@@ -53,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("required"):
             _check_names(mark.args)
+    # What is quick first. Also, unit tests fork, which the threads do not survive that
+    # libraries start in integration tests.
+    items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

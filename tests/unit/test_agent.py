@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -120,6 +121,8 @@ class Bench:
         return state
 
     def start(self, watchdog: float | None = None) -> int:
+        # GLib's thread for signals would be missing in the child.
+        assert "gi.repository.GLib" not in sys.modules, "run it before what uses GLib itself"
         self.pid = os.fork()
         if self.pid == 0:
             status = 70
@@ -138,6 +141,11 @@ class Bench:
     def ended(self) -> int:
         """Waits for the agent; its exit status."""
         assert self.pid
+        handle = os.pidfd_open(self.pid)
+        try:
+            assert select.select([handle], [], [], 60)[0], "the agent does not end"
+        finally:
+            os.close(handle)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.pid = None
         return status
