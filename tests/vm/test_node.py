@@ -188,7 +188,10 @@ def phases(entries: Sequence[dict[str, Any]]) -> list[str]:
 @pytest.fixture(scope="module")
 def node(make_machine: MakeMachine, site: Site, store: Store) -> Node:
     text = site.user_data(store.driver, build={"memory_max": MEMORY})
-    machine = make_machine(gpus=("t4-nouveau",), user_data=text, disks=[store.path])
+    # One processor, for the reason in test_gpus.py.
+    machine = make_machine(
+        gpus=("t4-nouveau",), processors=1, user_data=text, disks=[store.path]
+    )
     machine.start()
     # cloud-init has not come to its user-data, or not far.
     found = Node(machine, store.driver, store.small, frozenset()).files()
