@@ -93,6 +93,7 @@ def sh_version(request: pytest.FixtureRequest) -> Iterator[str]:
     name: str = request.param
     spec = find_sh(name)
     if spec is None or spec.loader is None:
+        # A machine on which only scripts/setup ran; where "sh" is required this fails.
         pytest.skip(f"no sh in {SH_VERSIONS[name]}; scripts/setup --test installs it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "sh", importlib.util.module_from_spec(spec))

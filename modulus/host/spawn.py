@@ -36,7 +36,7 @@ def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -
                     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                         signal.signal(number, signal.SIG_DFL)
                     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                    os.execve(words[0], words, environment(env))  # noqa: S606
+                    os.execve(words[0], words, environment(env))  # noqa: S606 - no shell is meant
             finally:
                 os._exit(255)
     finally:

@@ -131,6 +131,7 @@ class Manager:
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
     if os.geteuid() or not SYSTEMD.exists() or not shutil.which("dbus-daemon"):
+        # A mount namespace and a control group take root; "nspawn", required in CI, fails then.
         pytest.skip("needs root, systemd and dbus-daemon")
     home = tmp_path_factory.mktemp("bus")
     units = home / "config/systemd/user"

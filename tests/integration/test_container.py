@@ -126,6 +126,7 @@ def cannot(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 
 def bench_of(kind: str, root: Path, base: Path, cannot: dict[str, str]) -> Bench:
     if kind in cannot:
+        # Not every machine has every runtime; what CI must have is marked as required.
         pytest.skip(cannot[kind])
     return Bench(kind, root, base, Limits(MEMORY, 1.5))
 
@@ -352,7 +353,8 @@ def unmappable(root: Path, tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "ramfs", "none", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip(mounted.stderr.decode())
+        # Mounting takes root with all its rights, which a container's root may lack.
+        pytest.skip(f"no ramfs can be mounted: {mounted.stderr.decode()}")
     try:
         shutil.copytree(root, folder / "root", symlinks=True)
         yield folder / "root"
