@@ -106,11 +106,6 @@ class Systemd:
                 enabled=unit["UnitFileState"] in ("enabled", "enabled-runtime"),
             )
 
-    def start_unit(self, name: str) -> None:
-        """Has the unit ``name`` started, and does not wait for it."""
-        with _explained(f"cannot start {name}"):
-            self._manager.StartUnit(name, "replace", timeout=_CALL_SECONDS)
-
     def stop_unit(self, name: str, seconds: float) -> None:
         """Stops the unit ``name`` and waits until it has ended; LockedError after ``seconds``.
 
