@@ -24,7 +24,7 @@ from modulus.errors import BuildError, ToolchainError
 from modulus.host import container
 from modulus.host.container import Limits, Mount, choose, nspawn, open_container, payload
 from modulus.host.report import PlainReporter
-from tests.support.system import processes, wait_gone
+from tests.support.system import processes, wait_gone, wait_there
 
 pytestmark = pytest.mark.integration
 
@@ -313,7 +313,8 @@ def test_a_payload_ends_with_standard_input(nspawned: Bench) -> None:
         assert tool.stdout is not None
         assert tool.stdin is not None
         assert [tool.stdout.readline() for _ in "12"] == [b"token\n", b"up\n"]
-        assert processes(f"sleep\0{word}")
+        # What is in the background is forked by now, but may not be sleep yet.
+        assert wait_there(f"sleep\0{word}")
         tool.stdin.close()
         assert wait_gone(f"sleep\0{word}", 5) == []
 

@@ -115,6 +115,14 @@ def wait_gone(word: str, seconds: float = 10) -> list[int]:
     return left
 
 
+def wait_there(word: str, seconds: float = 10) -> list[int]:
+    """The pids of ``processes(word)``, once there are any; none after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (found := processes(word)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def _peak(pid: int) -> int:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
