@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.record import Record
 from modulus.core.backoff import PERMANENT, Backoff
+from modulus.core.dataclass import dataclass
 from modulus.core.pci import PciMatch, devices_of
 from modulus.core.state import Failure, State
 from modulus.core.statustext import status_text, stopped

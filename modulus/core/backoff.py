@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from modulus.core.dataclass import dataclass
 from modulus.errors import FetchError, LockedError
 
 PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 MOST_MINOR = (1 << 20) - 1
 """The greatest minor number (MINORBITS in linux/kdev_t.h)."""

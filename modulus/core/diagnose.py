@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 SHOWN_LINES = 15
 """How many of a log's last error lines a person is shown."""

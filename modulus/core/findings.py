@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
+
+from modulus.core.dataclass import dataclass
 
 LEVELS = ("loaded", "nodes", "usable")
 """How far a driver is right, each including those before it (setting ``ready_when``)."""

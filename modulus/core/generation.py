@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.kernelid import KernelId
 from modulus.core.keys import SHORT, digest

@@ -5,9 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.moddep import module_name
 

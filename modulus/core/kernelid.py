@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 _NOTE = struct.Struct("<III")
 _BUILD_ID = 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from modulus.core.dataclass import dataclass
 
 RECIPE_VERSION = 1
 """Raised with every change of the build script or its environment that can change bits."""

@@ -10,9 +10,9 @@ is replaced.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.schema import MapOf, Problems, Record, Schema, join
 from modulus.core.settings import DEFAULTS, GENERAL, Settings
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from modulus.core.dataclass import dataclass
 from modulus.core.fields import MODULE_NAME
 from modulus.core.findings import SEVERITIES
 from modulus.core.profile_fields import NOTE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from modulus.core.dataclass import dataclass
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

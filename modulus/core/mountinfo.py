@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 _LEAST = 10
 """Fields of a line without any of the optional ones."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 from modulus.core.chardevs import MOST_MINOR, CharDevices
+from modulus.core.dataclass import dataclass
 
 DEV = "/dev"
 MINOR = "{minor}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 _RANGE = re.compile(r"(0x[0-9a-fA-F]{4})(?:-(0x[0-9a-fA-F]{4}))?")
 

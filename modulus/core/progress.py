@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 
 @dataclass(frozen=True)

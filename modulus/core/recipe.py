@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.diagnose import Cause
 from modulus.core.progress import Work
 from modulus.errors import ConfigError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.fields import COMPONENTS, DRIVER_NAME, MODULE_NAME, OPTIONS, SHA256, url
 from modulus.core.schema import (
     BOOLEAN,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.errors import ModulusError
 

@@ -8,8 +8,8 @@ lets this be known at build time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from modulus.core.dataclass import dataclass
 from modulus.core.elf import KernelModule
 from modulus.errors import ToolchainError
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from modulus.core.dataclass import dataclass
 
 EXECUTABLE, PLAIN, FOLDER = 0o755, 0o644, 0o755
 

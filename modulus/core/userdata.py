@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.layers import place
 from modulus.core.render import render

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modulus.core.checks.answers import check_answers
 from modulus.core.checks.libraries import InstalledLibrary, check_libraries
 from modulus.core.checks.modules import LoadedModule, WantedModule, check_modules
 from modulus.core.checks.mount import check_mount
 from modulus.core.checks.numa import check_numa
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, SEVERITIES, Finding
 from modulus.core.gpus import Census, vgpu_findings
 from modulus.core.libcheck import Answer, Library

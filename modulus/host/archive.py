@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from modulus.core.dataclass import dataclass
 from modulus.core.runfile import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
 from modulus.host.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader

@@ -10,9 +10,9 @@ import errno
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.sources import Candidate, beside, counts, filename, redact, sha256_for
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files

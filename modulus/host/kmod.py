@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.loadfailure import LoadCause, explain, log_findings
 from modulus.core.moddep import module_name

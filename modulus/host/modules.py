@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.elf import KernelModule, read_module
 from modulus.core.recipe import Recipe, spellings
 from modulus.core.symvers import Export, check_imports

@@ -12,10 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.nodechanges import (
     CHAR,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
+from modulus.core.dataclass import dataclass
 from modulus.host.failure import Kind, TransferError
 from modulus.host.report import Reporter
 

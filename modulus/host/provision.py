@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.deb822 import upstream_version
 from modulus.core.distribution import Distribution
 from modulus.core.kernel import Compiler

@@ -16,10 +16,10 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from modulus.core.dataclass import dataclass
 from modulus.errors import ModulusError, ToolchainError
 from modulus.host.lines import Lines
 from modulus.host.notify import ask_for_time

@@ -11,10 +11,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.keys import SHORT
 from modulus.core.manifest import SCHEMA, Manifest, parse_manifest
 from modulus.errors import IntegrityError, UsageError

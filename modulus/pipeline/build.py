@@ -6,9 +6,9 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from modulus.core.dataclass import dataclass
 from modulus.core.generation import Identity
 from modulus.core.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError

@@ -6,10 +6,10 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.generation import key_of
 from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError, UsageError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from modulus.core.checks.modules import LoadedModule
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.libcheck import Library
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.errors import BuildError, ToolchainError
 from modulus.host import run
 from modulus.host.container.limits import Group

@@ -14,8 +14,9 @@ import secrets
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from modulus.core.dataclass import dataclass
 
 PREFIX = "modulus-payload-"
 _PERIOD = 100_000
