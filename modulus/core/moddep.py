@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
+from modulus.core.dataclass import dataclass
 from modulus.core.tree import is_inside
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:gz|xz|zst))?$")
@@ -46,17 +46,23 @@ def parse_builtin(text: str) -> frozenset[str]:
     return frozenset(map(module_name, text.split()))
 
 
-def parse_dependencies(text: str) -> dict[str, HostModule]:
-    """The modules of modules.dep by name.
+def find_dependencies(text: str, names: Iterable[str]) -> dict[str, HostModule]:
+    """Those of the modules ``names`` that are in modules.dep, by the kernel's name.
 
-    A line is a module's file, a colon, and the files of all it needs (modules.dep(5)).
-    Of a name that is there twice the first counts.
+    A line is a module's file, a colon, and the files of all it needs (modules.dep(5)). There
+    are thousands, so only what is asked for is taken apart. Of a name that is there twice the
+    first counts.
     """
+    spelled = "|".join(
+        re.escape(name).replace("_", "[-_]") for name in sorted(set(map(module_name, names)))
+    )
+    if not spelled:
+        return {}
     found: dict[str, HostModule] = {}
-    for line in text.splitlines():
-        file, colon, needs = line.partition(":")
-        files = (file.strip(), *needs.split())
-        if colon and all(map(is_inside, files)):
+    line = rf"^[ \t]*((?:[^:\n]*/)?(?:{spelled})\.ko(?:\.(?:gz|xz|zst))?)[ \t]*:(.*)$"
+    for match in re.finditer(line, text, re.MULTILINE):
+        files = (match[1], *match[2].split())
+        if all(map(is_inside, files)):
             found.setdefault(module_name(files[0]), HostModule(files[0], files[1:]))
     return found
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.moddep import module_name, parse_dependencies
+from modulus.core.moddep import find_dependencies, module_name
 from modulus.core.modprobe import stand_ins
 from modulus.errors import IntegrityError
-from modulus.host.install import DRIVERS, active_generation
+from modulus.host.install import active_generation
 from modulus.host.modprobeconf import modprobe_config
 from modulus.host.modulefile import read_module_file
-from modulus.host.place import below
+from modulus.host.place import DRIVERS, below
 
 _CONFIGS = (
     "/etc/modprobe.d",
@@ -125,8 +125,8 @@ def _installed(root: Path, release: str, wanted: Collection[str]) -> set[str]:
         # depmod's index may still have what has been removed.
         found = {
             module.file
-            for name, module in parse_dependencies(text).items()
-            if name in wanted and os.path.lexists(folder / module.file)
+            for module in find_dependencies(text, wanted).values()
+            if os.path.lexists(folder / module.file)
         }
     for name in _ADDED:
         for path, _, files in os.walk(folder / name):

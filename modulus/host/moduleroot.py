@@ -8,17 +8,17 @@ has a dozen modules to look at in place of thousands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.moddep import (
     Closure,
     HostModule,
     closure,
+    find_dependencies,
     module_name,
     parse_builtin,
-    parse_dependencies,
 )
 from modulus.errors import RefusedError
 from modulus.host import files, sysfs
@@ -75,14 +75,21 @@ def compose(
     stamp = files.read_json(final / _STAMP)
     if isinstance(stamp, dict) and stamp.get("inputs") == inputs:
         return ModuleRoot(final, release, tuple(stamp["preload"]), changed=False)
-    dependencies = parse_dependencies(sysfs.text(host / "modules.dep") or "")
+    needs = {
+        name: tuple(filter(None, (read_module_file(path).info("depends") or "").split(",")))
+        for name, path in modules.items()
+    }
+    dependencies = find_dependencies(
+        sysfs.text(host / "modules.dep") or "",
+        (*load, *preload, *(need for own in needs.values() for need in own)),
+    )
     builtin = parse_builtin(sysfs.text(host / "modules.builtin") or "")
     extra = [
         module
         for module in preload
         if module_name(module) in dependencies and module_name(module) not in builtin
     ]
-    needed = _closure(root, release, host, modules, load, dependencies, builtin)
+    needed = _closure(root, release, host, needs, load, dependencies, builtin)
     for module in extra:
         own = dependencies[module_name(module)]
         needed = Closure(needed.ours, (*needed.files, own.file, *own.needs), ())
@@ -112,16 +119,13 @@ def _closure(
     root: Path,
     release: str,
     host: Path,
-    modules: Mapping[str, Path],
+    needs: Mapping[str, Sequence[str]],
     load: Sequence[str],
     dependencies: Mapping[str, HostModule],
     builtin: frozenset[str],
 ) -> Closure:
-    """What loading takes; RefusedError where it is not all there."""
-    needs = {
-        name: tuple(filter(None, (read_module_file(path).info("depends") or "").split(",")))
-        for name, path in modules.items()
-    }
+    """What loading takes, given what each of ours ``needs``; RefusedError where it is not all
+    there."""
     there = root / "sys/module"
     found = closure(
         load,

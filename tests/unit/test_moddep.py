@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from modulus.core.moddep import (
     HostModule,
     closure,
+    find_dependencies,
     module_name,
     parse_builtin,
-    parse_dependencies,
 )
 
 DEP = """\
@@ -19,7 +19,7 @@ kernel/drivers/acpi/video.ko.zst: kernel/drivers/platform/x86/wmi.ko
 kernel/drivers/platform/x86/wmi.ko:
 updates/dkms/nvidia.ko: kernel/drivers/gpu/drm/drm.ko.xz
 """
-HOST = parse_dependencies(DEP)
+HOST = find_dependencies(DEP, ["drm", "core", "video", "wmi", "nvidia"])
 OURS = {
     "nvidia": ("drm",),
     "nvidia-uvm": ("nvidia",),
@@ -55,7 +55,7 @@ def test_modules_dep_is_read() -> None:
     "line", ["/etc/a.ko:", "../a.ko:", "a.ko: ../../etc/b.ko", "a.ko", "", ":", "# comment"]
 )
 def test_a_line_that_leads_out_of_the_folder_is_none(line: str) -> None:
-    assert parse_dependencies(line) == {}
+    assert find_dependencies(line, ["a"]) == {}
 
 
 def test_what_loading_takes() -> None:
@@ -77,7 +77,7 @@ def test_ours_are_taken_before_the_nodes_and_needed_ones_of_ours_come_along() ->
 
 
 def test_a_copy_of_ours_that_the_nodes_own_need_is_left_out() -> None:
-    host = parse_dependencies("a.ko: updates/dkms/nvidia.ko b.ko\nb.ko:\n")
+    host = find_dependencies("a.ko: updates/dkms/nvidia.ko b.ko\nb.ko:\n", ["a", "b"])
     assert closure(["x"], {"x": ("a",), "nvidia": ()}, host, lambda _: False).files == (
         "a.ko",
         "b.ko",
@@ -100,8 +100,20 @@ def test_modules_that_need_each_other_end() -> None:
     assert found.ours == ("a", "b")
 
 
-@given(st.text())
-def test_any_text_is_read(text: str) -> None:
-    for name, module in parse_dependencies(text).items():
+@pytest.mark.parametrize("asked", ["snd-pcm", "snd_pcm"])
+def test_only_what_is_asked_for_is_found_and_either_way_it_is_spelled(asked: str) -> None:
+    text = "kernel/snd-pcm.ko.xz: kernel/snd.ko.xz\nkernel/xsnd-pcm.ko:\nkernel/snd.ko.xz:\n"
+    found = find_dependencies(text, [asked])
+    assert found == {"snd_pcm": HostModule("kernel/snd-pcm.ko.xz", ("kernel/snd.ko.xz",))}
+    assert find_dependencies(text, []) == {}
+
+
+def test_of_a_name_that_is_there_twice_the_first_counts() -> None:
+    assert find_dependencies("b/a.ko:\nc/a.ko:\n", ["a"])["a"].file == "b/a.ko"
+
+
+@given(st.text(), st.lists(st.text(min_size=1), max_size=3))
+def test_any_text_is_read(text: str, names: list[str]) -> None:
+    for name, module in find_dependencies(text, names).items():
         assert module_name(module.file) == name
         assert ".." not in module.file.split("/")
