@@ -21,10 +21,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         from modulus.cli.parser import make_parser
 
-        options = make_parser().parse_args(argv)
-        from modulus.cli.commands import COMMANDS
+        options = make_parser(*argv[:1]).parse_args(argv)
+        from modulus.cli.commands import find_command
 
-        return COMMANDS[options.command](options, reporter)
+        return find_command(options.command)(options, reporter)
     except ModulusError as error:
         return _failed(error, reporter, argv)
     except KeyboardInterrupt as interrupt:

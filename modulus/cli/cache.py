@@ -14,6 +14,11 @@ from modulus.errors import IntegrityError, UsageError
 from modulus.host.report import Reporter
 
 
+def manage(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Does what is asked for with the store."""
+    return _ACTIONS[options.action](options, reporter)
+
+
 def _list(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.upkeep import listing
 
@@ -78,7 +83,7 @@ def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
     return 0
 
 
-ACTIONS: dict[str, Command] = {
+_ACTIONS: dict[str, Command] = {
     "list": _list,
     "verify": _verify,
     "extract": _extract,

@@ -6,9 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
-from modulus.cli.building import done_value
 from modulus.cli.parser import EXAMPLE
-from modulus.cli.system import make_node, make_site
+from modulus.cli.system import find_root, make_node, make_site
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.state import KernelReady
 from modulus.errors import ConfigError
@@ -46,13 +45,17 @@ def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
+    from modulus.host.hashing import hash_modules
+
+    # Before most of what is needed is imported.
+    hashes = hash_modules(find_root(options), instance.profile)
     from modulus.host.live import StatusReporter
     from modulus.pipeline.activate import READY, WAITING, up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
-        done = up(node)
+        done = up(node, hashes=hashes)
         live.finish(
             phase=WAITING if done.phase == WAITING else READY,
             active=done.generation is not None,
@@ -75,7 +78,11 @@ def _kernels(node: Node, done: Activated) -> tuple[KernelReady, ...]:
 
 
 def _up_value(node: Node, done: Activated) -> dict[str, Any]:
-    made = done_value(node, done.built) if done.built else {"instance": str(node.instance)}
+    made: dict[str, Any] = {"instance": str(node.instance)}
+    if done.built:
+        from modulus.cli.building import done_value
+
+        made = done_value(node, done.built)
     value = {**made, "phase": done.phase, "warm": done.built is None, "changed": done.changed}
     if done.generation:
         of = done.generation.contents.identity

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modulus.core.keys import SHORT, Difference
-from modulus.core.sources import redact
 from modulus.errors import ModulusError, UsageError
 from modulus.host.report import Reporter, printable
 
@@ -57,7 +56,11 @@ def _shown(value: Any) -> Any:
         return [_shown(item) for item in value]
     if isinstance(value, dict):
         return {name: _shown(item) for name, item in value.items()}
-    return redact(value) if isinstance(value, str) and "://" in value else value
+    if isinstance(value, str) and "://" in value:
+        from modulus.core.sources import redact
+
+        return redact(value)
+    return value
 
 
 def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:

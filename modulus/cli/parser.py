@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from modulus import __version__
@@ -49,40 +50,46 @@ class _Overview(_Parser):
         return _OVERVIEW
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The whole grammar, as one parser."""
+def make_parser(first: str = "") -> argparse.ArgumentParser:
+    """The grammar; only of the command ``first`` where that is the first word, and is one."""
     common = _common(argparse.SUPPRESS)
     parser = _Overview(prog="modulus", parents=[_common(None)], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"modulus {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=_Parser
     )
+    for name in [first] if first in _COMMANDS else _COMMANDS:
+        help, add = _COMMANDS[name]
+        command = commands.add_parser(
+            name, description=help, parents=[common], allow_abbrev=False
+        )
+        add(command, common)
+    return parser
 
-    def command(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, description=help, parents=[common], allow_abbrev=False)
 
-    up = command("up", "Makes the driver work on the running kernel.")
-    up.add_argument("instance", metavar="INSTANCE")
+def _add_instance(parser: argparse.ArgumentParser, _common: _Parser) -> None:
+    parser.add_argument("instance", metavar="INSTANCE")
+
+
+def _add_any_instance(parser: argparse.ArgumentParser, _common: _Parser) -> None:
+    parser.add_argument("instance", metavar="INSTANCE", nargs="?")
+
+
+def _add_up(up: argparse.ArgumentParser, common: _Parser) -> None:
+    _add_instance(up, common)
     how = up.add_mutually_exclusive_group()
     how.add_argument("--watch", action="store_true", help="stay and see that it stays so")
     how.add_argument("--no-load", action="store_true", help="do not load the modules")
 
-    down = command("down", "Unloads the driver and takes away what Modulus made.")
-    down.add_argument("instance", metavar="INSTANCE")
 
-    status = command("status", "Shows what is.")
-    status.add_argument("instance", metavar="INSTANCE", nargs="?")
-
-    verify = command("verify", "Says what is wrong with the active driver, and what to do.")
-    verify.add_argument("instance", metavar="INSTANCE", nargs="?")
-
-    wait = command("wait", "Waits until the drivers being started are ready, or cannot be.")
+def _add_wait(wait: argparse.ArgumentParser, _common: _Parser) -> None:
     wait.add_argument(
         "--timeout", type=_seconds, metavar="S", help="instead of the setting boot_hold"
     )
 
-    build = command("build", "Builds the driver's modules into the store.")
-    build.add_argument("instance", metavar="INSTANCE")
+
+def _add_build(build: argparse.ArgumentParser, common: _Parser) -> None:
+    _add_instance(build, common)
     which = build.add_mutually_exclusive_group()
     which.add_argument(
         "--kernel",
@@ -95,13 +102,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--shell", action="store_true", help="keep a failed build's container and open it"
     )
 
-    plan = command("plan", "Prints what would be done and why; changes nothing.")
-    plan.add_argument("instance", metavar="INSTANCE")
-    plan.add_argument("--kernel", metavar="RELEASE", help="instead of the running one")
 
-    _add_render(command("render", "Prints files for other programs."), common)
-    _add_cache(command("cache", "Looks at the store and cleans it."), common)
-    return parser
+def _add_plan(plan: argparse.ArgumentParser, common: _Parser) -> None:
+    _add_instance(plan, common)
+    plan.add_argument("--kernel", metavar="RELEASE", help="instead of the running one")
 
 
 def _add_render(render: argparse.ArgumentParser, common: _Parser) -> None:
@@ -141,6 +145,23 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
     gc.add_argument(
         "--all", action="store_true", help="all but headers, toolchains and what is in use"
     )
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, _Parser], None]]] = {
+    "up": ("Makes the driver work on the running kernel.", _add_up),
+    "down": ("Unloads the driver and takes away what Modulus made.", _add_instance),
+    "status": ("Shows what is.", _add_any_instance),
+    "verify": (
+        "Says what is wrong with the active driver, and what to do.",
+        _add_any_instance,
+    ),
+    "wait": ("Waits until the drivers being started are ready, or cannot be.", _add_wait),
+    "build": ("Builds the driver's modules into the store.", _add_build),
+    "plan": ("Prints what would be done and why; changes nothing.", _add_plan),
+    "render": ("Prints files for other programs.", _add_render),
+    "cache": ("Looks at the store and cleans it.", _add_cache),
+}
+"""What each command does, and what adds its arguments to its parser."""
 
 
 def _seconds(text: str) -> float:

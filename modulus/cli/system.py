@@ -22,14 +22,9 @@ Command = Callable[[argparse.Namespace, Reporter], int]
 
 def make_site(options: argparse.Namespace, reporter: Reporter) -> Site:
     """The system that ``--root`` names."""
+    root = find_root(options)
     from modulus.pipeline.site import Site
 
-    for name in ("root", "config"):
-        if getattr(options, name) == "":
-            raise UsageError(f"--{name} is empty", "leave it out, or give it a path")
-    root = Path(options.root).resolve()
-    if not root.is_dir():
-        raise UsageError(f"there is no folder {root}", "give --root the root of a system")
     return Site(
         root=root,
         config=Path(options.config) if options.config else None,
@@ -37,6 +32,17 @@ def make_site(options: argparse.Namespace, reporter: Reporter) -> Site:
         lock_timeout=options.lock_timeout,
         reporter=reporter,
     )
+
+
+def find_root(options: argparse.Namespace) -> Path:
+    """The folder that ``--root`` names, with every link followed."""
+    for name in ("root", "config"):
+        if getattr(options, name) == "":
+            raise UsageError(f"--{name} is empty", "leave it out, or give it a path")
+    root = Path(options.root).resolve()
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}", "give --root the root of a system")
+    return root
 
 
 def make_node(options: argparse.Namespace, reporter: Reporter) -> Node:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from modulus.core.dataclass import dataclass
 from modulus.core.kernel import Compiler
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -139,20 +138,6 @@ UBUNTU = Family(
 )
 
 FAMILIES = (DEBIAN, UBUNTU)
-
-
-def parse_os_release(text: str) -> dict[str, str]:
-    """The assignments of an os-release(5) file; lines that are none are passed over."""
-    values = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or not re.fullmatch(r"[A-Z0-9_]+", name, re.ASCII):
-            continue
-        try:
-            values[name] = "".join(shlex.split(value))
-        except ValueError:
-            continue
-    return values
 
 
 def identify(os_release: Mapping[str, str], machine: str) -> Distribution | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from modulus.core.dataclass import dataclass
+from modulus.core.version import release_order
 from modulus.errors import ToolchainError, UnsupportedError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
@@ -127,30 +128,17 @@ def tree_release(kernel_release: str | None, utsrelease: str | None) -> str | No
     return (kernel_release or "").strip() or None
 
 
-def release_order(release: str) -> tuple[tuple[int, ...], str]:
-    """A key that sorts releases by number, then by flavour."""
-    numbers, flavour = _split(release)
-    return numbers, flavour
-
-
 def near_releases(wanted: str, available: Iterable[str], count: int = 5) -> tuple[str, ...]:
     """The ``count`` of ``available`` most like ``wanted``: in flavour, then in number."""
-    numbers, flavour = _split(wanted)
+    numbers, flavour = release_order(wanted)
 
     def distance(release: str) -> tuple[bool, tuple[int, ...], str]:
-        others, other = _split(release)
+        others, other = release_order(release)
         width = max(len(numbers), len(others))
         pairs = zip(_padded(numbers, width), _padded(others, width), strict=True)
         return other != flavour, tuple(abs(a - b) for a, b in pairs), release
 
     return tuple(sorted(set(available), key=distance)[:count])
-
-
-def _split(release: str) -> tuple[tuple[int, ...], str]:
-    """The numbers and the flavour: 6.1.0-56-cloud-amd64 has (6, 1, 0, 56), cloud-amd64."""
-    match = re.search(r"-([a-zA-Z].*)$", release)
-    version = release[: match.start()] if match else release
-    return tuple(int(word) for word in re.findall(r"\d+", version)), match[1] if match else ""
 
 
 def _padded(numbers: tuple[int, ...], width: int) -> tuple[int, ...]:

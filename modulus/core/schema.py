@@ -6,12 +6,12 @@ the types the program works with; it is of use only where no problem was noted.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn, Protocol
 
+from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
 
 
@@ -161,6 +161,8 @@ def join(key: str, name: str) -> str:
 
 def close(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that was probably meant by ``name``."""
+    import difflib
+
     return next(iter(difflib.get_close_matches(name, known, 1)), None)
 
 
@@ -184,10 +186,10 @@ def _mapping(value: object, key: str, problems: Problems) -> Mapping[str, Any]:
 
 def text(pattern: str, what: str) -> Scalar:
     """Text that the whole of ``pattern`` matches; ``what`` completes "must be"."""
-    compiled = re.compile(pattern)
 
     def parse(value: object) -> str:
-        if not isinstance(value, str) or not compiled.fullmatch(value):
+        # Compiled, and kept by re, for those that are used: few of them in one process.
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise ValueError(f"must be {what}")
         return value
 

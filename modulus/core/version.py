@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from modulus.core.dataclass import dataclass
 
 _LEADING = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BOUND = re.compile(r"(>=|<=|==|>|<)\s*([0-9]+(?:\.[0-9]+)*)")
@@ -27,6 +28,16 @@ def version_tuple(text: str) -> tuple[int, ...]:
     if not match:
         raise ValueError(f"{text!r} does not begin with a version number")
     return tuple(int(number) for number in match[0].split("."))
+
+
+def release_order(release: str) -> tuple[tuple[int, ...], str]:
+    """A key that sorts kernels by number, then by flavour.
+
+    6.1.0-56-cloud-amd64 has (6, 1, 0, 56), cloud-amd64.
+    """
+    match = re.search(r"-([a-zA-Z].*)$", release)
+    version = release[: match.start()] if match else release
+    return tuple(int(word) for word in re.findall(r"\d+", version)), match[1] if match else ""
 
 
 @dataclass(frozen=True)

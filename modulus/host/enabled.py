@@ -8,8 +8,8 @@ from pathlib import Path
 from modulus.core.boot import unit_name
 from modulus.core.instance import Instance, parse_instance
 from modulus.errors import UsageError
-from modulus.host.install import DRIVERS, STATE, Generation, active_generation
-from modulus.host.place import below
+from modulus.host.install import Generation, active_generation
+from modulus.host.place import DRIVERS, STATE, below
 
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 

@@ -10,14 +10,13 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host import files
-from modulus.host.install import DRIVERS, STATE
-from modulus.host.place import below, make_dirs, writing
+from modulus.host.place import DRIVERS, STATE, below, make_dirs, writing
 from modulus.host.report import Reporter
 from modulus.host.rootpath import inside
 

@@ -30,8 +30,7 @@ from modulus.core.initramfs import (
 )
 from modulus.errors import BuildError, ModulusError, ToolchainError
 from modulus.host import files, sysfs
-from modulus.host.install import STATE
-from modulus.host.place import below
+from modulus.host.place import STATE, below
 from modulus.host.report import Reporter
 from modulus.host.run import find, run
 

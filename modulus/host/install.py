@@ -6,13 +6,14 @@ symlink to one of them. At any moment, a power cut included, it points to a whol
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from modulus.core.dataclass import dataclass
 from modulus.core.generation import (
     MANIFEST,
     Contents,
@@ -26,13 +27,13 @@ from modulus.core.instance import Instance
 from modulus.core.tree import FOLDER, PLAIN, Tree
 from modulus.errors import BuildError, ConfigError
 from modulus.host import files
-from modulus.host.place import below, make_dirs, replace_file, writing
+from modulus.host.place import DRIVERS, STATE, below, make_dirs, replace_file, writing
 from modulus.host.report import Reporter
 from modulus.host.tree import copy_tree, counter, damage, record_file
-from modulus.host.userspace import Userspace
 
-DRIVERS = "/opt/drivers"
-STATE = "/var/lib/modulus"
+if TYPE_CHECKING:
+    from modulus.host.userspace import Userspace
+
 _FOLDERS = ("bin", "lib", "firmware", "share")
 _SCRATCH = "tmp"
 
@@ -201,6 +202,8 @@ def _create(
                 f"what was copied to {path} is not what was recorded: {problem}",
                 "run the same command again; if it stays, check disk and memory",
             )
+        import datetime
+
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         files.write_json(folder / MANIFEST, manifest_value(contents, created))
         return files.commit_tree(folder, path)

@@ -9,7 +9,7 @@ from modulus.core.inuse import ModuleUse, NodeSet, Users, module_users
 from modulus.core.moddep import module_name
 from modulus.core.profile import Profile
 from modulus.host import sysfs
-from modulus.host.install import DRIVERS
+from modulus.host.place import DRIVERS
 from modulus.host.processes import processes_using
 
 

@@ -7,8 +7,11 @@ process and unit it came from.
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 SOCKET = "/run/systemd/journal/socket"
 
@@ -24,6 +27,8 @@ class Journal:
         """Adds an entry; False where the journal did not take it."""
         with contextlib.suppress(OSError):
             if self._socket is None:
+                import socket
+
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             # Not connected: a journald that was restarted may have another socket.
             self._socket.sendto(encode(fields), self._path)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core.sources import redact
 from modulus.errors import LockedError
 from modulus.host.notify import ask_for_time
 from modulus.host.place import make_dirs
@@ -90,5 +89,7 @@ def _process(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
     except OSError:
         return f"process {pid}"
+    from modulus.core.sources import redact
+
     shown = (redact(word) if "://" in word else word for word in words.strip("\0").split("\0"))
     return f"process {pid} ({' '.join(shown)})"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.modprobe import MARK, Options, render_config
+from modulus.core.modprobe import MARK, TEMPLATE, Options, config_values
 from modulus.host.files import fsync_dir
-from modulus.host.place import below, replace_file, writing
+from modulus.host.place import below, writing
+from modulus.host.recall import Recall
+from modulus.host.rendered import render_file
 
 
 def modprobe_config(root: Path, name: str) -> Path:
@@ -16,7 +18,7 @@ def modprobe_config(root: Path, name: str) -> Path:
 
 
 def configure_modprobe(
-    root: Path, name: str, options: Options, blacklist: Iterable[str]
+    root: Path, name: str, options: Options, blacklist: Iterable[str], recall: Recall
 ) -> bool:
     """Writes the driver's file; False if it is there already.
 
@@ -24,9 +26,8 @@ def configure_modprobe(
     their place (``host.foreign``): what udev must not load. Raises ConfigError where ``/etc``
     cannot be written.
     """
-    path = modprobe_config(root, name)
-    with writing(path):
-        return replace_file(path, render_config(name, options, blacklist))
+    path, values = modprobe_config(root, name), config_values(name, options, blacklist)
+    return render_file(path, recall, TEMPLATE, **values)
 
 
 def unconfigure_modprobe(root: Path, name: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Mapping
 
 _SEND_SECONDS = 5.0
@@ -45,6 +44,8 @@ class Notifier:
         ]
         if not self._address or not lines:
             return False
+        import socket
+
         address = b"\0" + self._address[1:] if self._address[:1] == b"@" else self._address
         with (
             contextlib.suppress(OSError),

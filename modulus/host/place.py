@@ -13,6 +13,10 @@ from modulus.errors import BuildError, ConfigError
 from modulus.host import files
 from modulus.host.rootpath import resolve
 
+DRIVERS = "/opt/drivers"
+STATE = "/var/lib/modulus"
+"""Where what must last is kept, a folder for each driver."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 

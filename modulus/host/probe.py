@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modulus.core.distribution import Distribution, identify, parse_os_release
-from modulus.core.kernel import release_order
+from modulus.core.dataclass import dataclass
 from modulus.core.kernelid import KernelId, parse_build_id
+from modulus.core.osrelease import parse_os_release
 from modulus.core.pci import PciDevice
+from modulus.core.version import release_order
 from modulus.host.rootpath import resolve
+
+if TYPE_CHECKING:
+    from modulus.core.distribution import Distribution
+
+_PCI = "/sys/bus/pci/devices"
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Host:
     @property
     def distribution(self) -> Distribution | None:
         """Its distribution, None for one whose packages Modulus does not know."""
+        from modulus.core.distribution import identify
+
         return identify(self.os_release, self.machine)
 
 
@@ -69,9 +77,10 @@ def installed_kernels(root: Path) -> tuple[str, ...]:
 def pci_devices(root: Path) -> tuple[PciDevice, ...]:
     """The PCI devices in ``root``'s sysfs, by address."""
     found = []
-    for entry in sorted((root / "sys/bus/pci/devices").glob("*")):
-        # Entries are links into /sys/devices; a copied tree may have folders.
-        folder = resolve(root, f"/sys/bus/pci/devices/{entry.name}")
+    for entry in sorted((root / _PCI.lstrip("/")).glob("*")):
+        # Entries are links into /sys/devices; a copied tree may have folders, or its links
+        # lead out of it.
+        folder = entry if root == Path("/") else resolve(root, f"{_PCI}/{entry.name}")
         numbers = [_number(folder / name) for name in ("vendor", "device", "class")]
         vendor, device, device_class = numbers
         if vendor is not None and device is not None and device_class is not None:

@@ -7,14 +7,12 @@ file's hash. It is used only while those hold.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modulus.core.dataclass import dataclass
 from modulus.core.installer import Manifest
-from modulus.core.soname import soname
 from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
 from modulus.core.userspace import (
     Layout,
@@ -28,6 +26,7 @@ from modulus.host import files
 from modulus.host.archive import Archive
 from modulus.host.place import make_dirs, writing
 from modulus.host.report import Reporter
+from modulus.host.soname import read_soname
 from modulus.host.tree import copy_file, counter, damage, make_links, make_parents, record_file
 
 SCHEMA = 1
@@ -155,17 +154,6 @@ def _sonames(
             if name:
                 found[record.path] = name
     return found
-
-
-def read_soname(path: Path) -> str | None:
-    """The soname of the library at ``path``; ValueError where it is damaged."""
-    if not path.stat().st_size:
-        return None
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        return soname(data)
 
 
 def _parse(record: object, identity: str) -> Tree:

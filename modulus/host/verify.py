@@ -21,9 +21,10 @@ from modulus.core.settings import Settings
 from modulus.core.verify import Observed, findings
 from modulus.host import sysfs
 from modulus.host.asklib import ask
-from modulus.host.install import DRIVERS, Generation
+from modulus.host.install import Generation
 from modulus.host.kmod import Loaded, Wanted
 from modulus.host.linker import linker_cache
+from modulus.host.place import DRIVERS
 from modulus.host.rootpath import inside, resolve
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.generation import module_path
 from modulus.core.gpus import Census, no_gpu
 from modulus.errors import IntegrityError
-from modulus.host.files import sha256_file
+from modulus.host.hashing import Hashes
 from modulus.host.install import Generation, activate, check_ours, write_selected
 from modulus.host.kmod import Wanted
 from modulus.host.linker import configure_linker, update_linker
@@ -57,14 +57,15 @@ class Activated:
         return self.built.entry.key if self.built else None
 
 
-def up(node: Node, *, load: bool = True) -> Activated:
+def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activated:
     """Makes the driver work on the running kernel, with as little as that takes.
 
     The active generation is started as it is where it was made for this very kernel. Else the
     driver is built if need be, and a generation of it installed first. Without ``load`` it is
-    only put in place. Raises NoGpuError, VerifyError and what its steps raise.
+    only put in place. ``hashes`` of the modules may be under way. Raises NoGpuError,
+    VerifyError and what its steps raise.
     """
-    name = node.instance.profile
+    name, hashes = node.instance.profile, hashes or Hashes()
     check_ours(node.site.root, name)
     # Not after a build that takes minutes.
     chosen_modules(node)
@@ -74,10 +75,12 @@ def up(node: Node, *, load: bool = True) -> Activated:
             return _install(node)
         census = node.census
         if census.missing:
-            return _without_gpu(node, census)
+            hashes.settle()
+            return _without_gpu(node, census, hashes)
         if census.required:
             node.reporter.phase("plan", census.text)
-        generation, wanted = _warm(node)
+        generation, wanted = _warm(node, hashes)
+        hashes.settle()
         installed = None
         if generation is None:
             from modulus.pipeline.provide import provide
@@ -98,6 +101,7 @@ def up(node: Node, *, load: bool = True) -> Activated:
         # The driver works: this is for the next boot, and may take minutes.
         later = free_initramfs(node, generation.contents.release)
         _tell(node, later)
+        node.site.recall.keep()
         node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
         return Activated(
             READY,
@@ -119,7 +123,7 @@ def _install(node: Node) -> Activated:
     return Activated(INSTALLED, provided.built, generation, changed or generation.changed)
 
 
-def _without_gpu(node: Node, census: Census) -> Activated:
+def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
     """What ``on_no_gpu`` has done on a node that has no GPU for the driver, or not yet."""
     if node.settings.on_no_gpu == "fail":
         raise no_gpu(census, node.instance.profile)
@@ -127,7 +131,7 @@ def _without_gpu(node: Node, census: Census) -> Activated:
     if node.settings.on_no_gpu == "wait":
         # Before a GPU comes, which udev would load a rival for.
         configure(node, node.kernel.release)
-        generation, _ = _warm(node)
+        generation, _ = _warm(node, hashes)
         if generation:
             return Activated(WAITING, None, generation, _put_in_place(node, generation))
         done = _install(node)
@@ -139,7 +143,7 @@ def _without_gpu(node: Node, census: Census) -> Activated:
     return Activated(BUILT, built, None, not built.hit)
 
 
-def _warm(node: Node) -> tuple[Generation | None, tuple[Wanted, ...]]:
+def _warm(node: Node, hashes: Hashes) -> tuple[Generation | None, tuple[Wanted, ...]]:
     """The active generation and its modules, if it is for this kernel and they are sound."""
     generation = warm(node)
     if generation is None:
@@ -149,7 +153,7 @@ def _warm(node: Node) -> tuple[Generation | None, tuple[Wanted, ...]]:
         wanted = modules_of(node, generation)
         # Without a GPU it does not matter yet what is loaded.
         needed = wanted if node.census.missing else to_load(node, generation, wanted)
-        _check_hashes(generation, needed)
+        _check_hashes(generation, needed, hashes)
     except IntegrityError as error:
         node.reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None, ()
@@ -166,21 +170,21 @@ def _check_present(generation: Generation) -> None:
             raise IntegrityError(f"{path} is gone", "run modulus up again")
 
 
-def _check_hashes(generation: Generation, wanted: tuple[Wanted, ...]) -> None:
+def _check_hashes(generation: Generation, wanted: tuple[Wanted, ...], hashes: Hashes) -> None:
     """Raises IntegrityError unless the modules to load are those that were installed."""
     recorded = {file.path: file.sha256 for file in generation.contents.tree.files}
     for module in wanted:
         path = module_path(generation.contents.release, f"{module.name}.ko")
-        if sha256_file(generation.path / path) != recorded.get(path):
+        if hashes.sha256(generation.path / path) != recorded.get(path):
             raise IntegrityError(f"{path} is not what was installed", "run modulus up again")
 
 
 def _put_in_place(node: Node, generation: Generation) -> bool:
     """Makes ``generation`` the driver of this node; False if it was already."""
     root, name = node.site.root, node.instance.profile
-    changed = configure_linker(root, name)
+    changed = configure_linker(root, name, node.site.recall)
     changed |= activate(root, name, generation)
-    changed |= update_linker(root, name, generation, node.reporter)
+    changed |= update_linker(root, name, generation, node.site.recall, node.reporter)
     changed |= write_selected(root, name, node.instance)
     return changed
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.generation import MANIFEST
 from modulus.core.nodechanges import node_findings, plan_nodes
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
-from modulus.host.enabled import selected_instance, selected_instances
 from modulus.host.foreign import find_foreign, foreign_findings
 from modulus.host.gpus import take_census
-from modulus.host.install import DRIVERS, Generation, active_generation
+from modulus.host.install import Generation, active_generation
 from modulus.host.kmod import Wanted, loaded
 from modulus.host.nodefacts import read_facts
-from modulus.host.place import below
+from modulus.host.place import DRIVERS, below
 from modulus.host.verify import verify
 from modulus.pipeline.load import modules_of
 from modulus.pipeline.node import Node
@@ -38,6 +37,8 @@ class Checked:
 
 def check_all(site: Site) -> tuple[Checked, ...]:
     """All that is wrong with the drivers that are active, or should be; changes nothing."""
+    from modulus.host.enabled import selected_instances
+
     links = below(site.root, DRIVERS).glob("[!.]*")
     selected = (instance.profile for instance in selected_instances(site.root))
     found = (
@@ -53,6 +54,8 @@ def _checked(site: Site, name: str) -> Checked | None:
     finding = missing_generation(site.root, name)
     if finding is None:
         return None
+    from modulus.host.enabled import selected_instance
+
     instance = selected_instance(site.root, name)
     return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
 
@@ -69,6 +72,8 @@ def check(node: Node) -> Checked:
 
 def missing_generation(root: Path, name: str) -> Finding | None:
     """What is wrong where the driver ``name`` is there or selected, but not its generation."""
+    from modulus.host.enabled import selected_instance
+
     link = below(root, DRIVERS) / name
     instance = selected_instance(root, name)
     ours = link.is_symlink() and os.readlink(link).startswith(f".{name}/")
@@ -98,6 +103,8 @@ def missing_generation(root: Path, name: str) -> Finding | None:
 def _check(node: Node) -> tuple[Finding, ...]:
     generation = active_generation(node.site.root, node.instance.profile)
     if generation is None:
+        from modulus.host.enabled import selected_instance
+
         finding = missing_generation(node.site.root, node.instance.profile)
         chosen = selected_instance(node.site.root, node.instance.profile)
         if finding and chosen in (None, node.instance):
@@ -147,7 +154,7 @@ def look(
         generation,
         wanted=wanted,
         loaded=loaded(root, node.profile.build),
-        census=take_census(root, node.profile),
+        census=take_census(root, node.profile, node.site.host.pci),
         others=others,
         level=level,
         # Elsewhere they would ask the running system's driver.

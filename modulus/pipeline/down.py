@@ -14,7 +14,7 @@ from modulus.host import bus
 from modulus.host.display import display_nodes
 from modulus.host.enabled import selected_instance
 from modulus.host.firmware import release_firmware
-from modulus.host.install import DRIVERS, active_generation, remove_driver
+from modulus.host.install import active_generation, remove_driver
 from modulus.host.inuse import users
 from modulus.host.kmod import loaded
 from modulus.host.linker import unconfigure_linker
@@ -22,7 +22,7 @@ from modulus.host.modprobeconf import unconfigure_modprobe
 from modulus.host.moduleroot import remove_module_root
 from modulus.host.nodefacts import read_facts
 from modulus.host.nodes import remove_nodes
-from modulus.host.place import below
+from modulus.host.place import DRIVERS, below
 from modulus.host.statefile import remove_state
 from modulus.host.unload import unload
 from modulus.pipeline.node import Node

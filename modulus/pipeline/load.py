@@ -21,11 +21,10 @@ from modulus.host.foreign import (
 from modulus.host.gpus import bind_free, fix_numa, take_census
 from modulus.host.initramfs import check_initramfs
 from modulus.host.install import Generation
-from modulus.host.kmod import Wanted, check_loaded, load, read_wanted
+from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted
 from modulus.host.modprobeconf import configure_modprobe, modprobe_config
 from modulus.host.moduleroot import compose
 from modulus.host.nodes import provide_nodes
-from modulus.host.rivals import remove_rivals
 from modulus.pipeline.node import Node
 
 FORCE = "nouveau_unbind"
@@ -91,6 +90,7 @@ def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
         name,
         merge_options(profile.options, node.settings.module_options),
         (*profile.blacklist, *profile.build, *foreign_names(foreign)),
+        node.site.recall,
     )
     return foreign
 
@@ -106,17 +106,9 @@ def start(
     root, name, profile = node.site.root, node.instance.profile, node.profile
     release, reporter = generation.contents.release, node.reporter
     foreign = configure(node, release)
-    rivals = remove_rivals(
-        root,
-        profile.blacklist,
-        census,
-        reporter,
-        force=node.settings.nouveau_unbind,
-        force_setting=FORCE,
-    )
-    census = take_census(root, profile)
+    census, unbound, rivals = _free_gpus(node, census)
     try:
-        _check_free(census, profile.blacklist, rivals.findings)
+        _check_free(census, profile.blacklist, rivals)
     except BusyError:
         # Or the reboot that it asks for would not help.
         free_initramfs(node, release)
@@ -136,9 +128,32 @@ def start(
         )
         config = modprobe_config(root, name)
         said = load(root, name, modules, config, wanted, profile.load_causes, reporter)
-    bind_free(root, rivals.unbound, [module.name for module in wanted])
+    bind_free(root, unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
-    return (*foreign_findings(name, foreign), *rivals.findings, *said, *nodes.findings)
+    return (*foreign_findings(name, foreign), *rivals, *said, *nodes.findings)
+
+
+def _free_gpus(
+    node: Node, census: Census
+) -> tuple[Census, tuple[str, ...], tuple[Finding, ...]]:
+    """Takes rivals off the GPUs: those as they are then, which were unbound, what is to be
+    said of it."""
+    root, rivals = node.site.root, node.profile.blacklist
+    # After a boot with our file in modprobe.d none is.
+    if not loaded(root, rivals):
+        return census, (), ()
+    from modulus.host.rivals import remove_rivals
+
+    found = remove_rivals(
+        root,
+        rivals,
+        census,
+        node.reporter,
+        force=node.settings.nouveau_unbind,
+        force_setting=FORCE,
+    )
+    census = take_census(root, node.profile, node.site.host.pci)
+    return census, found.unbound, found.findings
 
 
 def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:

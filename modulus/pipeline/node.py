@@ -7,10 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modulus.core.distribution import Distribution, identify
 from modulus.core.gpus import Census
 from modulus.core.instance import Instance
-from modulus.core.kernel import Compiler
 from modulus.core.kernelid import KernelId
 from modulus.core.profile import Profile
 from modulus.core.settings import Settings
@@ -23,6 +21,8 @@ from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
     # What only a build needs is imported where it is used.
+    from modulus.core.distribution import Distribution
+    from modulus.core.kernel import Compiler
     from modulus.host.fetch import Fetcher
     from modulus.host.provision import Provisioner
     from modulus.host.toolchain import Toolchain
@@ -48,7 +48,7 @@ class Node:
     @cached_property
     def profile(self) -> Profile:
         """What the driver is."""
-        return load_profile(self.site.root, self.instance.profile)
+        return load_profile(self.site.root, self.instance.profile, self.site.recall)
 
     @property
     def arch(self) -> str:
@@ -85,6 +85,8 @@ class Node:
         """The root's distribution; that of the running system for a root without any."""
         if self.site.host.os_release:
             return self.site.host.distribution
+        from modulus.core.distribution import identify
+
         return identify(probe(Path("/")).os_release, self.arch)
 
     @cached_property

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from modulus.core.dataclass import dataclass
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import locked
-from modulus.host.place import below, writing
+from modulus.host.place import STATE, below, writing
 from modulus.host.probe import Host, probe
+from modulus.host.recall import Recall
 from modulus.host.report import Reporter
 from modulus.host.rootpath import resolve
-from modulus.host.store import Store
+
+if TYPE_CHECKING:
+    from modulus.host.store import Store
 
 CACHE = "/var/cache/modulus"
 LOCKS = "/run/modulus/locks"
@@ -42,7 +46,15 @@ class Site:
             environ=os.environ,
             assignments=self.assignments,
             driver=self.driver,
+            recall=self.recall,
         )
+
+    @cached_property
+    def recall(self) -> Recall:
+        """What spares a warm start of this driver some work."""
+        if self.driver is None:
+            return Recall()
+        return Recall(below(self.root, f"{STATE}/{self.driver}/recall.json"))
 
     @cached_property
     def cache(self) -> Path:
@@ -57,6 +69,8 @@ class Site:
     @cached_property
     def store(self) -> Store:
         """The builds of this system, and of its read-only stores."""
+        from modulus.host.store import Store
+
         return Store(self.cache, self.stores, self.reporter)
 
     @cached_property

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from modulus.core.distribution import DEBIAN, UBUNTU, Distribution, Family
-from modulus.core.kernel import Compiler, release_order
+from modulus.core.kernel import Compiler
+from modulus.core.version import release_order
 from modulus.errors import FetchError, ToolchainError
 from modulus.host.probe import probe
 from modulus.host.provision import Provisioner

@@ -14,9 +14,9 @@ from modulus.core.distribution import (
     Distribution,
     Family,
     identify,
-    parse_os_release,
 )
 from modulus.core.kernel import Compiler
+from modulus.core.osrelease import parse_os_release
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
 JAMMY = Distribution(UBUNTU, "jammy", "amd64")

@@ -11,9 +11,9 @@ from modulus.core.kernel import (
     KernelConfig,
     check,
     near_releases,
-    release_order,
     tree_release,
 )
+from modulus.core.version import release_order
 from modulus.errors import ToolchainError, UnsupportedError
 
 CONFIG = KernelConfig.parse(

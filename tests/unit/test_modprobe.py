@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.modprobe import choose_modules, merge_options, render_config, stand_ins
+from modulus.core.modprobe import (
+    TEMPLATE,
+    Options,
+    choose_modules,
+    config_values,
+    merge_options,
+    stand_ins,
+)
+from modulus.core.render import render
 from modulus.errors import ConfigError
 from modulus.host.modprobeconf import configure_modprobe, unconfigure_modprobe
+from modulus.host.recall import Recall
 from modulus.host.run import run
 
 BUILD = ("gpu", "gpu-uvm", "gpu-drm")
@@ -43,8 +52,12 @@ def test_settings_lie_over_the_profiles_options_whatever_the_spelling() -> None:
     }
 
 
+def rendered(name: str, options: Options, blacklist: list[str]) -> str:
+    return render(TEMPLATE, **config_values(name, options, blacklist))
+
+
 def test_the_file() -> None:
-    text = render_config(
+    text = rendered(
         "gpu",
         {"gpu": {"Reg": "a=1;b=2", "Mode": "0"}, "gpu_uvm": {}},
         ["rival", "gpu-uvm", "gpu", "gpu_uvm"],
@@ -67,7 +80,7 @@ def test_modprobe_reads_the_values_that_were_meant(
     tmp_path: Path, value: str, written: str
 ) -> None:
     config = tmp_path / "one.conf"
-    config.write_text(render_config("gpu", {"gpu": {"before": value, "last": value}}, ["r"]))
+    config.write_text(rendered("gpu", {"gpu": {"before": value, "last": value}}, ["r"]))
     shown = run(["modprobe", "-C", config, "-c"]).stdout.splitlines()
     assert f"options gpu before={written} last={written}" in shown
     assert "blacklist r" in shown
@@ -100,9 +113,9 @@ def test_any_configuration_is_read(text: str) -> None:
 def test_the_file_is_written_once_and_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "etc/modprobe.d/modulus-gpu.conf"
     options = {"gpu": {"a": "1"}}
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival"])
-    assert not configure_modprobe(tmp_path, "gpu", options, ["rival"])
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival", "gpu-current"])
+    assert configure_modprobe(tmp_path, "gpu", options, ["rival"], Recall())
+    assert not configure_modprobe(tmp_path, "gpu", options, ["rival"], Recall())
+    assert configure_modprobe(tmp_path, "gpu", options, ["rival", "gpu-current"], Recall())
     assert "blacklist gpu_current\n" in path.read_text()
     assert unconfigure_modprobe(tmp_path, "gpu")
     assert not path.exists()
@@ -120,4 +133,4 @@ def test_a_file_that_someone_else_wrote_stays(tmp_path: Path) -> None:
 def test_an_etc_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
-        configure_modprobe(tmp_path, "gpu", {}, [])
+        configure_modprobe(tmp_path, "gpu", {}, [], Recall())
