@@ -19,13 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.boot import unit_name
+from modulus.agent.loop import Loop
+from modulus.core.boot import UnitState, unit_name
 from modulus.errors import LockedError, ModulusError, UsageError
-from modulus.host import bus
-from modulus.host.bus import Systemd, available
+from modulus.host.bus import Systemd, available, calls
+from modulus.host.bus.connection import SystemBus, open_connection
 from modulus.host.report import PlainReporter
 from modulus.pipeline.site import Site
 from modulus.pipeline.wait import wait
+from tests.support.privatebus import Steps, drive
 
 pytestmark = [
     pytest.mark.integration,
@@ -73,6 +75,13 @@ RestartPreventExitStatus=16
 [Install]
 WantedBy=default.target
 """,
+    "modulus-build@.service": """\
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'case %i in failing-*) exit 14;; slow-*) exec sleep 1000;; esac'
+""",
     "modulus@broken-1.0.service": """\
 [Service]
 Type=notify
@@ -118,6 +127,9 @@ class Manager:
 
     def signal(self, number: int) -> None:
         os.kill(int(self.pid.read_text()), number)
+
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["systemctl", "--user", "--quiet", *words], env=self.env)
 
     def ctl(self, *words: str) -> None:
         subprocess.run(
@@ -283,13 +295,121 @@ def test_a_unit_that_does_not_stop_in_time_is_an_error(
 def test_a_systemd_that_does_not_answer_is_not_waited_for(
     systemd: Systemd, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "_CALL_SECONDS", 0.2)
+    monkeypatch.setattr(calls, "CALL_SECONDS", 0.2)
     manager.signal(signal.SIGSTOP)
     try:
         with pytest.raises(LockedError, match="no answer within"):
             systemd.list_instances()
     finally:
         manager.signal(signal.SIGCONT)
+
+
+def test_a_target_and_a_job_are_seen(systemd: Systemd, manager: Manager) -> None:
+    name = unit_name("slow-1.0")
+    assert systemd.is_active("basic.target") is False
+    assert systemd.is_active("default.target") is True
+    assert systemd.job_type(name) is None
+    manager.ctl("start", "--no-block", name)
+    _wait_for(lambda: systemd.job_type(name) == "start")
+    stubborn = unit_name("stubborn-1.0")
+    start(systemd, manager, "stubborn-1.0", "active")
+    manager.ctl("restart", "--no-block", stubborn)
+    _wait_for(lambda: systemd.job_type(stubborn) == "restart")
+    manager.ctl("stop", "--no-block", stubborn)
+    _wait_for(lambda: systemd.job_type(stubborn) == "stop")
+
+
+class Listener:
+    """A loop with a bus in it."""
+
+    def __init__(self, address: str) -> None:
+        self.loop = Loop()
+        self.lost: list[bool] = []
+        self.bus = SystemBus(
+            open_connection(address),
+            lambda callback: self.loop.after(0, callback),
+            lambda: self.lost.append(True),
+        )
+
+    def run(self, steps: Steps) -> None:
+        drive(self.loop, steps)
+        self.bus.close()
+
+
+def ended(process: subprocess.Popen[bytes]) -> Callable[[], bool]:
+    return lambda: process.poll() is not None
+
+
+def test_a_reload_of_the_units_is_heard(manager: Manager) -> None:
+    heard: list[bool] = []
+    listener = Listener(manager.address)
+    listener.bus.on_reloading(heard.append)
+
+    def reload() -> Steps:
+        heard.clear()
+        while heard[-2:] != [True, False]:
+            # The first may come before systemd knows that it is listened to.
+            yield ended(manager.begin("daemon-reload"))
+
+    def steps() -> Steps:
+        yield from reload()
+        heard.clear()
+        ctl = manager.begin("daemon-reexec")
+        # The new one has read its units.
+        yield lambda: ctl.poll() is not None and heard and not heard[-1]
+        yield from reload()
+
+    listener.run(steps())
+    assert not listener.lost
+
+
+@pytest.mark.parametrize(
+    ("instance", "kill", "end"),
+    [
+        ("good-1.0", None, ("inactive", "success", 0)),
+        ("failing-1.0", None, ("failed", "exit-code", 14)),
+        ("slow-1.0", "stop", ("failed", "signal", signal.SIGTERM)),
+        ("slow-1.0", "kill", ("failed", "signal", signal.SIGTERM)),
+    ],
+)
+def test_a_service_is_followed_to_its_end(
+    manager: Manager, instance: str, kill: str | None, end: tuple[str, str, int]
+) -> None:
+    name = f"modulus-build@{instance}.service"
+    states: list[UnitState] = []
+    errors: list[ModulusError] = []
+    listener = Listener(manager.address)
+
+    def steps() -> Steps:
+        listener.bus.on_unit(name, states.append)
+        yield lambda: states
+        assert states[-1].at_rest
+        states.clear()
+        listener.bus.start_unit(name, errors.append)
+        if kill:
+            yield lambda: states and states[-1].active == "activating" and states[-1].job
+            yield ended(manager.begin(kill, name))
+        yield lambda: states and states[-1].at_rest
+
+    listener.run(steps())
+    last = states[-1]
+    assert (last.active, last.result, last.exit_status) == end
+    assert not errors
+    manager.ctl("reset-failed")
+
+
+def test_what_cannot_be_started_is_told(manager: Manager) -> None:
+    errors: list[ModulusError] = []
+    listener = Listener(manager.address)
+
+    def steps() -> Steps:
+        listener.bus.start_unit("nothing.service", errors.append)
+        listener.bus.reload_logind(errors.append)
+        yield lambda: len(errors) == 2
+
+    listener.run(steps())
+    assert errors[0].message.startswith("cannot start nothing.service: Unit nothing.service")
+    assert errors[1].message.startswith("logind cannot be told of its settings: ")
 
 
 def test_without_a_bus_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +433,7 @@ def test_who_may_not_is_told_to_be_root(
             _wait_for((tmp_path / "bus").exists)
             with pydbus.connect(address) as other, pytest.raises(UsageError) as raised:
                 other.request_name("org.freedesktop.systemd1")
-                Systemd()
+                Systemd().list_instances()
             assert raised.value.hint == "run it as root"
         finally:
             daemon.kill()
