@@ -94,6 +94,11 @@ def link_path(major: int, minor: int) -> str:
     return f"{CHAR}/{major}:{minor}"
 
 
+def link_target(path: str) -> str:
+    """What the link to the node at ``path`` says, so that it holds for another root too."""
+    return "../" + posixpath.relpath(path, DEV)
+
+
 def leads_to(target: str) -> str:
     """The path, not followed any further, that a link in /dev/char with ``target`` leads to."""
     return posixpath.normpath(posixpath.join(CHAR, target))
@@ -166,7 +171,7 @@ def _links(
         if numbers.get(node.path) == node.number:
             path = link_path(*node.number)
             ours.add(path)
-            yield _link(path, "../" + posixpath.relpath(node.path, DEV), facts)
+            yield _link(path, link_target(node.path), facts)
     for name, target in facts.links.items():
         path, leads = f"{CHAR}/{name}", leads_to(target or "")
         right = link_path(*numbers[leads]) if leads in numbers else None

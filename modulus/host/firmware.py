@@ -16,11 +16,11 @@ from modulus.core.dataclass import dataclass
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host import files
+from modulus.host.firmwarepath import PARAMETER, firmware_path
 from modulus.host.place import DRIVERS, STATE, below, make_dirs, writing
 from modulus.host.report import Reporter
 from modulus.host.rootpath import inside
 
-_PARAMETER = "sys/module/firmware_class/parameters/path"
 _CLEAR_HINT = (
     "clear it (printf '\\0' > /sys/module/firmware_class/parameters/path), or take "
     "firmware_class.path off the kernel's command line and reboot"
@@ -99,20 +99,12 @@ def release_firmware(root: Path, name: str, reporter: Reporter) -> tuple[str, ..
     return tuple(removed)
 
 
-def firmware_path(root: Path) -> str | None:
-    """The folder of the kernel's own choice, empty without one; None for a kernel without."""
-    try:
-        return (root / _PARAMETER).read_bytes().decode("utf-8", "replace").strip("\0\n")
-    except OSError:
-        return None
-
-
 def _is_ours(root: Path, name: str, path: str) -> bool:
     return below(root, path).is_relative_to(below(root, f"{DRIVERS}/.{name}"))
 
 
 def _write(root: Path, value: str) -> None:
-    parameter = root / _PARAMETER
+    parameter = root / PARAMETER
     try:
         _write_once(parameter, value.encode())
         if not value and firmware_path(root):

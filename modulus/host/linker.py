@@ -18,13 +18,18 @@ from modulus.host.run import run
 from modulus.host.soname import read_soname
 
 
+def linker_config(root: Path, name: str) -> Path:
+    """Where the file of the driver ``name`` in ld.so.conf.d is."""
+    return below(root, "/etc/ld.so.conf.d") / _file(name)
+
+
 def configure_linker(root: Path, name: str, recall: Recall) -> bool:
     """Writes the driver's file in ld.so.conf.d; False if it is there already.
 
     Raises ConfigError where ``/etc`` cannot be written; call it before the driver is
     activated, so that this is known while nothing has changed.
     """
-    path = below(root, "/etc/ld.so.conf.d") / _file(name)
+    path = linker_config(root, name)
     return render_file(path, recall, "ld.so.conf.j2", name=name, folder=_folder(name))
 
 
@@ -60,7 +65,7 @@ def update_linker(
 def unconfigure_linker(root: Path, name: str, reporter: Reporter) -> bool:
     """Removes the driver's file in ld.so.conf.d, and its libraries from the linker's cache;
     False without that file. Call it once the libraries are gone."""
-    path = below(root, "/etc/ld.so.conf.d") / _file(name)
+    path = linker_config(root, name)
     prefix = f"{_folder(name)}/"
     there = path.is_file()
     if there:

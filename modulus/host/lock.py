@@ -18,6 +18,9 @@ from modulus.host.notify import ask_for_time
 from modulus.host.place import make_dirs
 from modulus.host.report import Reporter
 
+LOCKS = "/run/modulus/locks"
+"""Where the locks of a system are."""
+
 _POLL_SECONDS = 0.2
 
 

@@ -59,17 +59,18 @@ def _seen(dev: Path, rules: Iterable[NodeRule]) -> dict[str, Seen]:
         there = dev if folder == DEV else in_dev(dev, folder)
         with contextlib.suppress(FileNotFoundError):
             if folder != DEV and not stat.S_ISDIR(os.lstat(there).st_mode):
-                found[folder] = _look(os.lstat(there))
+                found[folder] = look(os.lstat(there))
                 continue
             for name in sorted(os.listdir(there)):
                 path = f"{folder}/{name}"
                 if any(rule.matches(path) for rule in rules):
                     with contextlib.suppress(FileNotFoundError):
-                        found[path] = _look(os.lstat(there / name))
+                        found[path] = look(os.lstat(there / name))
     return found
 
 
-def _look(status: os.stat_result) -> Seen:
+def look(status: os.stat_result) -> Seen:
+    """What a file is, by what lstat(2) says."""
     if not stat.S_ISCHR(status.st_mode):
         kinds = (kind for is_kind, kind in _KINDS if is_kind(status.st_mode))
         return Seen(next(kinds, "pipe or socket"))

@@ -53,8 +53,12 @@ class NodesResult:
         return any(change.due for change in self.changes)
 
 
-def provide_nodes(root: Path, rules: tuple[NodeRule, ...], reporter: Reporter) -> NodesResult:
+def provide_nodes(
+    root: Path, rules: tuple[NodeRule, ...], reporter: Reporter, *, repair: bool = False
+) -> NodesResult:
     """Makes the nodes of ``rules`` and their links in /dev/char; what is right is not touched.
+
+    With ``repair`` all was right before: only what is wrong gets a line, what is missing too.
 
     What is foreign, or the driver wants left alone, becomes a finding. Raises RefusedError
     where nodes cannot be made, or could not be used.
@@ -70,7 +74,7 @@ def provide_nodes(root: Path, rules: tuple[NodeRule, ...], reporter: Reporter) -
     for change in due:
         with _permitted(change.path):
             _apply(dev, change)
-    _tell(plan.wanted, due, reporter)
+    _tell(plan.wanted, due, reporter, repair)
     findings = node_findings(change for change in plan.changes if not change.due)
     return NodesResult(plan.wanted, plan.changes, findings)
 
@@ -177,11 +181,15 @@ def _permitted(path: str) -> Iterator[None]:
         raise RefusedError(f"cannot change {path}: {error.strerror}", hint) from error
 
 
-def _tell(wanted: tuple[DeviceNode, ...], due: list[Change], reporter: Reporter) -> None:
+def _tell(
+    wanted: tuple[DeviceNode, ...], due: list[Change], reporter: Reporter, repair: bool
+) -> None:
     """A line for each that was wrong, and one that sums up."""
+    done = {MISSING: "made", STALE: "replaced", UNWANTED: "removed"}
     for change in due:
-        if change.state in (STALE, UNWANTED):
-            done = "replaced" if change.state == STALE else "removed"
-            reporter.phase("nodes", f"{change.path} {done}: {change.what}")
-    made = sum(1 for change in due if change.node and change.state == MISSING)
-    reporter.phase("nodes", f"{len(wanted)} device nodes, {made} of them new")
+        if repair or change.state != MISSING:
+            what = change.what or "it was missing"
+            reporter.phase("nodes", f"{change.path} {done[change.state]}: {what}")
+    if not repair:
+        made = sum(1 for change in due if change.node and change.state == MISSING)
+        reporter.phase("nodes", f"{len(wanted)} device nodes, {made} of them new")

@@ -10,7 +10,8 @@ import pytest
 
 from modulus.errors import RefusedError
 from modulus.host import firmware
-from modulus.host.firmware import firmware_path, provide_firmware, release_firmware
+from modulus.host.firmware import provide_firmware, release_firmware
+from modulus.host.firmwarepath import firmware_path
 from modulus.host.report import PlainReporter
 from modulus.host.run import run
 

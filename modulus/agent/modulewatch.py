@@ -1,0 +1,131 @@
+"""Notices when the driver's modules are loaded or unloaded, and when GPUs come and go."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from modulus.agent.loop import Cancel, Loop
+from modulus.core.events import GPUS, MODULES, Event, Tell
+from modulus.core.pci import PciMatch, devices_of
+from modulus.core.uevent import Uevent, pci_device
+from modulus.core.wantedstate import WantedState
+from modulus.host.uevents import Uevents
+from modulus.host.wantedstate import gpu_drift, module_drift, node_drift, read_wanted
+
+_SETTLE = 1.0
+"""Seconds. There may be several GPUs, and who reloads a module unloads it first."""
+
+_MODULE_ACTIONS = frozenset({"add", "remove"})
+_GPU_ACTIONS = frozenset({"add", "remove", "bind", "unbind"})
+"""Messages after which a GPU may be free for the driver, or gone."""
+
+_LOST = "some messages of the kernel were lost"
+
+
+class ModuleWatch:
+    """Tells MODULES and GPUS, by the kernel's own messages, about the driver ``name``.
+
+    Nothing is told where all turns out to be as recorded, as after what ``up`` did itself.
+    Where nothing is recorded, as while a GPU is waited for, ``gpus`` says what a GPU is, and
+    modules do not matter. ``uevents`` opens the kernel's messages, None where they would be
+    those of another system; ``deaf`` is told why where there are none.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        loop: Loop,
+        tell: Tell,
+        gpus: Callable[[], Sequence[PciMatch]],
+        deaf: Callable[[str], object],
+        uevents: Callable[[], Uevents] | None = Uevents,
+    ) -> None:
+        self._root = root
+        self._name = name
+        self._loop = loop
+        self._tell = tell
+        self._gpus = gpus
+        self._deaf = deaf
+        self._open = uevents
+        self._uevents: Uevents | None = None
+        self._unlisten: Cancel | None = None
+        self._timer: Cancel | None = None
+        self._modules: list[str] = []
+        self._devices: list[str] = []
+
+    def start(self) -> None:
+        """Listens, where the kernel, or what stands in for it, has such messages."""
+        if self._uevents:
+            return
+        if self._open is None:
+            self._deaf("this is another root")
+            return
+        try:
+            self._uevents = self._open()
+        except OSError as error:
+            self._deaf(str(error))
+            return
+        self._unlisten = self._loop.readable(self._uevents.fileno(), self._read)
+
+    def stop(self) -> None:
+        """Listens no more, and forgets what has not been told yet."""
+        if self._unlisten:
+            self._unlisten()
+            self._unlisten = None
+        if self._uevents:
+            self._uevents.close()
+            self._uevents = None
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._timer:
+            self._timer()
+            self._timer = None
+        self._modules, self._devices = [], []
+
+    def _read(self) -> None:
+        before = len(self._modules) + len(self._devices)
+        state: WantedState | None = None
+        asked = False
+        for event in self._uevents.take() if self._uevents else ():
+            if event is None:
+                self._modules.append(_LOST)
+                self._devices.append(_LOST)
+            elif event.subsystem in ("module", "pci"):
+                # Read once for all of them, and only now: most messages are about others.
+                if not asked:
+                    state, asked = read_wanted(self._root, self._name), True
+                self._note(event, state)
+        if len(self._modules) + len(self._devices) > before:
+            if self._timer:
+                self._timer()
+            self._timer = self._loop.after(_SETTLE, self._settled)
+
+    def _note(self, event: Uevent, state: WantedState | None) -> None:
+        """Keeps what matters of ``event`` until no more comes."""
+        if event.subsystem == "module":
+            name = posixpath.basename(event.fields.get("DEVPATH", ""))
+            if event.action in _MODULE_ACTIONS and state and name in state.modules:
+                self._modules.append(f"{event.action} {name}")
+            return
+        device = pci_device(event)
+        if device and event.action in _GPU_ACTIONS:
+            wanted = state.pci if state else tuple(self._gpus())
+            if devices_of(wanted, [device]):
+                self._devices.append(f"{event.action} {device}")
+
+    def _settled(self) -> None:
+        modules, devices = self._modules, self._devices
+        self._forget()
+        root, state = self._root, read_wanted(self._root, self._name)
+        if state and modules and (module_drift(root, state) or node_drift(root, state)):
+            self._tell(Event(MODULES, _said(modules)))
+        if devices and (state is None or gpu_drift(root, state)):
+            self._tell(Event(GPUS, _said(devices)))
+
+
+def _said(messages: Sequence[str]) -> str:
+    return f"the kernel says: {', '.join(dict.fromkeys(messages))}"

@@ -1,0 +1,126 @@
+"""Notices at once when a device node of the driver, or a link to one, is not right any more."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+
+from modulus.agent.loop import Cancel, Loop
+from modulus.core.events import REPAIR, Event, Tell
+from modulus.core.nodechanges import link_path
+from modulus.core.nodes import DEV
+from modulus.core.wantedstate import WantedState
+from modulus.host.monitor import FolderMonitor
+from modulus.host.nodefacts import in_dev
+from modulus.host.place import below
+from modulus.host.wantedstate import (
+    RECORD,
+    driver_majors,
+    node_drift,
+    read_wanted,
+    wanted_file,
+)
+
+_SETTLE = 0.1
+"""Seconds. Who replaces a node may remove it first, and who removes one may remove more."""
+
+_LOADED_ANEW = 3.0
+"""Seconds. Nodes of new numbers are made before those numbers are recorded."""
+
+_MOST = 3
+"""So many things that are wrong are named."""
+
+
+class NodeWatch:
+    """Tells REPAIR when a node or link of the driver ``name`` is other than recorded.
+
+    What is recorded may change at any time, and then counts. Only the names that are recorded
+    are looked at, and nothing is told where all of them turn out to be right, as after the
+    repair itself. ``deaf`` is told why where the kernel's limits allow no more watches.
+    """
+
+    def __init__(
+        self, root: Path, name: str, loop: Loop, tell: Tell, deaf: Callable[[str], object]
+    ) -> None:
+        self._root = root
+        self._name = name
+        self._loop = loop
+        self._tell = tell
+        self._deaf = deaf
+        self._state: WantedState | None = None
+        self._paths: frozenset[str] = frozenset()
+        self._record: FolderMonitor | None = None
+        self._monitors: dict[str, FolderMonitor] = {}
+        self._timer: Cancel | None = None
+
+    def start(self) -> None:
+        """Watches, and looks at once: something may have changed while nobody did."""
+        if self._record is None:
+            folder = wanted_file(self._root, self._name).parent
+            self._record = self._monitor(folder, self._recorded)
+            self._load()
+
+    def stop(self) -> None:
+        """Watches no more."""
+        if self._record:
+            self._record.close()
+            self._record = None
+        self._watch(frozenset())
+        if self._timer:
+            self._timer()
+            self._timer = None
+
+    def _recorded(self, name: str) -> None:
+        if name in ("", RECORD):
+            self._load()
+
+    def _load(self) -> None:
+        self._state = read_wanted(self._root, self._name)
+        nodes = [node for node in self._state.nodes if node.managed] if self._state else []
+        self._watch(
+            frozenset(path for node in nodes for path in (node.path, link_path(*node.number)))
+        )
+        self._look_soon()
+
+    def _watch(self, paths: frozenset[str]) -> None:
+        """Has exactly the folders of ``paths`` watched."""
+        self._paths = paths
+        folders = {posixpath.dirname(path) for path in paths}
+        for folder in self._monitors.keys() - folders:
+            self._monitors.pop(folder).close()
+        dev = below(self._root, DEV)
+        for folder in folders - self._monitors.keys():
+            there = dev if folder == DEV else in_dev(dev, folder)
+
+            def changed(name: str, folder: str = folder) -> None:
+                if not name or f"{folder}/{name}" in self._paths:
+                    self._look_soon()
+
+            monitor = self._monitor(there, changed)
+            if monitor:
+                self._monitors[folder] = monitor
+
+    def _monitor(self, folder: Path, tell: Callable[[str], object]) -> FolderMonitor | None:
+        try:
+            return FolderMonitor(folder, tell)
+        except OSError as error:
+            self._deaf(f"{folder}: {error.strerror}")
+            return None
+
+    def _look_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.after(_SETTLE, self._look)
+
+    def _look(self, *, patient: bool = True) -> None:
+        self._timer = None
+        root, state = self._root, self._state
+        wrong = node_drift(root, state) if state else ()
+        if not wrong or state is None:
+            return
+        if patient and driver_majors(root, state) != state.majors:
+            # By what is recorded even a repair that is under way does everything wrong.
+            self._timer = self._loop.after(_LOADED_ANEW, lambda: self._look(patient=False))
+            return
+        more = f" (and {len(wrong) - _MOST} more)" if len(wrong) > _MOST else ""
+        self._tell(Event(REPAIR, "; ".join(wrong[:_MOST]) + more))

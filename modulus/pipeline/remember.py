@@ -1,0 +1,55 @@
+"""Records how a start has left the driver, for quick repairs to go by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modulus.core.moddep import module_name
+from modulus.core.wantedstate import WantedState
+from modulus.errors import ModulusError
+from modulus.host.firmwarepath import firmware_path
+from modulus.host.install import Generation
+from modulus.host.kmod import Wanted
+from modulus.host.linker import linker_config
+from modulus.host.modprobeconf import modprobe_config
+from modulus.host.nodes import NodesResult
+from modulus.host.rootpath import inside
+from modulus.host.wantedstate import driven_gpus, driver_majors, srcversion, write_wanted
+from modulus.pipeline.node import Node
+
+
+def remember(
+    node: Node, generation: Generation, wanted: Sequence[Wanted], nodes: NodesResult
+) -> None:
+    """Records that the driver is to stay as it is now: ``generation``, with ``wanted`` loaded
+    and ``nodes`` made. Trouble with that is a warning: the driver is at work."""
+    root, profile = node.site.root, node.profile
+    state = WantedState(
+        instance=str(node.instance),
+        generation=generation.name,
+        needed=tuple(module_name(module.name) for module in wanted),
+        modules={name: srcversion(root, name) for name in map(module_name, profile.build)},
+        firmware=firmware_path(root) if _has_firmware(generation) else None,
+        files=_generated(root, profile.name),
+        pci=profile.pci,
+        rules=profile.nodes,
+        nodes=nodes.wanted,
+    )
+    state = replace(state, majors=driver_majors(root, state), gpus=driven_gpus(root, state))
+    try:
+        write_wanted(root, profile.name, state)
+    except (ModulusError, OSError) as error:
+        node.reporter.warn(f"what is to be kept right is not recorded: {error}")
+
+
+def _has_firmware(generation: Generation) -> bool:
+    tree = generation.contents.tree
+    return any(file.path.startswith("firmware/") for file in tree.files)
+
+
+def _generated(root: Path, name: str) -> dict[str, str]:
+    """The driver's files in /etc, by their paths inside the root."""
+    paths = (modprobe_config(root, name), linker_config(root, name))
+    return {inside(root, path): path.read_text("utf-8") for path in paths if path.is_file()}
