@@ -91,3 +91,9 @@ class LockedError(ModulusError):
     """Another process held a lock past ``--lock-timeout``, or a wait passed its limit."""
 
     code = 20
+
+
+class FallbackError(ModulusError):
+    """The driver that was asked for does not work, and one that did is in its place again."""
+
+    code = 21

@@ -9,6 +9,7 @@ from modulus.cli.system import Command
 COMMANDS: dict[str, str] = {
     "up": "driver:up",
     "down": "driver:down",
+    "rollback": "driver:rollback",
     "status": "driver:status",
     "verify": "driver:verify",
     "wait": "driver:wait",

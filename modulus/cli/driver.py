@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
@@ -15,6 +16,7 @@ from modulus.host.bootkernel import default_kernel
 from modulus.host.report import Reporter
 
 if TYPE_CHECKING:
+    from modulus.host.live import StatusReporter
     from modulus.pipeline.activate import Activated
     from modulus.pipeline.check import Checked
     from modulus.pipeline.node import Node
@@ -27,6 +29,10 @@ def up(options: argparse.Namespace, reporter: Reporter) -> int:
         from modulus.agent.resident import watch
 
         return watch(make_site(options, reporter), instance, verbose=options.verbose)
+    if options.repair:
+        from modulus.cli.repair import repair
+
+        return repair(options, reporter)
     node, done = (_install if options.no_load else _start)(options, instance, reporter)
     output.show(_up_value(node, done), options.json, _up_text(node, done))
     return 0
@@ -50,22 +56,29 @@ def _start(
     # Before most of what is needed is imported.
     hashes = hash_modules(find_root(options), instance.profile)
     from modulus.host.live import StatusReporter
-    from modulus.pipeline.activate import READY, WAITING, up
+    from modulus.pipeline.activate import up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
         done = up(node, hashes=hashes)
-        live.finish(
-            phase=WAITING if done.phase == WAITING else READY,
-            active=done.generation is not None,
-            selected=done.generation is not None,
-            key=done.key,
-            generation=done.generation.name if done.generation else None,
-            kernels=_kernels(node, done),
-            findings=done.findings,
-        )
+        _finish(live, node, done)
     return node, done
+
+
+def _finish(live: StatusReporter, node: Node, done: Activated) -> None:
+    """Says in /run and to systemd what has come of it."""
+    from modulus.pipeline.activate import READY, WAITING
+
+    live.finish(
+        phase=WAITING if done.phase == WAITING else READY,
+        active=done.generation is not None,
+        selected=done.generation is not None,
+        key=done.key,
+        generation=done.generation.name if done.generation else None,
+        kernels=_kernels(node, done),
+        findings=done.findings,
+    )
 
 
 def _kernels(node: Node, done: Activated) -> tuple[KernelReady, ...]:
@@ -107,6 +120,23 @@ def _up_text(node: Node, done: Activated) -> str:
     elif done.phase == BUILT:
         lines.append(f"ready: {node.instance} is built, and not loaded without a GPU")
     return "\n".join(lines)
+
+
+def rollback(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Goes back to the generation that worked before."""
+    from modulus.host.live import StatusReporter
+    from modulus.pipeline.node import Node
+    from modulus.pipeline.rollback import choose, rollback
+
+    site = make_site(options, reporter)
+    chosen, generation = choose(site, options.name)
+    instance = str(chosen.instance)
+    with StatusReporter(reporter, site.root, instance, selected=True) as live:
+        node = Node(replace(site, reporter=live), chosen.instance)
+        done = rollback(node, generation)
+        _finish(live, node, done)
+    output.show(_up_value(node, done), options.json, _up_text(node, done))
+    return 0
 
 
 def down(options: argparse.Namespace, reporter: Reporter) -> int:

@@ -23,6 +23,7 @@ such as nvidia-535.309.01.
 commands:
   up INSTANCE         make the driver work on the running kernel
   down INSTANCE       unload it, and take away what was made
+  rollback [NAME]     go back to what worked before
   status [INSTANCE]   what is          verify [INSTANCE]   whether it is right
   wait                until the drivers are ready, or cannot be
   build INSTANCE      build the modules into the store only
@@ -80,6 +81,13 @@ def _add_up(up: argparse.ArgumentParser, common: _Parser) -> None:
     how = up.add_mutually_exclusive_group()
     how.add_argument("--watch", action="store_true", help="stay and see that it stays so")
     how.add_argument("--no-load", action="store_true", help="do not load the modules")
+    how.add_argument("--repair", action="store_true", help="only what is around the modules")
+
+
+def _add_rollback(rollback: argparse.ArgumentParser, _common: _Parser) -> None:
+    rollback.add_argument(
+        "name", metavar="NAME", nargs="?", help="the driver, if there are two"
+    )
 
 
 def _add_wait(wait: argparse.ArgumentParser, _common: _Parser) -> None:
@@ -150,6 +158,7 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, _Parser], None]]] = {
     "up": ("Makes the driver work on the running kernel.", _add_up),
     "down": ("Unloads the driver and takes away what Modulus made.", _add_instance),
+    "rollback": ("Goes back to the generation that worked before.", _add_rollback),
     "status": ("Shows what is.", _add_any_instance),
     "verify": (
         "Says what is wrong with the active driver, and what to do.",

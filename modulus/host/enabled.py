@@ -10,6 +10,7 @@ from modulus.core.instance import Instance, parse_instance
 from modulus.errors import UsageError
 from modulus.host.install import Generation, active_generation
 from modulus.host.place import DRIVERS, STATE, below
+from modulus.host.selected import SELECTED, read_selected
 
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
@@ -32,16 +33,12 @@ def enabled_instances(root: Path) -> tuple[Instance, ...]:
 
 def selected_instance(root: Path, name: str) -> Instance | None:
     """Which instance of the driver ``name`` is wanted; None where none was chosen."""
-    try:
-        text = (below(root, STATE) / name / "selected").read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return next((one for one in _instances({text}) if one.profile == name), None)
+    return read_selected(root, name)
 
 
 def selected_instances(root: Path) -> tuple[Instance, ...]:
     """The wanted instance of every driver that has one, by name."""
-    names = sorted(path.parent.name for path in below(root, STATE).glob("*/selected"))
+    names = sorted(path.parent.name for path in below(root, STATE).glob(f"*/{SELECTED}"))
     found = (selected_instance(root, name) for name in names)
     return tuple(instance for instance in found if instance)
 

@@ -6,6 +6,7 @@ symlink to one of them. At any moment, a power cut included, it points to a whol
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -93,11 +94,22 @@ def verify_generation(generation: Generation, reporter: Reporter) -> str | None:
 def active_generation(root: Path, name: str) -> Generation | None:
     """The generation that is the driver ``name``; None without one, or without its manifest."""
     active = _target(_link(root, name), name)
-    if active is None:
+    return find_generation(root, name, active) if active else None
+
+
+def find_generation(root: Path, name: str, which: str) -> Generation | None:
+    """The generation of the driver ``name`` that is called ``which``; None if it is not there,
+    or without its manifest."""
+    if not files.is_plain_name(which):
         return None
-    path = below(root, f"{DRIVERS}/.{name}/{active}")
+    path = below(root, f"{DRIVERS}/.{name}/{which}")
     contents = _read(path)
-    return Generation(active, path, contents) if contents else None
+    return Generation(which, path, contents) if contents else None
+
+
+def is_active(root: Path, name: str, which: str) -> bool:
+    """Whether the generation ``which`` is the driver ``name``."""
+    return _target(_link(root, name), name) == which
 
 
 def active_names(root: Path) -> tuple[str, ...]:
@@ -177,11 +189,20 @@ def _provide(
         problem = _damage(path, contents, reporter)
         if problem is None:
             reporter.phase("install", f"{path.name} is there already and whole")
+            _make_newest(home, path)
             return Generation(path.name, path, contents)
         reporter.warn(f"{path.name} is damaged, a new one is made: {problem}")
         number += 1
         path = home / f"{name}.{number}"
     return Generation(path.name, path, contents, changed=True)
+
+
+def _make_newest(home: Path, path: Path) -> None:
+    """Of several generations of one instance the one that was wanted last is the newest."""
+    with contextlib.suppress(OSError):
+        times = {each.parent: each.stat().st_mtime_ns for each in home.glob(f"*/{MANIFEST}")}
+        if times and times.get(path) != max(times.values()):
+            os.utime(path / MANIFEST)
 
 
 def _create(

@@ -79,12 +79,26 @@ def check_loaded(
     is the driver's. Call it before anything of a running driver, such as the firmware's
     path, is changed.
     """
+    for module, state in strangers(root, wanted):
+        _refuse(root, name, release, module, state)
+    return not_loaded(root, wanted)
+
+
+def strangers(root: Path, wanted: Sequence[Wanted]) -> tuple[tuple[Wanted, Loaded], ...]:
+    """Those of ``wanted`` in whose place another version or build is loaded, with that one."""
     present = loaded(root, (module.name for module in wanted))
-    for module in wanted:
-        state = present.get(module_name(module.name))
-        if state and not _is(state, module):
-            _refuse(root, name, release, module, state)
-    return tuple(module for module in wanted if not _is_live(present, module))
+    found = ((module, present.get(module_name(module.name))) for module in wanted)
+    return tuple((module, state) for module, state in found if state and not _is(state, module))
+
+
+def not_loaded(root: Path, wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+    """Those of ``wanted`` that are not in the kernel, or not at work there."""
+    present = loaded(root, (module.name for module in wanted))
+    return tuple(
+        module
+        for module in wanted
+        if not _is_live(present, module) or not _is(present[module_name(module.name)], module)
+    )
 
 
 def load(

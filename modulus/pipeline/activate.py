@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.generation import module_path
 from modulus.core.gpus import Census, no_gpu
-from modulus.errors import IntegrityError
+from modulus.errors import IntegrityError, ModulusError
 from modulus.host.hashing import Hashes
-from modulus.host.install import Generation, activate, check_ours, write_selected
-from modulus.host.kmod import Wanted
-from modulus.host.linker import configure_linker, update_linker
-from modulus.pipeline.check import failure, look
+from modulus.host.install import Generation, check_ours, verify_generation
+from modulus.host.kmod import not_loaded
+from modulus.pipeline.begin import Begun, Target, begin, make_target, put_in_place, tell
+from modulus.pipeline.collect import collect_old
 from modulus.pipeline.load import (
     check_options,
     chosen_modules,
     configure,
     free_initramfs,
-    modules_of,
-    start,
     to_load,
 )
 from modulus.pipeline.node import Node
+from modulus.pipeline.sound import check_startable
 from modulus.pipeline.warm import warm
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activa
     The active generation is started as it is where it was made for this very kernel. Else the
     driver is built if need be, and a generation of it installed first. Without ``load`` it is
     only put in place. ``hashes`` of the modules may be under way. Raises NoGpuError,
-    VerifyError and what its steps raise.
+    VerifyError, FallbackError and what its steps raise.
     """
     name, hashes = node.instance.profile, hashes or Hashes()
     check_ours(node.site.root, name)
@@ -79,48 +76,79 @@ def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activa
             return _without_gpu(node, census, hashes)
         if census.required:
             node.reporter.phase("plan", census.text)
-        generation, wanted = _warm(node, hashes)
+        target, built = _warm(node, hashes), None
         hashes.settle()
-        installed = None
-        if generation is None:
-            from modulus.pipeline.provide import provide
+        if target is None:
+            target, built = _provided(node)
+        return work(target, census, built)
 
-            provided = provide(node)
-            generation, wanted = provided.generation, modules_of(node, provided.generation)
-            # Before anything is swapped: libraries and modules must fit each other.
-            to_load(node, generation, wanted)
-            installed = Activated(INSTALLED, provided.built, generation, generation.changed)
-        node.reporter.about(key=generation.contents.identity.key)
-        changed = _put_in_place(node, generation)
-        others = start(node, generation, wanted, census)
-        node.reporter.phase("verify", f"to the level {node.settings.ready_when}")
-        found = look(node, generation, wanted, others, node.settings.ready_when)
-        # A level says what readiness takes, not what a person may hear of.
-        findings = (*found, *(one for one in others if one not in found))
-        _tell(node, findings)
-        # The driver works: this is for the next boot, and may take minutes.
-        later = free_initramfs(node, generation.contents.release)
-        _tell(node, later)
-        node.site.recall.keep()
-        node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
-        return Activated(
-            READY,
-            installed.built if installed else None,
-            generation,
-            changed or (installed is not None and installed.changed),
-            (*findings, *later),
-        )
+
+def work(target: Target, census: Census, built: Built | None = None) -> Activated:
+    """``target`` at work on the running kernel, ``built`` being what it was made of just now.
+
+    The caller has the driver's lock. Where another generation is loaded it is replaced.
+    Raises FallbackError where another generation had to take the place of ``target`` instead.
+    """
+    node, generation = target.node, target.generation
+    node.reporter.about(key=generation.contents.identity.key)
+    begun = _bring_up(target, census)
+    # The driver works: this is for the next boot, and may take minutes.
+    later = free_initramfs(node, generation.contents.release)
+    tell(node, later)
+    collect_old(node)
+    node.site.recall.keep()
+    node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
+    changed = begun.changed or generation.changed
+    return Activated(READY, built, generation, changed, (*begun.findings, *later))
+
+
+def _bring_up(target: Target, census: Census) -> Begun:
+    """``target`` at work, whatever that takes: a switch, or a start."""
+    node = target.node
+    if target.has_rival:
+        from modulus.pipeline.switch import loaded_target, switch
+
+        old = loaded_target(node)
+        if old:
+            return switch(target, old)
+    # Raises BusyError where somebody else's is loaded, before anything is changed.
+    missing = to_load(node, target.generation, target.wanted)
+    was_active = target.is_active
+    try:
+        return begin(target, census)
+    except Exception as error:
+        # Modules that worked a moment ago get the files back that they worked with, whatever
+        # is set. What was all at work before has failed since, and is left to a person.
+        if node.settings.auto_fallback if missing else not was_active:
+            from modulus.pipeline.fallback import fall_back_from
+
+            fall_back_from(target, error)
+        raise
+
+
+def _provided(node: Node) -> tuple[Target, Built]:
+    """What is made for the running kernel now, if need be by a build."""
+    from modulus.pipeline.provide import provide
+
+    try:
+        provided = provide(node)
+    except ModulusError as error:
+        from modulus.pipeline.fallback import tide_over
+
+        tide_over(node, error)
+        raise
+    return make_target(node, provided.generation), provided.built
 
 
 def _install(node: Node) -> Activated:
     from modulus.pipeline.provide import provide
 
     provided = provide(node)
-    generation = provided.generation
+    target = make_target(node, provided.generation)
     # Libraries must not change under a driver that is at work.
-    to_load(node, generation, modules_of(node, generation))
-    changed = _put_in_place(node, generation)
-    return Activated(INSTALLED, provided.built, generation, changed or generation.changed)
+    to_load(node, target.generation, target.wanted)
+    changed = put_in_place(target) or target.generation.changed
+    return Activated(INSTALLED, provided.built, target.generation, changed)
 
 
 def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
@@ -131,9 +159,11 @@ def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
     if node.settings.on_no_gpu == "wait":
         # Before a GPU comes, which udev would load a rival for.
         configure(node, node.kernel.release)
-        generation, _ = _warm(node, hashes)
-        if generation:
-            return Activated(WAITING, None, generation, _put_in_place(node, generation))
+        target = _warm(node, hashes)
+        if target:
+            if not target.is_active:
+                to_load(node, target.generation, target.wanted)
+            return Activated(WAITING, None, target.generation, put_in_place(target))
         done = _install(node)
         return Activated(WAITING, done.built, done.generation, done.changed)
     from modulus.pipeline.build import build
@@ -143,61 +173,30 @@ def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
     return Activated(BUILT, built, None, not built.hit)
 
 
-def _warm(node: Node, hashes: Hashes) -> tuple[Generation | None, tuple[Wanted, ...]]:
-    """The active generation and its modules, if it is for this kernel and they are sound."""
+def _warm(node: Node, hashes: Hashes) -> Target | None:
+    """The generation that is in place for this kernel, if it is sound."""
     generation = warm(node)
     if generation is None:
-        return None, ()
+        return None
     try:
-        _check_present(generation)
-        wanted = modules_of(node, generation)
-        # Without a GPU it does not matter yet what is loaded.
-        needed = wanted if node.census.missing else to_load(node, generation, wanted)
-        _check_hashes(generation, needed, hashes)
+        target = make_target(node, generation)
+        if target.has_rival:
+            # What works now is replaced only by what is whole.
+            _check_whole(node, generation)
+        else:
+            # Without a GPU it does not matter yet what is loaded.
+            missing = not_loaded(node.site.root, target.wanted)
+            needed = target.wanted if node.census.missing else missing
+            check_startable(generation, needed, hashes)
     except IntegrityError as error:
         node.reporter.warn(f"{generation.name} is damaged: {error.message}")
-        return None, ()
+        return None
     node.reporter.phase("plan", f"warm: {generation.name} is for this kernel")
-    return generation, wanted
+    return target
 
 
-def _check_present(generation: Generation) -> None:
-    """Raises IntegrityError where a file is gone; to hash all of them would take seconds."""
-    tree = generation.contents.tree
-    paths = [file.path for file in tree.files] + [link.path for link in tree.links]
-    for path in paths:
-        if not os.path.lexists(generation.path / path):
-            raise IntegrityError(f"{path} is gone", "run modulus up again")
-
-
-def _check_hashes(generation: Generation, wanted: tuple[Wanted, ...], hashes: Hashes) -> None:
-    """Raises IntegrityError unless the modules to load are those that were installed."""
-    recorded = {file.path: file.sha256 for file in generation.contents.tree.files}
-    for module in wanted:
-        path = module_path(generation.contents.release, f"{module.name}.ko")
-        if hashes.sha256(generation.path / path) != recorded.get(path):
-            raise IntegrityError(f"{path} is not what was installed", "run modulus up again")
-
-
-def _put_in_place(node: Node, generation: Generation) -> bool:
-    """Makes ``generation`` the driver of this node; False if it was already."""
-    root, name = node.site.root, node.instance.profile
-    changed = configure_linker(root, name, node.site.recall)
-    changed |= activate(root, name, generation)
-    changed |= update_linker(root, name, generation, node.site.recall, node.reporter)
-    changed |= write_selected(root, name, node.instance)
-    return changed
-
-
-def _tell(node: Node, findings: tuple[Finding, ...]) -> None:
-    """Says what is wrong; raises VerifyError where the driver is not ready with it."""
-    error = failure(findings, node.settings.ready_when)
-    for finding in findings:
-        text = f"{finding.message}: {finding.cause}; {finding.fix}"
-        # With one GPU of several dead the driver is ready, and a person must know.
-        if finding.severity == "error" or finding.id == "gpu-dead":
-            node.reporter.error(f"verify: {text}")
-        elif finding.severity == "warning":
-            node.reporter.warn(text)
-    if error:
-        raise error
+def _check_whole(node: Node, generation: Generation) -> None:
+    """Raises IntegrityError where a file is not what was installed."""
+    problem = verify_generation(generation, node.reporter)
+    if problem:
+        raise IntegrityError(problem, "run modulus up again")

@@ -5,33 +5,29 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from modulus.core.boot import unit_name
+from modulus.core.boot import build_unit_name, unit_name
 from modulus.core.instance import Instance
-from modulus.core.inuse import NodeSet, unload_order
-from modulus.core.nodes import NodeFacts, wanted_nodes
-from modulus.errors import BusyError, LockedError
+from modulus.errors import BuildError, BusyError, ConfigError, LockedError
 from modulus.host import bus
-from modulus.host.display import display_nodes
 from modulus.host.enabled import selected_instance
 from modulus.host.firmware import release_firmware
-from modulus.host.install import active_generation, remove_driver
-from modulus.host.inuse import users
-from modulus.host.kmod import loaded
+from modulus.host.install import active_generation, remove_driver, write_selected
 from modulus.host.linker import unconfigure_linker
+from modulus.host.metrics import remove_metrics
 from modulus.host.modprobeconf import unconfigure_modprobe
 from modulus.host.moduleroot import remove_module_root
-from modulus.host.nodefacts import read_facts
 from modulus.host.nodes import remove_nodes
 from modulus.host.place import DRIVERS, below
 from modulus.host.statefile import remove_state
 from modulus.host.unload import unload
+from modulus.pipeline.inuse import Use, look_in_use
 from modulus.pipeline.node import Node
 
 STOP_SECONDS = 120.0
 
 
 def down(node: Node) -> tuple[str, ...]:
-    """Stops the instance's unit and removes what was made for it; what was removed.
+    """Stops the instance's units and removes what was made for it; what was removed.
 
     Where another instance of the driver is the one that is active or selected, all but the
     unit and its state are that one's, and stay. Raises BusyError, with nothing changed, where
@@ -42,7 +38,8 @@ def down(node: Node) -> tuple[str, ...]:
     if bus.available(root):
         with bus.Systemd() as systemd:
             _look_first(node)
-            systemd.stop_unit(unit_name(str(node.instance)), STOP_SECONDS)
+            for name_of in (unit_name, build_unit_name):
+                systemd.stop_unit(name_of(str(node.instance)), STOP_SECONDS)
     with node.site.lock(f"up-{name}", f"the driver {name}"):
         removed: list[str] = []
         owner = _owner(node)
@@ -58,8 +55,20 @@ def down(node: Node) -> tuple[str, ...]:
             removed += remove_driver(root, name)
             if unconfigure_linker(root, name, node.reporter):
                 removed.append(f"/etc/ld.so.conf.d/modulus-{name}.conf")
+        elif selected_instance(root, name) == node.instance:
+            # A switch to it was pending, and would be done at the next boot.
+            write_selected(root, name, owner)
+            removed.append(f"the pending switch from {owner}")
+        _remove_metrics(node)
         remove_state(root, str(node.instance))
         return tuple(removed)
+
+
+def _remove_metrics(node: Node) -> None:
+    # The agent takes them away when it stops, but not after a failure.
+    with contextlib.suppress(ConfigError, BuildError):
+        if node.settings.metrics_dir:
+            remove_metrics(node.site.root, node.settings.metrics_dir, str(node.instance))
 
 
 def _look_first(node: Node) -> None:
@@ -88,37 +97,21 @@ def _owner(node: Node) -> Instance | None:
     return selected_instance(root, name) or (node.instance if damaged else None)
 
 
-def _check_unused(node: Node) -> tuple[tuple[str, ...], NodeFacts]:
-    """The modules to unload, in order, and what there is of nodes; BusyError for a driver in
-    use."""
-    root, profile = node.site.root, node.profile
-    order = unload_order(profile, loaded(root, (*profile.unload, *profile.build)))
-    facts = read_facts(root, profile.nodes)
-    nodes = _nodes(node, facts)
-    using = users(root, profile, order, nodes)
-    if using.any:
+def _check_unused(node: Node) -> Use:
+    """What to unload; BusyError for a driver in use."""
+    use = look_in_use(node)
+    if use.users.any:
         raise BusyError(
-            f"{node.instance} is {using.text}",
+            f"{node.instance} is {use.users.text}",
             "end what uses it and run it again, or reboot after systemctl disable "
             f"{unit_name(str(node.instance))}",
         )
-    return order, facts
+    return use
 
 
 def _unload(node: Node) -> list[str]:
     """Unloads the modules and removes their device nodes."""
-    order, facts = _check_unused(node)
-    names = unload(node.site.root, order, node.reporter)
-    paths = remove_nodes(node.site.root, node.profile.nodes, facts)
+    use = _check_unused(node)
+    names = unload(node.site.root, use.order, node.reporter)
+    paths = remove_nodes(node.site.root, node.profile.nodes, use.facts)
     return [*(f"module {module}" for module in names), *paths]
-
-
-def _nodes(node: Node, facts: NodeFacts) -> NodeSet:
-    """The driver's device nodes: those it should have, those that are there, its displays."""
-    rules = node.profile.nodes
-    wanted = wanted_nodes(rules, facts)
-    own = NodeSet(
-        numbers=frozenset((device.major, device.minor) for device in wanted),
-        paths=frozenset((*facts.seen, *(device.path for device in wanted))),
-    )
-    return own | display_nodes(node.site.root, [gpu.address for gpu in node.census.usable])

@@ -23,9 +23,10 @@ from modulus.host.initramfs import check_initramfs
 from modulus.host.install import Generation
 from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted
 from modulus.host.modprobeconf import configure_modprobe, modprobe_config
-from modulus.host.moduleroot import compose
+from modulus.host.moduleroot import ModuleRoot, compose
 from modulus.host.nodes import provide_nodes
 from modulus.pipeline.node import Node
+from modulus.pipeline.remember import remember
 
 FORCE = "nouveau_unbind"
 """The setting that takes a rival off although it is in use."""
@@ -118,18 +119,12 @@ def start(
     said: tuple[Finding, ...] = ()
     if to_load(node, generation, wanted):
         provide_firmware(root, name, generation.path / "firmware", reporter)
-        modules = compose(
-            root,
-            name,
-            release,
-            {each: module_file(generation, each) for each in profile.build},
-            [module.name for module in wanted],
-            profile.preload,
-        )
+        modules = compose_modules(node, generation, wanted)
         config = modprobe_config(root, name)
         said = load(root, name, modules, config, wanted, profile.load_causes, reporter)
     bind_free(root, unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
+    remember(node, generation, wanted, nodes)
     return (*foreign_findings(name, foreign), *rivals, *said, *nodes.findings)
 
 
@@ -154,6 +149,19 @@ def _free_gpus(
     )
     census = take_census(root, node.profile, node.site.host.pci)
     return census, found.unbound, found.findings
+
+
+def compose_modules(node: Node, generation: Generation, wanted: Sequence[Wanted]) -> ModuleRoot:
+    """The module root that ``wanted`` are loaded from; RefusedError where this node lacks what
+    they need."""
+    return compose(
+        node.site.root,
+        node.instance.profile,
+        generation.contents.release,
+        {each: module_file(generation, each) for each in node.profile.build},
+        [module.name for module in wanted],
+        node.profile.preload,
+    )
 
 
 def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:

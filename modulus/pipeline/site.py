@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modulus.core.dataclass import dataclass
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
-from modulus.host.lock import locked
+from modulus.host.lock import LOCKS, locked
 from modulus.host.place import STATE, below, writing
 from modulus.host.probe import Host, probe
 from modulus.host.recall import Recall
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from modulus.host.store import Store
 
 CACHE = "/var/cache/modulus"
-LOCKS = "/run/modulus/locks"
 
 
 @dataclass(frozen=True)

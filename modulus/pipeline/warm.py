@@ -1,26 +1,46 @@
-"""Whether the active generation is what an instance needs on the running kernel."""
+"""Whether a generation is in place that is what an instance needs on the running kernel."""
 
 from __future__ import annotations
 
-from modulus.host.install import Generation, active_generation
+import glob
+
+from modulus.core.generation import MANIFEST
+from modulus.host.enabled import selected_instance
+from modulus.host.install import Generation, active_generation, find_generation
+from modulus.host.place import DRIVERS, below
 from modulus.pipeline.node import Node
 
 
 def warm(node: Node) -> Generation | None:
     """The active generation where it is the one that is wanted, by its manifest alone.
 
-    No store, headers, package or network are looked at, and no file is hashed.
+    Before the switch to an instance that is selected already, such as at the boot after one
+    that was refused, that instance's newest one counts too. No store, headers, package or
+    network are looked at, and no file is hashed.
     """
-    active = active_generation(node.site.root, node.instance.profile)
-    if active is None:
+    root, name = node.site.root, node.instance.profile
+    active = active_generation(root, name)
+    if active and active.contents.identity.instance == node.instance:
+        return active if _is_wanted(node, active) else None
+    if selected_instance(root, name) != node.instance:
         return None
-    made_for = active.contents.identity
-    wanted = (node.instance, node.kernel, components(node))
-    if (made_for.instance, made_for.kernel, made_for.components) != wanted:
-        return None
-    return active if node.settings.flavour in ("auto", made_for.flavour) else None
+    begins = glob.escape(f"{node.instance.version}-{node.kernel.release}-")
+    there = below(root, f"{DRIVERS}/.{name}").glob(f"{begins}*/{MANIFEST}")
+    for path in sorted(there, key=lambda path: path.stat().st_mtime, reverse=True):
+        found = find_generation(root, name, path.parent.name)
+        if found and _is_wanted(node, found):
+            return found
+    return None
 
 
 def components(node: Node) -> tuple[str, ...]:
     """The parts of the package's userspace that are wanted; none where it has none."""
     return node.settings.components if node.profile.installer else ()
+
+
+def _is_wanted(node: Node, generation: Generation) -> bool:
+    made_for = generation.contents.identity
+    wanted = (node.instance, node.kernel, components(node))
+    if (made_for.instance, made_for.kernel, made_for.components) != wanted:
+        return False
+    return node.settings.flavour in ("auto", made_for.flavour)

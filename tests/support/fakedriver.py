@@ -127,6 +127,8 @@ for name; do :; done
 [ ! -e $tools/$name.fail ] || { cat $tools/$name.fail >&2; exit 1; }
 file=$(find $2/lib/modules -name $name.ko)
 info() { tr '\\0' '\\n' <$file | sed -n "s/^$1=//p"; }
+fails=$tools/$name-$(info version).fail
+[ ! -e $fails ] || { cat $fails >&2; exit 1; }
 kernel=$(echo $name | tr - _)
 module=$root/sys/module/$kernel
 mkdir -p $module/holders
@@ -272,6 +274,12 @@ class FakeNode:
         note = struct.pack("<III", 4, len(build_id), 3) + b"GNU\0" + build_id
         (self.root / "sys/kernel/notes").write_bytes(note)
 
+    def refuses(
+        self, module: str, version: str, said: str = "Key was rejected by service"
+    ) -> None:
+        """Has this version of ``module`` not load."""
+        (self.tools / f"{module}-{version}.fail").write_text(f"{said}\n")
+
     def says(self, module: str, kernel: str = "", *, fails: str | None = None) -> None:
         """What loading ``module`` makes the kernel log, and modprobe say where it fails."""
         (self.tools / f"{module}.kmsg").write_text(f"4,1,1,-;{kernel}\n" if kernel else "")
@@ -347,7 +355,8 @@ class FakeNode:
     def _write_tools(self) -> None:
         places = {"@TOOLS@": str(self.tools), "@ROOT@": str(self.root)}
         for name, script in _TOOLS.items():
-            text = _COMMON + script
+            # In a child: a kernel ends what it has begun, although who asked for it is killed.
+            text = f"{_COMMON}(:\n{script}\n) &\nwait $!\n"
             for mark, place in places.items():
                 text = text.replace(mark, place)
             write(self.tools / name, text, 0o755)

@@ -47,6 +47,7 @@ def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (["build"], 2, "INSTANCE"),
         (["build", "NVIDIA-1"], 2, "not an instance name"),
         (["up", "nvidia-1", "--watch", "--no-load"], 2, "not allowed with"),
+        (["up", "nvidia-1", "--watch", "--repair"], 2, "not allowed with"),
         (["up", "nvidia-1"], 18, "no GPU for nvidia"),
         (["down", "nvidia"], 2, "not an instance name"),
         (["verify", "nvidia-1"], 2, "nvidia-1 is not active here: nothing is"),

@@ -177,7 +177,7 @@ def test_the_unit_of_a_driver_in_use_runs_on(
     assert (systemd.stopped, running.everything()) == ([], before)
     shutil.rmtree(running.root / "proc/4242")
     assert take_down(running, capsys)["code"] == 0
-    assert systemd.stopped == ["modulus@gpu-1.0.service"]
+    assert systemd.stopped == ["modulus@gpu-1.0.service", "modulus-build@gpu-1.0.service"]
 
 
 def test_what_starts_the_driver_is_stopped_though_it_uses_it(
@@ -186,7 +186,7 @@ def test_what_starts_the_driver_is_stopped_though_it_uses_it(
     running.sys.process(4242, "modprobe", "/dev/gpu0")
     with locked(running.root / "run/modulus/locks/up-gpu", "it", PlainReporter(), 0):
         assert take_down(running, capsys, "--lock-timeout", "0")["code"] == 20
-    assert systemd.stopped == ["modulus@gpu-1.0.service"]
+    assert systemd.stopped == ["modulus@gpu-1.0.service", "modulus-build@gpu-1.0.service"]
 
 
 @pytest.mark.parametrize("text", ["modules: 3\nno_such: 1\n", "a: [\n"])
@@ -260,13 +260,16 @@ def test_another_instance_is_left_alone(
     running: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.stock("2.0")
-    assert running.run("up", "gpu-2.0") == 17
+    running.refuses("gpu", "2.0")
+    assert running.run("up", "gpu-2.0") == 21
     assert running.state("gpu-2.0")["phase"] == "failed"
+    running.ran()
     before = running.everything()
     assert take_down(running, capsys, instance="gpu-2.0") == {"removed": [], "code": 0}
     assert running.state("gpu-2.0") is None
     after = running.everything()
-    del before["run/modulus/gpu-2.0.json"]
+    for path in ("gpu-2.0.json", "builds/gpu-2.0.json"):
+        del before[f"run/modulus/{path}"]
     assert after == before
     assert running.ran() == []
 

@@ -1,0 +1,49 @@
+"""Remembers which generations of a driver worked: ``/var/lib/modulus/NAME/good.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from modulus.core.good import Good, good_value, names_for, parse_good, with_newest
+from modulus.core.kernelid import KernelId
+from modulus.core.units import rfc3339
+from modulus.host import files
+from modulus.host.install import Generation, find_generation
+from modulus.host.place import STATE, below, replace_file, writing
+
+RECORD = "good.json"
+
+
+def record_good(root: Path, name: str, generation: Generation) -> bool:
+    """Makes ``generation``, which has just been verified, the newest that worked; False if it
+    is already. Raises ConfigError or BuildError where that cannot be written."""
+    path = _path(root, name)
+    before = parse_good(files.read_json(path))
+    of = generation.contents.identity
+    newest = Good(generation.name, str(of.instance), of.kernel, rfc3339(time.time()))
+    entries = with_newest(before, newest)
+    if entries == before:
+        return False
+    with writing(path):
+        return replace_file(path, json.dumps(good_value(entries), indent=2) + "\n")
+
+
+def good_generations(root: Path, name: str, kernel: KernelId) -> tuple[Generation, ...]:
+    """The generations that worked on ``kernel`` and are in place, the newest first.
+
+    No file of theirs but the manifest is looked at.
+    """
+    entries = parse_good(files.read_json(_path(root, name)))
+    found = (find_generation(root, name, which) for which in names_for(entries, kernel))
+    return tuple(one for one in found if one and one.contents.identity.kernel == kernel)
+
+
+def recorded_drivers(root: Path) -> tuple[str, ...]:
+    """The drivers of which a generation worked, by name."""
+    return tuple(sorted(path.parent.name for path in below(root, STATE).glob(f"*/{RECORD}")))
+
+
+def _path(root: Path, name: str) -> Path:
+    return below(root, f"{STATE}/{name}") / RECORD

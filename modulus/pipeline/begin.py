@@ -1,0 +1,104 @@
+"""One generation put in its place, loaded and verified; no other one is loaded then."""
+
+from __future__ import annotations
+
+from modulus.core.dataclass import dataclass
+from modulus.core.findings import Finding
+from modulus.core.gpus import Census
+from modulus.errors import ModulusError
+from modulus.host.generations import mark_used
+from modulus.host.good import record_good
+from modulus.host.install import Generation, activate, is_active, write_selected
+from modulus.host.kmod import Wanted, strangers
+from modulus.host.linker import configure_linker, update_linker
+from modulus.pipeline.check import failure, look
+from modulus.pipeline.load import modules_of, start
+from modulus.pipeline.node import Node
+
+
+@dataclass(frozen=True)
+class Target:
+    """A generation to have at work for the instance of ``node``; ``wanted`` is what of it is
+    loaded, in order."""
+
+    node: Node
+    generation: Generation
+    wanted: tuple[Wanted, ...]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is the driver of this node already."""
+        node = self.node
+        return is_active(node.site.root, node.instance.profile, self.generation.name)
+
+    @property
+    def has_rival(self) -> bool:
+        """Whether another generation, or somebody else's driver, is loaded in its place."""
+        return bool(strangers(self.node.site.root, self.wanted))
+
+    def told_from(self, other: Generation) -> str:
+        """What to call it beside ``other``: the instance, where that tells them apart."""
+        mine = self.generation.contents.identity.instance
+        same = other.contents.identity.instance == mine
+        return self.generation.name if same else str(mine)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What came of it; ``changed`` is False where all files were in place."""
+
+    changed: bool
+    findings: tuple[Finding, ...]
+
+
+def make_target(node: Node, generation: Generation) -> Target:
+    """``generation`` with what of it is to be loaded; IntegrityError for a damaged module."""
+    return Target(node, generation, modules_of(node, generation))
+
+
+def begin(target: Target, census: Census, *, select: bool = True) -> Begun:
+    """Puts ``target`` in its place, loads what of it is missing, and verifies it.
+
+    What was verified is remembered as good. ``select``: its instance becomes the one that is
+    wanted. Raises VerifyError, and what loading raises.
+    """
+    node, generation = target.node, target.generation
+    changed = put_in_place(target, select=select)
+    others = start(node, generation, target.wanted, census)
+    node.reporter.phase("verify", f"to the level {node.settings.ready_when}")
+    found = look(node, generation, target.wanted, others, node.settings.ready_when)
+    # A level says what readiness takes, not what a person may hear of.
+    findings = (*found, *(one for one in others if one not in found))
+    tell(node, findings)
+    try:
+        record_good(node.site.root, node.instance.profile, generation)
+    except (ModulusError, OSError) as error:
+        node.reporter.warn(f"{generation.name} is not remembered as good: {error}")
+    return Begun(changed, findings)
+
+
+def put_in_place(target: Target, *, select: bool = True) -> bool:
+    """Makes ``target`` the driver of this node; False if it was already."""
+    node, generation = target.node, target.generation
+    root, name = node.site.root, node.instance.profile
+    mark_used(root, name, generation.name)
+    changed = configure_linker(root, name, node.site.recall)
+    changed |= activate(root, name, generation)
+    changed |= update_linker(root, name, generation, node.site.recall, node.reporter)
+    if select:
+        changed |= write_selected(root, name, node.instance)
+    return changed
+
+
+def tell(node: Node, findings: tuple[Finding, ...]) -> None:
+    """Says what is wrong; raises VerifyError where the driver is not ready with it."""
+    error = failure(findings, node.settings.ready_when)
+    for finding in findings:
+        text = f"{finding.message}: {finding.cause}; {finding.fix}"
+        # With one GPU of several dead the driver is ready, and a person must know.
+        if finding.severity == "error" or finding.id == "gpu-dead":
+            node.reporter.error(f"verify: {text}")
+        elif finding.severity == "warning":
+            node.reporter.warn(text)
+    if error:
+        raise error

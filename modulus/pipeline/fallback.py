@@ -1,0 +1,170 @@
+"""Back to a generation that worked on this kernel, where the one that is wanted does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modulus.core.gpus import Census
+from modulus.errors import BusyError, FallbackError, ModulusError
+from modulus.host.enabled import enabled_instances
+from modulus.host.good import good_generations
+from modulus.host.gpus import take_census
+from modulus.host.install import Generation, write_selected
+from modulus.host.kmod import loaded
+from modulus.host.unload import unload
+from modulus.pipeline.begin import Target, begin, make_target, put_in_place
+from modulus.pipeline.inuse import look_in_use
+from modulus.pipeline.load import start
+from modulus.pipeline.node import Node
+from modulus.pipeline.sound import check_startable
+
+
+def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
+    """The generations that worked on this kernel, the newest first, but those ``without``."""
+    names = {generation.name for generation in without}
+    good = good_generations(node.site.root, node.instance.profile, node.kernel)
+    return tuple(generation for generation in good if generation.name not in names)
+
+
+def fall_back_from(failed: Target, error: Exception) -> None:
+    """What is done where ``failed``, which this run has started, does not work: ``error``.
+
+    Raises FallbackError once another generation works, and has made that one's instance the
+    selected one. Returns where there is none, or none that works: it is not the generation's
+    fault then, which is left in its place and loaded as far as it goes.
+    """
+    node = failed.node
+    back = ways_back(node, failed.generation)
+    if not back or isinstance(error, BusyError):
+        # In the second case another driver has the GPUs, or the kernel hangs.
+        return
+    again = fall_back(failed, error, back)
+    if again:
+        raise fallen(failed, again, error) from error
+    node.reporter.error(f"no other generation works: {failed.generation.name} stays")
+    leave(failed)
+
+
+def fall_back(failed: Target, error: Exception, back: Sequence[Generation]) -> Target | None:
+    """The first of ``back`` that works in the place of ``failed``, loaded, verified and
+    selected; None where none does."""
+    node = failed.node
+    node.reporter.error(f"{failed.generation.name} does not work: {cause_of(error)}")
+    again = _first_that_works(node, back)
+    if again:
+        select(again.node)
+        warn_unless_enabled(again.node)
+    return again
+
+
+def select(node: Node) -> None:
+    """Makes the instance of ``node``, whose driver is in its place, the one that is wanted.
+
+    Trouble is told and no more: which driver works is settled.
+    """
+    try:
+        write_selected(node.site.root, node.instance.profile, node.instance)
+    except (ModulusError, OSError) as error:
+        node.reporter.error(f"{node.instance} is not selected: {cause_of(error)}")
+
+
+def tide_over(node: Node, error: ModulusError) -> None:
+    """Has a generation that worked at work while the wanted one cannot be had: ``error``.
+
+    Only where no driver is loaded, as at a boot; what is selected stays so.
+    """
+    if not node.settings.auto_fallback or node.census.missing:
+        return
+    if loaded(node.site.root, node.profile.build):
+        return
+    back = ways_back(node)
+    if not back:
+        return
+    node.reporter.error(f"{node.instance} cannot be had: {cause_of(error)}")
+    again = _first_that_works(node, back)
+    if again:
+        node.reporter.warn(
+            f"until it can, the driver is {again.generation.name}, which worked last"
+        )
+
+
+def leave(target: Target) -> str | None:
+    """Has ``target`` in its place and loaded, verified or not; what keeps it from that."""
+    try:
+        _make_room(target)
+        put_in_place(target, select=False)
+        start(target.node, target.generation, target.wanted, _census(target.node))
+    except Exception as error:
+        text = cause_of(error)
+        target.node.reporter.error(f"{target.generation.name} is not loaded: {text}")
+        return text
+    return None
+
+
+def fallen(failed: Target, again: Target, error: Exception) -> FallbackError:
+    """The error that says that ``failed`` does not work, and ``again`` does."""
+    works = again.told_from(failed.generation)
+    fails = failed.told_from(again.generation)
+    fix = f"{error.hint}; then " if isinstance(error, ModulusError) else ""
+    return FallbackError(
+        f"{fails} does not work: {cause_of(error)}; {works} is back, loaded and verified",
+        f"{fix}run modulus up {failed.node.instance} again; until then {again.node.instance} "
+        "is selected",
+    )
+
+
+def warn_unless_enabled(node: Node) -> None:
+    """Warns where units of this driver are enabled, and not the one of ``node``."""
+    enabled = [
+        instance
+        for instance in enabled_instances(node.site.root)
+        if instance.profile == node.instance.profile
+    ]
+    if enabled and node.instance not in enabled:
+        node.reporter.warn(
+            f"modulus@{node.instance} is not enabled: the next boot starts {enabled[0]}, "
+            f"unless systemctl enable modulus@{node.instance} has been run"
+        )
+
+
+def cause_of(error: Exception) -> str:
+    """What went wrong, in a line."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModulusError):
+        text = error.message
+    return "; ".join(text.splitlines())
+
+
+def _first_that_works(node: Node, back: Sequence[Generation]) -> Target | None:
+    for generation in back:
+        node.reporter.phase("load", f"back to {generation.name}, which worked")
+        try:
+            return _bring_back(node, generation)
+        except Exception as error:
+            node.reporter.error(f"{generation.name} does not work: {cause_of(error)}")
+    return None
+
+
+def _bring_back(node: Node, generation: Generation) -> Target:
+    target = make_target(Node(node.site, generation.contents.identity.instance), generation)
+    check_startable(generation, target.wanted)
+    _make_room(target)
+    begin(target, _census(target.node), select=False)
+    return target
+
+
+def _make_room(target: Target) -> None:
+    """Unloads what is in the place of ``target``; BusyError, by name, where that is in use."""
+    if not target.has_rival:
+        return
+    node = target.node
+    use = look_in_use(node)
+    if use.users.any:
+        raise BusyError(
+            f"what is loaded is {use.users.text}", "end what uses it, then run it again"
+        )
+    unload(node.site.root, use.order, node.reporter)
+
+
+def _census(node: Node) -> Census:
+    return take_census(node.site.root, node.profile)

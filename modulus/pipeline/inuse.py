@@ -1,0 +1,39 @@
+"""Whether the driver that is loaded can go: what of it there is, and who uses it."""
+
+from __future__ import annotations
+
+from modulus.core.dataclass import dataclass
+from modulus.core.inuse import NodeSet, Users, unload_order
+from modulus.core.nodes import NodeFacts, wanted_nodes
+from modulus.host.display import display_nodes
+from modulus.host.inuse import users
+from modulus.host.kmod import loaded
+from modulus.host.nodefacts import read_facts
+from modulus.pipeline.node import Node
+
+
+@dataclass(frozen=True)
+class Use:
+    """The loaded modules in the order of unloading, what there is of nodes, and the users."""
+
+    order: tuple[str, ...]
+    facts: NodeFacts
+    users: Users
+
+
+def look_in_use(node: Node) -> Use:
+    """Who uses the driver of ``node``, whichever generation of it is loaded."""
+    root, profile = node.site.root, node.profile
+    order = unload_order(profile, loaded(root, (*profile.unload, *profile.build)))
+    facts = read_facts(root, profile.nodes)
+    return Use(order, facts, users(root, profile, order, _nodes(node, facts)))
+
+
+def _nodes(node: Node, facts: NodeFacts) -> NodeSet:
+    """The driver's device nodes: those it should have, those that are there, its displays."""
+    wanted = wanted_nodes(node.profile.nodes, facts)
+    own = NodeSet(
+        numbers=frozenset((device.major, device.minor) for device in wanted),
+        paths=frozenset((*facts.seen, *(device.path for device in wanted))),
+    )
+    return own | display_nodes(node.site.root, [gpu.address for gpu in node.census.usable])

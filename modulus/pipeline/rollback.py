@@ -1,0 +1,75 @@
+"""``rollback``: back to a generation that worked before the one that is the driver now."""
+
+from __future__ import annotations
+
+from modulus.core.gpus import no_gpu
+from modulus.errors import UsageError
+from modulus.host.good import good_generations, recorded_drivers
+from modulus.host.install import Generation, active_generation, verify_generation
+from modulus.host.probe import running_kernel
+from modulus.pipeline.activate import Activated, work
+from modulus.pipeline.begin import make_target
+from modulus.pipeline.fallback import warn_unless_enabled
+from modulus.pipeline.node import Node
+from modulus.pipeline.site import Site
+from modulus.pipeline.warm import warm
+
+
+def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
+    """The newest whole generation of the driver ``name`` that worked on the running kernel and
+    is not active, with its instance.
+
+    Without ``name`` there must be one driver only. Raises UsageError where there is nothing to
+    go back to.
+    """
+    name = name or _only_driver(site)
+    running = running_kernel(site.root)
+    active = active_generation(site.root, name)
+    for generation in good_generations(site.root, name, running) if running else ():
+        if active and generation.name == active.name:
+            continue
+        problem = verify_generation(generation, site.reporter)
+        if problem is None:
+            return Node(site, generation.contents.identity.instance), generation
+        site.reporter.warn(f"{generation.name} is damaged: {problem}")
+    raise UsageError(
+        f"no other generation of {name} has worked on kernel "
+        f"{running.release if running else '(none)'} and is still there",
+        "modulus up INSTANCE makes another version the driver",
+    )
+
+
+def rollback(node: Node, generation: Generation) -> Activated:
+    """Has ``generation``, of the instance of ``node``, at work; that one is selected then.
+
+    Raises as ``up`` does: BusyError where the driver is in use, FallbackError where that
+    generation does not work any more and the one before is back.
+    """
+    name = node.instance.profile
+    with node.site.lock(f"up-{name}", f"the driver {name}"):
+        if node.census.missing:
+            raise no_gpu(node.census, name)
+        node.reporter.phase("plan", f"back to {generation.name}, which worked")
+        done = work(make_target(node, generation), node.census)
+        warn_unless_enabled(node)
+        wanted = warm(node)
+        if wanted is None or wanted.name != generation.name:
+            node.reporter.warn(
+                f"the settings ask for another generation of {node.instance}: the next modulus "
+                "up makes it the driver again, unless they are changed back"
+            )
+        return done
+
+
+def _only_driver(site: Site) -> str:
+    drivers = recorded_drivers(site.root)
+    if len(drivers) == 1:
+        return drivers[0]
+    if drivers:
+        raise UsageError(
+            f"several drivers have worked here: {', '.join(drivers)}",
+            f"name one, such as modulus rollback {drivers[0]}",
+        )
+    raise UsageError(
+        "no driver has worked here yet", "modulus up INSTANCE makes one the driver"
+    )
