@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ from typing import Any
 
 _CHUNK = 8 << 20
 """Large, since a thread that hashes waits for the others between pieces."""
+_RANDOM = "????????"
+"""How names of temporary files end, made by tempfile."""
 
 
 def sha256_file(path: Path) -> str:
@@ -53,16 +56,23 @@ def fsync_tree(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
-    """Replaces ``path`` by ``data`` in one rename, durably; its folder is made if missing."""
+    """Replaces ``path`` by ``data`` in one rename, durably; its folder is made if missing.
+
+    What a killed writer of it left is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _sweep_files(path)
+    with _locked_dir(path.parent, fcntl.LOCK_SH):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        fcntl.flock(handle, fcntl.LOCK_SH)
     try:
         with open(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.replace(name, path)
+            # Still locked.
+            os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -151,6 +161,18 @@ def sweep(parent: Path, prefix: str) -> None:
                 _locked_dir(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
             ):
                 remove_tree(folder)
+
+
+def _sweep_files(path: Path) -> None:
+    """Removes the temporary files of ``path`` whose writer is gone; not while others write."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{_RANDOM}"):
+        with (
+            contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError),
+            _locked_dir(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            open(left, "rb") as file,
+        ):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 @contextlib.contextmanager

@@ -14,8 +14,10 @@ from modulus.core.generation import key_of
 from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
+from modulus.host.generations import Removed, collect_generations, homes
 from modulus.host.install import active_names
 from modulus.host.place import writing
+from modulus.host.removal import remove_whole
 from modulus.host.store import Entry
 from modulus.pipeline.site import Site
 
@@ -92,6 +94,12 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
 
     Headers and toolchains stay, and so do the builds of active generations.
     """
+    # First, and not with the cache's lock held: who has a driver's takes that one after it.
+    generations = [
+        Item(one.path, one.made, one.size)
+        for name in homes(site.root)
+        for one in _collect_generations(site, name)
+    ]
     with site.using_cache(alone=True), writing(site.cache):
         _sweep(site.cache)
         items = sorted(_collectable(site, bounds.keep_installed), key=lambda item: item.used)
@@ -100,11 +108,16 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
             *_excluded(items, bounds, time.time()),
         ]
         for item in gone:
-            files.remove_tree(item.path)
+            remove_whole(item.path)
         for folder in (site.cache / "builds").glob("*/"):
             with contextlib.suppress(OSError):  # It is not empty.
                 folder.rmdir()
-    return gone
+    return [*generations, *gone]
+
+
+def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:
+    with site.lock(f"up-{name}", f"the driver {name}"):
+        return collect_generations(site.root, name, site.reporter)
 
 
 def _excluded(items: Sequence[Item], bounds: Bounds, now: float) -> Iterator[Item]:
@@ -137,8 +150,7 @@ def _sweep(cache: Path) -> None:
     """Removes what killed processes left. Nobody else uses the cache now."""
     for folder in (cache, *cache.glob("*/"), *cache.glob("builds/*/")):
         for path in folder.glob(".*.????????"):
-            if path.is_dir():
-                files.remove_tree(path)
+            files.remove_tree(path)
 
 
 def _item(path: Path, used: Path | None = None) -> Item | None:

@@ -25,10 +25,10 @@ STEPS = frozenset(
 """The audit events (sys.addaudithook) that count as steps: all that changes files."""
 
 
-def killed_at(step: int, work: Callable[[], object]) -> bool:
+def killed_at(step: int, work: Callable[[], object], events: frozenset[str] = STEPS) -> bool:
     """Runs ``work`` in a child that is killed just before its ``step``th step.
 
-    False if it came to its end before that.
+    ``events`` are what counts as one. False if it came to its end before that.
     """
     pid = os.fork()
     if pid == 0:
@@ -38,7 +38,7 @@ def killed_at(step: int, work: Callable[[], object]) -> bool:
 
             def hook(event: str, _: object) -> None:
                 nonlocal left
-                if event in STEPS:
+                if event in events:
                     left -= 1
                     if left == 0:
                         os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -168,3 +169,22 @@ def test_sweep_takes_only_what_a_dead_process_left(tmp_path: Path) -> None:
         files.sweep(tmp_path, "build")
         assert names(tmp_path) == sorted([alive.name, ".fetch.other"])
     files.sweep(tmp_path / "missing", "build")
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.abcdefgh").touch()
+    others = [tmp_path / ".b.json.abcdefgh", tmp_path / ".a.json.abc", tmp_path / ".a.json.ab"]
+    for path in others:
+        path.touch()
+    files.write_atomic(tmp_path / "a.json", "new")
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "a.json"])
+
+
+def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
+    path = tmp_path / ".a.json.abcdefgh"
+    with open(path, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        files.write_atomic(tmp_path / "a.json", "new")
+        assert path.exists()
+    files.write_atomic(tmp_path / "a.json", "newer")
+    assert not path.exists()

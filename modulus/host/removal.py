@@ -1,0 +1,23 @@
+"""Removes folders so that at any moment, a kill included, they are whole or gone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modulus.host import files
+
+_PREFIX = "gone"
+
+
+def remove_whole(path: Path) -> None:
+    """Removes the folder ``path``, which one durable rename hides first, or a file.
+
+    What a kill leaves is a scratch folder (``files.sweep``).
+    """
+    if path.is_dir() and not path.is_symlink():
+        with files.scratch(path.parent, _PREFIX) as folder:
+            os.rename(path, folder / path.name)
+            files.fsync_dir(path.parent)
+    else:
+        path.unlink(missing_ok=True)

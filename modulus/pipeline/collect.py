@@ -1,0 +1,22 @@
+"""What nobody needs any more, removed when a driver is at work."""
+
+from __future__ import annotations
+
+from modulus.errors import ModulusError
+from modulus.pipeline.node import Node
+
+
+def collect_old(node: Node) -> None:
+    """Removes the driver's generations that nobody needs, and what killed runs left.
+
+    The caller has the driver's lock. Trouble is a warning: the driver works.
+    """
+    from modulus.host.generations import collect_generations
+    from modulus.host.statefile import sweep_states
+
+    root = node.site.root
+    try:
+        sweep_states(root)
+        collect_generations(root, node.instance.profile, node.reporter)
+    except (ModulusError, OSError) as error:
+        node.reporter.warn(f"what nobody needs stays: {error}")
