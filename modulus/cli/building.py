@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.system import make_node
+from modulus.core.keys import SHORT
 from modulus.errors import ModulusError
 from modulus.host.report import Reporter
 
 if TYPE_CHECKING:
+    from modulus.host.install import Generation
     from modulus.pipeline.build import Built
     from modulus.pipeline.node import Node
 
@@ -40,16 +42,25 @@ def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
     """Tries every release; the exit code is the first failure's."""
+    from modulus.pipeline.ahead import in_place, urgent_first
     from modulus.pipeline.build import build
+    from modulus.pipeline.status import record_kernels
 
     node = make_node(options, reporter)
     if options.all_kernels:
-        releases = node.installed_kernels()
+        releases = urgent_first(node)
     else:
         releases = tuple(dict.fromkeys(options.kernel or (node.kernel.release,)))
     results: list[dict[str, Any]] = []
     failures: list[ModulusError] = []
     for release in releases:
+        active = in_place(node, release) if options.all_kernels else None
+        if active:
+            results.append(_active_value(node, release, active))
+            key = active.contents.identity.key[:SHORT]
+            text = f"active: {node.instance} for {release} ({key})"
+            output.show({}, False, "" if options.json else text)
+            continue
         try:
             built = build(node, release, shell=options.shell)
         except ModulusError as error:
@@ -59,6 +70,7 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
         else:
             results.append(done_value(node, built))
             output.show({}, False, "" if options.json else built.text(node.instance))
+    record_kernels(node)
     if options.json:
         result: dict[str, Any] = {"results": results}
         if failures:
@@ -76,6 +88,18 @@ def done_value(node: Node, built: Built) -> dict[str, Any]:
         "hit": built.hit,
         "seconds": round(built.seconds, 1),
         "path": str(built.entry.path),
+        "error": None,
+    }
+
+
+def _active_value(node: Node, release: str, active: Generation) -> dict[str, Any]:
+    return {
+        "instance": str(node.instance),
+        "kernel": release,
+        "key": active.contents.identity.key,
+        "hit": True,
+        "seconds": 0.0,
+        "path": str(active.path),
         "error": None,
     }
 

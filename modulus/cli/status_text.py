@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from modulus.core.keys import SHORT
+from modulus.core.reboothold import span
 from modulus.core.state import State
 
 _LABEL = 12
@@ -32,6 +33,8 @@ def _block(state: State) -> Iterator[str]:
         text = f"{kernel.release:{width}}  {'ready' if kernel.ready else 'not ready'}"
         text += ", booted next" if kernel.default_boot else ""
         yield _line("" if index else "Kernels", text)
+    if state.hold_s is not None:
+        yield _line("Reboot", f"held up to {span(state.hold_s)} while modules are built")
     for finding in state.findings:
         yield _line(finding.severity.capitalize(), finding.message)
         yield _line("Fix", finding.fix)

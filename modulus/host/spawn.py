@@ -12,11 +12,14 @@ from modulus.host.run import environment
 _PR_SET_PDEATHSIG = 1
 
 
-def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+def spawn(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, nice: int = 0
+) -> int:
     """Starts ``argv``, a path and its arguments, with our own output; returns its pid.
 
     The caller waits for it, with waitpid(2). It has no standard input and a session of its own,
-    so that a terminal's Ctrl-C is ours to pass on, and gets SIGTERM when we die.
+    so that a terminal's Ctrl-C is ours to pass on, and gets SIGTERM when we die. ``nice`` is
+    added to our own niceness, nice(2).
     """
     import ctypes
 
@@ -32,6 +35,7 @@ def spawn(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -
                 os.setsid()
                 prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
                 if os.getppid() == parent:
+                    os.nice(nice)
                     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                         signal.signal(number, signal.SIG_DFL)

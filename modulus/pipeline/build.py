@@ -8,15 +8,17 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from modulus.core.buildrecord import BuildRecord
 from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.core.units import rfc3339
-from modulus.errors import BuildError, ModulusError, UnsupportedError
+from modulus.errors import BuildError, LockedError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.build import compile_modules
+from modulus.host.buildrecord import change_record
 from modulus.host.container import Limits, Mount, choose, open_container
 from modulus.host.headers import Headers
 from modulus.host.modules import Module
@@ -27,6 +29,7 @@ from modulus.pipeline import source
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather, plan
 
+_SCRATCH = "build"
 _JOB_MEMORY = 1 << 30
 """Bytes of memory a compiler job may need; the largest objects seen take about a third."""
 
@@ -55,11 +58,30 @@ class Built:
 def build(node: Node, release: str, *, shell: bool = False) -> Built:
     """The modules for kernel ``release``, from the store or compiled into it now.
 
-    With ``shell`` the container of a build that failed is opened before it goes away.
+    With ``shell`` the container of a build that failed is opened before it goes away. What
+    comes of it is counted.
     """
+    root, name = node.site.root, str(node.instance)
+    try:
+        built = _build(node, release, shell)
+    except LockedError:
+        raise
+    except ModulusError:
+        change_record(root, name, BuildRecord.with_failed)
+        raise
+    if built.hit:
+        change_record(root, name, BuildRecord.with_hit)
+    else:
+        change_record(root, name, lambda record: record.with_built(release, built.seconds))
+    return built
+
+
+def _build(node: Node, release: str, shell: bool) -> Built:
     with node.site.using_cache():
         found = _stored(node, plan(node, release))
         if found:
+            # One that was killed at its very end was a build all the same.
+            files.sweep(node.site.cache / "builds" / release, _SCRATCH)
             return found
         headers = node.provisioner.headers(release)
         gather(node, release)  # The kernel's options may rule the driver out.
@@ -101,8 +123,8 @@ def _locked_build(
         parent = node.site.cache / "builds" / release
         with writing(parent), ExitStack() as stack:
             parent.mkdir(parents=True, exist_ok=True)
-            files.sweep(parent, "build")
-            scratch = stack.enter_context(files.scratch(parent, "build"))
+            files.sweep(parent, _SCRATCH)
+            scratch = stack.enter_context(files.scratch(parent, _SCRATCH))
             log = scratch / "entry" / "build.log"
             try:
                 modules = _compile(node, wanted, headers, toolchain, package, scratch, shell)

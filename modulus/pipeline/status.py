@@ -11,6 +11,8 @@ from modulus.core.plan import inputs_of
 from modulus.core.state import Failure, KernelReady, State
 from modulus.errors import ModulusError, UsageError
 from modulus.host.bootkernel import default_kernel
+from modulus.host.buildrecord import change_record
+from modulus.host.bus.agents import Agents
 from modulus.host.enabled import (
     active_generations,
     enabled_instances,
@@ -32,10 +34,20 @@ def status(site: Site, instance: Instance | None = None) -> tuple[State, ...]:
     """The state of ``instance``, or of all: those that run or ran since boot, are enabled,
     selected or the active driver.
 
-    Nothing is changed, and neither network nor bus is asked.
+    Where an agent runs it is asked, over the bus; else there is what it left in /run. Nothing
+    is changed, and the network is not asked.
     """
     wanted = (instance,) if instance else _known(site)
-    return tuple(_state(site, one) for one in wanted)
+    with Agents(site.root) as agents:
+        return tuple(_state(site, one, agents) for one in wanted)
+
+
+def record_kernels(node: Node) -> None:
+    """Notes for the agent for which kernels the node is ready, which takes long to find out."""
+    ready = kernels(node, _active(node.site, node.instance))
+    change_record(
+        node.site.root, str(node.instance), lambda record: replace(record, kernels=ready)
+    )
 
 
 def kernels(node: Node, active: Generation | None) -> tuple[KernelReady, ...]:
@@ -68,13 +80,11 @@ def _known(site: Site) -> tuple[Instance, ...]:
     return tuple(sorted(found))
 
 
-def _state(site: Site, instance: Instance) -> State:
-    """What its file in /run says, held against what is in place."""
+def _state(site: Site, instance: Instance, agents: Agents) -> State:
+    """What its agent or its file in /run says, held against what is in place."""
     name = str(instance)
-    state = read_state(site.root, name) or State(name, None)
-    active = active_generation(site.root, instance.profile)
-    if active and active.contents.identity.instance != instance:
-        active = None
+    state = agents.state(name) or read_state(site.root, name) or State(name, None)
+    active = _active(site, instance)
     if active is None and state.phase in _AT_WORK and state.active:
         state = replace(state, phase=None)
     return replace(
@@ -85,6 +95,11 @@ def _state(site: Site, instance: Instance) -> State:
         generation=active.name if active else state.generation,
         kernels=kernels(Node(site, instance), active),
     )
+
+
+def _active(site: Site, instance: Instance) -> Generation | None:
+    active = active_generation(site.root, instance.profile)
+    return active if active and active.contents.identity.instance == instance else None
 
 
 def _unless_broken(site: Site, state: State, instance: Instance) -> State:

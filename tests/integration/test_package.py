@@ -47,6 +47,14 @@ def listing(deb: Path) -> dict[str, str]:
     return {line[5].removeprefix("."): f"{line[0]} {line[1]}" for line in lines}
 
 
+def control(deb: Path, name: str) -> list[str]:
+    """The lines of one of the package's control files."""
+    done = subprocess.run(
+        ["dpkg-deb", "--info", deb, name], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
 def test_lintian_finds_nothing(deb: Path) -> None:
     done = subprocess.run(
         ["lintian", "--allow-root", "--fail-on", "error,warning", deb],
@@ -87,9 +95,17 @@ def test_all_of_modulus_is_in_it(deb: Path) -> None:
     modes = {words.split()[0] for words in found.values()}
     assert modes == {"drwxr-xr-x", "-rw-r--r--", "-rwxr-xr-x"}
     assert {words.split()[1] for words in found.values()} == {"root/root"}
-    assert [path for path, words in found.items() if words.startswith("-rwx")] == [
-        "/usr/bin/modulus"
-    ]
+    hooks = {f"/etc/kernel/{kind}.d/modulus" for kind in ("postinst", "header_postinst")}
+    programs = {path for path, words in found.items() if words.startswith("-rwx")}
+    assert programs == {
+        "/usr/bin/modulus",
+        "/usr/lib/kernel/install.d/90-modulus.install",
+        *hooks,
+    }
+    assert control(deb, "conffiles") == sorted(hooks)
+    summed = {f"/{line.split(maxsplit=1)[1]}" for line in control(deb, "md5sums")}
+    files = {path for path in found if path[-1] != "/"}
+    assert summed == files - hooks, "who changed a hook is no fault in the package"
 
 
 def test_a_version_without_its_changelog_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ UNITS = ROOT / "units"
 DOCS = ROOT / "docs/units.md"
 INSTANCE = "modulus@driver-1.0.service"
 NAMES = (INSTANCE, "modulus-wait.service")
+BUILD = "modulus-build@driver-1.0.service"
+"""Never enabled: agents start it."""
 
 REAL = {
     "cloud-init": ("cloud-init", "cloud-init-local", "cloud-config", "cloud-final"),
@@ -48,7 +50,8 @@ class Node:
         for unit in UNITS.glob("*.service"):
             self.add(unit.name, unit.read_text())
         # Templates are verified as instances.
-        self.add(INSTANCE, (UNITS / "modulus@.service").read_text())
+        for name in (INSTANCE, BUILD):
+            self.add(name, (UNITS / name.replace("driver-1.0", "")).read_text())
 
     def add(self, name: str, text: str) -> None:
         """A unit; what it starts need not be installed here."""
@@ -126,7 +129,7 @@ def full(node: Node, real: dict[str, str]) -> Node:
 
 
 def test_nothing_is_wrong_with_them(node: Node) -> None:
-    assert node.verify(*NAMES) == ""
+    assert node.verify(*NAMES, BUILD) == ""
 
 
 def test_a_fault_would_be_found(node: Node) -> None:
@@ -196,6 +199,31 @@ def test_it_is_ordered_after_nothing_that_may_come_late() -> None:
         assert values(unit.name, "Wants") in ([], ["modulus-wait.service"])
 
 
+def is_off(node: Node, name: str) -> set[str]:
+    """What systemd-analyze security would have a unit turn on."""
+    found = json.loads(node.security(name, "--json=short"))
+    return {entry["name"] for entry in found if entry["set"] is False}
+
+
+def test_a_build_has_all_that_an_agent_has_and_more(node: Node) -> None:
+    _, _, text = DOCS.read_text().partition("`modulus-build@.service` loads nothing")
+    on = set(re.findall(r"`([^`]+)`", text.partition("\n\n")[0]))
+    score = re.search(r"`modulus-build@.service` (\d+\.\d)", DOCS.read_text())
+    assert score
+    agent, build = is_off(node, INSTANCE), is_off(node, BUILD)
+    assert build <= agent
+    if subprocess.getoutput("systemd-analyze --version").startswith("systemd 252 "):
+        assert on == agent - build
+        assert f"exposure level for {BUILD}: {score[1]} " in node.security(BUILD)
+
+
+def test_a_build_is_in_no_hurry_and_shows_in_the_agents_journal() -> None:
+    unit = "modulus-build@.service"
+    assert values(unit, "Nice") == ["19"] and values(unit, "CPUWeight") == ["10"]
+    assert values(unit, "LogExtraFields") == ["OBJECT_SYSTEMD_UNIT=modulus@%i.service"]
+    assert values(unit, "WantedBy") == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_exemption_has_its_reason(node: Node, name: str) -> None:
     kind = "modulus-wait.service" if "wait" in name else "modulus@.service"
@@ -203,9 +231,9 @@ def test_every_exemption_has_its_reason(node: Node, name: str) -> None:
     score = re.search(rf"`{re.escape(kind)}` (\d+\.\d)", text)
     assert score
     first, _, second = text.partition("`modulus-wait.service` reads states")
+    second, _, _ = second.partition("`modulus-build@.service` loads nothing")
     reasons = (second if "wait" in name else first).replace("\\|", "|")
-    found = json.loads(node.security(name, "--json=short"))
-    off = {entry["name"] for entry in found if entry["set"] is False}
+    off = is_off(node, name)
     given = set(
         re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\| (`.*?) \| ", reasons, re.M)))
     )

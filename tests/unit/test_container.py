@@ -151,6 +151,15 @@ def test_own_unit(cgroup: str, expected: str) -> None:
     assert service.own_unit(cgroup) == expected
 
 
+@pytest.mark.parametrize("niceness", [0, 19])
+def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
+    niceness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getpriority", lambda *_: niceness)
+    low = {"--property=Nice=19", "--property=CPUWeight=10", "--property=IOWeight=10"}
+    assert low & set(service.argv("a", Limits(), {})) == (low if niceness else set())
+
+
 def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,18 @@ def test_a_generation_holds_all_and_is_its_own(node: FakeRoot) -> None:
     assert not node.leftovers()
 
 
+def test_what_is_wanted_again_is_the_newest_of_its_instance(node: FakeRoot) -> None:
+    """By which a start tells which one a pending switch is to."""
+    first = node.install("1.0").path / "generation.json"
+    second = node.install("2.0").path / "generation.json"
+    os.utime(first, (1, 1))
+    os.utime(second, (2, 2))
+    node.install("2.0")
+    assert second.stat().st_mtime == 2
+    node.install("1.0")
+    assert first.stat().st_mtime > 2
+
+
 def test_what_is_installed_is_not_installed_again(node: FakeRoot) -> None:
     first = node.up()
     before = state(node.root)

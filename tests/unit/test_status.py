@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from modulus.cli.status_text import status_text
+from modulus.core.buildrecord import BuildRecord
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.keys import build_key
 from modulus.core.plan import inputs_of
 from modulus.core.state import Failure, KernelReady, State
 from modulus.host.bootkernel import default_kernel
+from modulus.host.buildrecord import change_record, read_record
 from modulus.host.enabled import enabled_instances, selected_instance, selected_instances
 from modulus.host.files import scratch
 from modulus.host.install import write_selected
@@ -23,7 +25,7 @@ from modulus.host.statefile import write_state
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site
-from modulus.pipeline.status import status
+from modulus.pipeline.status import record_kernels, status
 from tests.support import headertrees
 from tests.support.fakeroot import RELEASE, FakeRoot, make_root
 
@@ -114,6 +116,16 @@ def test_a_driver_that_is_not_there_any_more_is_not_at_work(fake: FakeRoot) -> N
     write_state(fake.root, State("driver-1.0", "install", active=True, selected=True))
     (state,) = status(site(fake.root))
     assert (state.phase, state.active) == ("install", False)
+
+
+def test_the_agent_is_left_what_takes_long_to_find_out(fake: FakeRoot) -> None:
+    fake.up("1.0")
+    headertrees.write(fake.root / f"lib/modules/{NEXT}/modules.builtin", "")
+    change_record(fake.root, str(DRIVER), BuildRecord.with_hit)
+    record_kernels(Node(site(fake.root), DRIVER))
+    (state,) = status(site(fake.root))
+    assert read_record(fake.root, str(DRIVER)) == BuildRecord(hits=1, kernels=state.kernels)
+    assert [kernel.ready for kernel in state.kernels] == [True, False]
 
 
 def test_what_is_built_only_stays_ready(fake: FakeRoot) -> None:
@@ -235,6 +247,7 @@ driver-1.0
          Key: kkkkkkkkkkkk
      Kernels: 6.1.0-9-amd64   ready
               6.1.0-10-amd64  not ready, booted next
+      Reboot: held up to 15:00 min while modules are built
      Warning: a node is missing
          Fix: run modulus up driver-1.0
        Error: the first line
@@ -271,6 +284,7 @@ def test_people_see_a_block_for_each() -> None:
             ),
             error=Failure(10, "the first line\nthe second", "correct it"),
             since="2024-01-02T03:04:05Z",
+            hold_s=900.0,
         ),
         State("small-0.3", None, since="2024-01-02T03:04:05Z"),
     )

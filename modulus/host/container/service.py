@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         properties += [f"MemoryMax={limits.memory}", "MemorySwapMax=0"]
     if limits.cpus is not None:
         properties.append(f"CPUQuota={max(1, round(limits.cpus * 100))}%")
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness > 0:
+        # Who is in no hurry has none of it done in a hurry. Niceness counts within a control
+        # group only, weights between them.
+        properties += [f"Nice={niceness}", "CPUSchedulingPolicy=batch", "CPUWeight=10"]
+        properties += ["IOSchedulingClass=idle", "IOWeight=10"]
     ours = own_unit(Path("/proc/self/cgroup").read_text())
     if ours:
         # Not After=: while our own unit is still starting, this one would wait for it.

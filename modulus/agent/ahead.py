@@ -1,0 +1,92 @@
+"""Puts the lane of builds ahead together, from an agent's options."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from modulus import __version__
+from modulus.agent.hold import Hold
+from modulus.agent.inputs import settings_digest
+from modulus.agent.kernellane import Ahead, KernelLane, make_command
+from modulus.agent.kernelrecord import KernelRecord
+from modulus.agent.loop import Loop
+from modulus.core.boot import build_unit_name
+from modulus.core.events import Event
+from modulus.core.instance import Instance
+from modulus.core.keys import digest
+from modulus.core.nextkernel import Kernel
+from modulus.host.kernelfacts import kernel_facts, stored_builds
+from modulus.host.probe import running_kernel
+from modulus.pipeline.site import Site
+
+_BOOTED = Path("/run/systemd/system")
+"""There if systemd is PID 1, sd_booted(3)."""
+_PASSED = ("JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
+_SETTINGS = "MODULUS_"
+
+
+def make_lane(
+    site: Site,
+    instance: Instance,
+    config: Path | None,
+    loop: Loop,
+    tell: Callable[[Event], object],
+    hold: Hold | None,
+    *,
+    verbose: bool = False,
+) -> KernelLane:
+    """The lane for an agent with these options.
+
+    Its builds are a service where systemd runs and knows the same settings, else children.
+    """
+    name = str(instance)
+    own_settings = bool(config or site.assignments)
+    ahead = Ahead(
+        instance=name,
+        unit=(
+            build_unit_name(name)
+            if site.root == Path("/") and _BOOTED.is_dir() and not own_settings
+            else None
+        ),
+        command=make_command(
+            sys.executable,
+            site.root,
+            name,
+            config=config,
+            assignments=site.assignments,
+            verbose=verbose,
+        ),
+        # Not NOTIFY_SOCKET: how far it is is not the driver's status.
+        env={
+            key: value
+            for key, value in os.environ.items()
+            if key in _PASSED or key.startswith(_SETTINGS)
+        },
+        kernels=lambda: next_kernels(site.root, config, site.assignments),
+    )
+    reporter = site.reporter
+    record = KernelRecord(
+        site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")
+    )
+    return KernelLane(ahead, record, loop, reporter, tell, hold)
+
+
+def next_kernels(
+    root: Path, config: Path | None, assignments: tuple[str, ...] = ()
+) -> Mapping[str, Kernel]:
+    """The installed kernels that do not run, with what tells whether they are done."""
+    running = running_kernel(root)
+    facts = kernel_facts(root)
+    if running:
+        facts.pop(running.release, None)
+    if not facts:
+        return {}
+    # Another Modulus may build otherwise.
+    settings = [__version__, settings_digest(root, config), *assignments]
+    return {
+        release: Kernel(digest([*settings, fact]), stored_builds(root, release))
+        for release, fact in facts.items()
+    }

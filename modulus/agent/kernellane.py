@@ -1,0 +1,268 @@
+"""The lane of builds for kernels that do not run yet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from modulus.agent.hold import Hold
+from modulus.agent.kernelrecord import KernelRecord
+from modulus.agent.loop import Cancel, Loop
+from modulus.core.boot import UnitState
+from modulus.core.dataclass import dataclass
+from modulus.core.events import BUILD, Event
+from modulus.core.nextkernel import Kernel
+from modulus.core.reboothold import span
+from modulus.errors import ModulusError
+from modulus.host.report import Reporter
+from modulus.host.spawn import spawn
+
+_NICE = 19
+_UNSEEN = 15.0
+"""Seconds within which a service that was asked for is seen, unless it came and went."""
+_STOPPED = 128 + signal.SIGTERM
+
+
+class Units(Protocol):
+    """What the lane asks of the bus; answers come from the main loop, none if it is lost."""
+
+    def on_unit(self, name: str, callback: Callable[[UnitState], object]) -> Cancel:
+        """Tells the state of the service ``name``, and every other one that it comes to."""
+
+    def start_unit(self, name: str, failed: Callable[[ModulusError], object]) -> object:
+        """Has ``name`` started, without waiting for that."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What to build ahead: ``command`` with ``env``, or the service ``unit`` that is the same.
+
+    ``kernels`` looks at the installed kernels that do not run. While a failure is waited out
+    they are looked at every ``poll`` seconds.
+    """
+
+    instance: str
+    unit: str | None
+    command: Sequence[str]
+    env: Mapping[str, str]
+    kernels: Callable[[], Mapping[str, Kernel]]
+    poll: float = 60.0
+
+
+class KernelLane:
+    """At most one build in the background; tells a BUILD event when one has ended.
+
+    What was done once is not begun again, not even by the next agent. ``attach`` brings the
+    bus, on which a build that already runs is found by its unit's name.
+    """
+
+    def __init__(
+        self,
+        ahead: Ahead,
+        record: KernelRecord,
+        loop: Loop,
+        reporter: Reporter,
+        tell: Callable[[Event], object],
+        hold: Hold | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._ahead = ahead
+        self._record = record
+        self._loop = loop
+        self._reporter = reporter
+        self._tell = tell
+        self._hold = hold
+        self._now = now
+        self._units: Units | None = None
+        self._pid: int | None = None
+        self._unit_runs = False
+        self._unseen = False
+        self._state: UnitState | None = None
+        self._cancel: Cancel | None = None
+        self._kernels: Mapping[str, Kernel] = {}
+        self._looked = False
+        self._stopped = False
+        self._timer: Cancel | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a build is under way."""
+        return self._pid is not None or self._unit_runs
+
+    def attach(self, units: Units) -> None:
+        """There is a bus."""
+        self._units = units
+        if self._ahead.unit:
+            # Its first word, that nothing runs or what does, has us look.
+            self._cancel = units.on_unit(self._ahead.unit, self._unit_is)
+
+    def detach(self) -> None:
+        """The bus was lost; a unit goes on."""
+        self._units = self._state = self._cancel = None
+        if self._unseen:
+            # Whether it runs will be told when the bus is back.
+            self._unit_runs = self._unseen = False
+            self._rest(None)
+
+    def look(self, why: str = "") -> None:
+        """Begins a build if there is one to make; ``why`` is what gave reason to look."""
+        if self._stopped:
+            return
+        if why:
+            self._reporter.phase("watch", why)
+        self._looked = True
+        if self.running:
+            # Looked at again when it has ended.
+            return
+        self._rest(None)
+        kernels = self._ahead.kernels()
+        missing = self._record.tried.missing(kernels)
+        wait = self._record.tried.wait(kernels, self._now())
+        if missing and not wait and (self._ahead.unit is None or self._state):
+            self._start(kernels, missing)
+            return
+        self._released()
+        if missing and wait:
+            self._rest(self._loop.after(min(wait, self._ahead.poll), self.look))
+
+    def stop(self) -> None:
+        """A child is ended; a unit goes on, for the next agent to find."""
+        self._stopped = True
+        self._rest(None)
+        self._released()
+        if self._cancel:
+            self._cancel()
+        self.detach()
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGTERM)
+
+    def _start(self, kernels: Mapping[str, Kernel], missing: Sequence[str]) -> None:
+        self._kernels = kernels
+        self._held()
+        names = ", ".join(missing)
+        self._reporter.phase("build", f"{self._ahead.instance} ahead of the next boot: {names}")
+        if self._ahead.unit and self._units:
+            self._unit_runs = self._unseen = True
+            self._rest(self._loop.after(_UNSEEN, self._overdue))
+            self._units.start_unit(self._ahead.unit, self._refused)
+        else:
+            self._spawn()
+
+    def _spawn(self) -> None:
+        self._pid = spawn(self._ahead.command, env=self._ahead.env, nice=_NICE)
+        self._loop.child(self._pid, self._child_ended)
+
+    def _child_ended(self, code: int) -> None:
+        self._pid = None
+        self._ended(code)
+
+    def _refused(self, error: ModulusError) -> None:
+        """systemd has no such service, or cannot start it: it is our own child then."""
+        if self._unseen and not self._stopped:
+            self._unit_runs = self._unseen = False
+            self._rest(None)
+            self._reporter.warn(f"{error.message}; the build is a child of the agent")
+            self._spawn()
+
+    def _unit_is(self, state: UnitState) -> None:
+        known, self._state = self._state, state
+        if self._stopped:
+            return
+        if not state.at_rest:
+            if self._unseen:
+                self._unseen = False
+                self._rest(None)
+            elif not self.running:
+                # Begun by an earlier agent, or by hand.
+                self._kernels = self._ahead.kernels()
+                self._unit_runs = True
+                text = f"{self._ahead.instance}: {self._ahead.unit} is at work already"
+                self._reporter.phase("build", text)
+                self._held()
+        elif self._unit_runs and not self._unseen:
+            self._unit_ended(state)
+        elif known is None and self._looked:
+            self.look()
+
+    def _overdue(self) -> None:
+        """It has come and gone before anyone could see it."""
+        if self._unseen and self._state:
+            self._unseen = False
+            self._unit_is(self._state)
+
+    def _unit_ended(self, state: UnitState) -> None:
+        self._unit_runs = False
+        if state.result == "success":
+            # One that was stopped has succeeded as well, but not done its work.
+            self._ended(_STOPPED if state.exit_status else 0)
+        else:
+            by_itself = state.result == "exit-code" and state.exit_status
+            self._ended(by_itself or ModulusError.code)
+
+    def _ended(self, code: int) -> None:
+        if self._stopped:
+            return
+        built = {
+            release: Kernel(old.inputs, new.stored)
+            for release, new in self._ahead.kernels().items()
+            if (old := self._kernels.get(release))
+        }
+        tried = self._record.ended(built, code, self._now())
+        names = ", ".join(built)
+        if code == 0:
+            text = f"{self._ahead.instance} is ready for {names or 'every installed kernel'}"
+            self._reporter.phase("build", text)
+        else:
+            text = (
+                f"{self._ahead.instance} is not ready for every installed kernel ({names}): "
+                f"the build ended with {_how(code)}"
+            )
+            self._reporter.error(f"modulus: error: {text}")
+            self._reporter.error(
+                "modulus: hint: do not reboot yet, see what the build said above; it is tried "
+                f"again in {span(tried.delay)}, or when kernels, headers or settings change"
+            )
+        self._tell(Event(BUILD, text))
+        # Releases the hold, unless there is more to build.
+        self.look()
+
+    def _held(self) -> None:
+        if self._hold:
+            self._hold.take(f"the build of {self._ahead.instance} for the next kernel")
+
+    def _released(self) -> None:
+        if self._hold:
+            self._hold.release()
+
+    def _rest(self, timer: Cancel | None) -> None:
+        """Has only ``timer`` wake us, of those there were."""
+        if self._timer:
+            self._timer()
+        self._timer = timer
+
+
+def make_command(
+    executable: str,
+    root: Path,
+    instance: str,
+    *,
+    config: Path | None,
+    assignments: Sequence[str],
+    verbose: bool,
+) -> tuple[str, ...]:
+    """The command line of a build for all kernels with these options."""
+    return (
+        *(executable, "-I", "-m", "modulus", "build", instance, "--all-kernels"),
+        f"--root={root}",
+        *([f"--config={config}"] if config else ()),
+        *(f"--set={assignment}" for assignment in assignments),
+        *(["-v"] if verbose else ()),
+    )
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,51 @@
+"""What builds ahead have come to, kept in /run so that it outlives the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from modulus.core.nextkernel import Kernel, Tried, parse_tried
+from modulus.errors import ModulusError
+from modulus.host import files
+from modulus.host.place import below, make_dirs, writing
+
+_FOLDER = "/run/modulus/ahead"
+
+
+class KernelRecord:
+    """The last build ahead of ``instance``; where its file cannot be used it is kept here,
+    and ``complain`` is told."""
+
+    def __init__(
+        self, root: Path, instance: str, complain: Callable[[Exception], object]
+    ) -> None:
+        self._root = root
+        self._instance = instance
+        self._complain = complain
+
+    @cached_property
+    def tried(self) -> Tried:
+        """What came of the last one."""
+        try:
+            return parse_tried(files.read_json(self._path()))
+        except (ModulusError, OSError) as error:
+            self._complain(error)
+            return Tried()
+
+    def ended(self, kernels: Mapping[str, Kernel], code: int, now: float) -> Tried:
+        """Notes that a build for ``kernels`` ended with ``code``."""
+        # A plain attribute from now on, for which the file is no longer asked.
+        self.__dict__["tried"] = tried = self.tried.then(kernels, code, now)
+        try:
+            path = self._path()
+            with writing(path):
+                make_dirs(path.parent)
+                files.write_json(path, tried.value())
+        except (ModulusError, OSError) as error:
+            self._complain(error)
+        return tried
+
+    def _path(self) -> Path:
+        return below(self._root, _FOLDER) / f"{self._instance}.json"

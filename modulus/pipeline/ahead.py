@@ -1,0 +1,28 @@
+"""The builds for every installed kernel: in which order, and which need none."""
+
+from __future__ import annotations
+
+from modulus.core.nextkernel import by_urgency
+from modulus.host.bootkernel import default_kernel
+from modulus.host.install import Generation, active_generation
+from modulus.host.probe import running_kernel
+from modulus.pipeline.node import Node
+
+
+def urgent_first(node: Node) -> tuple[str, ...]:
+    """The installed kernels, what is booted next before all; ToolchainError for none."""
+    installed = node.installed_kernels()
+    return by_urgency(installed, default_kernel(node.site.root, installed))
+
+
+def in_place(node: Node, release: str) -> Generation | None:
+    """The active generation, if it is this instance's and made for ``release``, the running
+    kernel, to the bit: what the next boot of that takes, whatever the store has."""
+    running = running_kernel(node.site.root)
+    if running is None or running.release != release:
+        return None
+    active = active_generation(node.site.root, node.instance.profile)
+    if active is None:
+        return None
+    of = active.contents.identity
+    return active if of.instance == node.instance and of.kernel == running else None
