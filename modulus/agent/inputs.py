@@ -17,13 +17,18 @@ def inputs_digest(root: Path, config: Path | None) -> str:
 
     ``config`` stands in place of the settings under ``/etc``, as in ``load_settings``.
     """
+    kernels = "\0".join((settings_digest(root, config), *installed_kernels(root)))
+    return hashlib.sha256(kernels.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def settings_digest(root: Path, config: Path | None) -> str:
+    """A sha256 over settings and profiles alone."""
     digest = hashlib.sha256()
     for path in _files(root, config):
         digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
         # One that cannot be read may be readable the next time, which is a change too.
         with contextlib.suppress(OSError):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-    digest.update("\0".join(installed_kernels(root)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

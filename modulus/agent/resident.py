@@ -2,83 +2,163 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modulus.agent.agent import Agent, Task
+from modulus.agent.agent import Agent
+from modulus.agent.commands import command, passed_on
+from modulus.agent.face import Face
+from modulus.agent.lane import Work
 from modulus.agent.loop import Loop
-from modulus.core.instance import Instance
-from modulus.core.pci import PciMatch
+from modulus.agent.task import Task
+from modulus.core.boot import unit_name
+from modulus.core.events import Source
+from modulus.core.instance import Instance, parse_instance
+from modulus.errors import ModulusError, UsageError
 from modulus.host.notify import make_notifier, watchdog_seconds
+from modulus.host.uevents import Uevents
 from modulus.pipeline.site import Site
 
-LOCK_TIMEOUT = 120.0
-"""Seconds, where no other is asked for. Within the unit's TimeoutStartSec, so that waiting for
-another's lock becomes the agent's waiting, and no hung start."""
-
-_PASSED = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
-_SETTINGS = "MODULUS_"
+if TYPE_CHECKING:
+    from modulus.agent.sources import Sources
+    from modulus.host.bus import Systemd
 
 
 def watch(site: Site, instance: Instance, *, verbose: bool = False) -> int:
     """Keeps ``instance`` up below the site's root until told to end; an exit code.
 
-    The work is done by ``modulus up`` in a process of its own.
+    The work is done by ``modulus`` in a process of its own.
     """
-    config = site.config.absolute() if site.config else None
+    site.reporter.about(instance=str(instance))
+    # As daemons do, or no file system could be unmounted that it was started in.
+    site = replace(site, config=site.config.absolute() if site.config else None)
+    os.chdir("/")
+    # Before the first child looks for GPUs, or one that comes just then would be missed.
+    uevents = _open_uevents(site.root)
+    return Resident(site, instance, uevents, verbose=verbose).run()
 
-    def gpus() -> Sequence[PciMatch]:
-        # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.
-        from modulus.host.config import load_profile
 
-        return load_profile(site.root, instance.profile).pci
+class Resident:
+    """An agent; what takes long to load of what it needs comes after its first child."""
 
-    def inputs() -> str:
+    def __init__(
+        self,
+        site: Site,
+        instance: Instance,
+        uevents: Callable[[], Uevents] | None,
+        *,
+        verbose: bool,
+    ) -> None:
+        self._site = site
+        self._instance = instance
+        self._uevents = uevents
+        self._verbose = verbose
+        self._loop = Loop()
+        self._face = Face(site.root, str(instance), make_notifier(), site.reporter)
+        task = Task(
+            root=site.root,
+            instance=instance,
+            command=self._command,
+            env=passed_on(os.environ),
+            inputs=self._inputs,
+            ahead=self._ahead,
+            waits=lambda: _waits(site, instance),
+            at_boot=lambda: _at_boot(site.root),
+            stopped=lambda: _is_stopped(site.root, instance),
+        )
+        self._agent = Agent(task, self._loop, self._face, site.reporter)
+        self._sources: Sources | None = None
+
+    def run(self) -> int:
+        """Until it is told to end."""
+        return self._agent.run(watchdog_seconds(), self._make_sources)
+
+    def _make_sources(self) -> tuple[Source, ...]:
+        from modulus.agent.sources import Sources
+
+        self._sources = Sources(
+            self._site,
+            self._instance,
+            self._loop,
+            self._agent,
+            self._face,
+            self._uevents,
+            verbose=self._verbose,
+        )
+        return (self._sources,)
+
+    def _ahead(self, why: str) -> None:
+        if self._sources:
+            self._sources.ahead(why)
+
+    def _command(self, work: Work, *, pending: bool) -> Sequence[str]:
+        instance = _at_work(self._site.root, self._instance) if pending else self._instance
+        return command(self._site, str(instance), work, self._verbose)
+
+    def _inputs(self) -> str:
         # Only after a failure.
         from modulus.agent.inputs import inputs_digest
 
-        return inputs_digest(site.root, config)
-
-    site.reporter.about(instance=str(instance))
-    task = Task(
-        root=site.root,
-        instance=str(instance),
-        command=command(site, instance, config, verbose),
-        env=passed_on(os.environ),
-        inputs=inputs,
-        gpus=gpus,
-    )
-    # As daemons do, or no file system could be unmounted that it was started in.
-    os.chdir("/")
-    agent = Agent(task, Loop(), make_notifier(), site.reporter)
-    return agent.run(watchdog_seconds())
+        return inputs_digest(self._site.root, self._site.config)
 
 
-def command(
-    site: Site, instance: Instance, config: Path | None, verbose: bool
-) -> tuple[str, ...]:
-    """The command line of one ``up`` with the same options."""
-    timeout = LOCK_TIMEOUT if site.lock_timeout is None else site.lock_timeout
-    return (
-        # -I: neither the environment nor the current folder adds code to what root runs.
-        *(sys.executable, "-I", "-m", "modulus", "up", str(instance)),
-        f"--root={site.root}",
-        *([f"--config={config}"] if config else ()),
-        *(f"--set={assignment}" for assignment in site.assignments),
-        f"--lock-timeout={timeout:g}",
-        *(["-v"] if verbose else ()),
-    )
+def _open_uevents(root: Path) -> Callable[[], Uevents] | None:
+    if root != Path("/"):
+        return None
+    first: list[Uevents] = []
+    with contextlib.suppress(OSError):
+        first.append(Uevents())
+    return lambda: first.pop() if first else Uevents()
 
 
-def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of the environment ``up`` gets besides that of any command.
+def _at_work(root: Path, instance: Instance) -> Instance:
+    """Whose driver is loaded; ``instance`` where nothing is known of that."""
+    from modulus.host.wantedstate import read_wanted
 
-    Not the watchdog's variables: that one is for the loop alone.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _PASSED or name.startswith(_SETTINGS)
-    }
+    state = read_wanted(root, instance.profile)
+    with contextlib.suppress(UsageError):
+        return parse_instance(state.instance, "") if state else instance
+    return instance
+
+
+def _waits(site: Site, instance: Instance) -> bool:
+    try:
+        return replace(site, driver=instance.profile).settings.switch_busy == "wait"
+    except ModulusError:
+        return False
+
+
+def _at_boot(root: Path) -> bool:
+    """Whether systemd still boots; what it is not asked by is started by a person."""
+    try:
+        with _systemd(root) as systemd:
+            return systemd is not None and not systemd.is_active("default.target")
+    except ModulusError:
+        # It is too busy to answer, then. This part changes less.
+        return True
+
+
+def _is_stopped(root: Path, instance: Instance) -> bool:
+    """Whether systemd stops the unit, and not only starts it anew."""
+    try:
+        with _systemd(root) as systemd:
+            job = systemd.job_type(unit_name(str(instance))) if systemd else "stop"
+            return job == "stop"
+    except ModulusError:
+        return False
+
+
+@contextlib.contextmanager
+def _systemd(root: Path) -> Iterator[Systemd | None]:
+    """systemd, where it has started this process and can be asked."""
+    from modulus.host import bus
+
+    if not bus.available(root) or "NOTIFY_SOCKET" not in os.environ:
+        yield None
+        return
+    with bus.Systemd() as systemd:
+        yield systemd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modulus.core.dataclass import dataclass
-from modulus.errors import FetchError, LockedError
+from modulus.errors import BusyError, FetchError, LockedError
 
 PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})
 """Exit codes of what stays as it is until somebody changes something; the unit's
@@ -22,10 +22,11 @@ class Backoff:
         """How long to wait after the ``failures``-th failure in a row, with exit ``code``.
 
         For a lock, whose holder is at work, always the shortest time. A network that comes
-        back tells nobody, so a fetch is tried more often than a build.
+        back, or a driver that is let go, tells nobody: those are tried more often than a build.
         """
         if code == LockedError.code:
             return self.first
-        longest = self.longest_fetch if code == FetchError.code else self.longest
+        untold = code in (FetchError.code, BusyError.code)
+        longest = self.longest_fetch if untold else self.longest
         doublings = min(max(failures, 1) - 1, 64)
         return min(longest, self.first * 2.0**doublings)

@@ -97,6 +97,11 @@ def unit_name(instance: str) -> str:
     return f"modulus@{instance}.service"
 
 
+def build_unit_name(instance: str) -> str:
+    """The unit that builds for ``instance``'s other kernels."""
+    return f"modulus-build@{instance}.service"
+
+
 def _by_state(instance: str, state: State | None) -> Standing:
     if state is None or state.phase is None:
         return Standing(instance, OFF)

@@ -52,7 +52,8 @@ class State:
     ``phase`` is one of PHASES, None where nothing runs and nothing is known to be wrong.
     ``progress`` is from 0 to 1, ``eta_s`` in seconds, both None where unknown. ``active``: its
     generation is the driver now; ``selected``: it is the one that is wanted. ``since`` is when
-    the phase began, in RFC 3339, None where unknown.
+    the phase began, in RFC 3339, None where unknown. ``hold_s`` is how many seconds a reboot
+    can be held for a build, None where that is not wanted.
     """
 
     instance: str
@@ -67,6 +68,7 @@ class State:
     findings: tuple[Finding, ...] = ()
     error: Failure | None = None
     since: str | None = None
+    hold_s: float | None = None
 
     @property
     def doing(self) -> str:
@@ -132,6 +134,7 @@ def parse_state(value: object) -> State:
         findings=tuple(_finding(item) for item in _list(given, "findings")),
         error=None if given.get("error") is None else _failure(given["error"]),
         since=_text(given, "since", optional=True),
+        hold_s=_number(given, "hold_s"),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modulus.core.state import State
+from modulus.core.findings import Finding
+from modulus.core.state import Failure, State
 
 
 def status_text(state: State) -> str:
@@ -24,6 +25,33 @@ def status_text(state: State) -> str:
         count = f"{len(told)} findings" if len(told) > 1 else "1 finding"
         text += f", {count}: {told[0].message}"
     return text
+
+
+def standby_text(selected: str | None, failed: str | None) -> str:
+    """What an instance does that is not ``selected``; ``failed``: why it could not be built."""
+    text = f"standby: {selected or 'no instance'} is selected"
+    return f"{text}; not built for this kernel: {failed}" if failed else text
+
+
+def pending(state: State, refused: Failure) -> State:
+    """``state`` where the driver in use stays for now; ``refused`` says who uses it."""
+    finding = Finding(
+        "switch-pending",
+        "loaded",
+        "warning",
+        f"{state.instance} is selected and not loaded yet",
+        refused.message,
+        refused.hint,
+    )
+    return replace(
+        state, active=False, selected=True, progress=None, eta_s=None, error=None,
+        findings=(finding,),
+    )  # fmt: skip
+
+
+def pending_text(refused: Failure) -> str:
+    """The same in a line."""
+    return f"pending: {'; '.join(refused.message.splitlines())}"
 
 
 def stopped(state: State) -> State | None:

@@ -17,6 +17,9 @@ from modulus.host import files
 from modulus.host.place import below, make_dirs, writing
 
 STATES = "/run/modulus"
+_FAILURES = "backoff"
+_RECORDS = (_FAILURES, "builds", "ahead")
+"""Folders beside the states with what else is kept of each instance."""
 
 
 def write_state(root: Path, state: State) -> None:
@@ -78,17 +81,24 @@ def clear_state(root: Path, instance: str) -> None:
 def remove_state(root: Path, instance: str) -> None:
     """Removes all that is kept of ``instance`` in /run, what killed writers left included."""
     clear_state(root, instance)
-    path, record = _path(root, instance), failures_file(root, instance)
+    path = _path(root, instance)
     with writing(path):
-        record.unlink(missing_ok=True)
-        for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            if not Path(f"/proc/{scratch.suffix[1:]}").exists():
-                scratch.unlink(missing_ok=True)
+        for kind in _RECORDS:
+            (path.parent / kind / path.name).unlink(missing_ok=True)
+        sweep_states(root, instance)
+
+
+def sweep_states(root: Path, instance: str | None = None) -> None:
+    """Removes what killed writers left, of one instance or of all."""
+    name = glob.escape(instance) if instance else "*"
+    for scratch in below(root, STATES).glob(f".{name}.json.*"):
+        if not Path(f"/proc/{scratch.suffix[1:]}").exists():
+            scratch.unlink(missing_ok=True)
 
 
 def failures_file(root: Path, instance: str) -> Path:
     """Where the agent counts the failures of ``instance``."""
-    return below(root, STATES) / "backoff" / f"{instance}.json"
+    return below(root, STATES) / _FAILURES / f"{instance}.json"
 
 
 def _path(root: Path, instance: str) -> Path:

@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from modulus.agent.agent import Agent, Task
-from modulus.agent.inputs import inputs_digest
+from modulus.agent.commands import command, passed_on
+from modulus.agent.lane import BUILD, REPAIR, UP, Work
 from modulus.agent.loop import Loop
-from modulus.agent.resident import command, passed_on
+from modulus.cli.parser import make_parser
 from modulus.core.backoff import PERMANENT, Backoff
-from modulus.core.instance import Instance
-from modulus.core.pci import PciMatch
 from modulus.core.state import Failure, State
-from modulus.host.notify import Notifier
 from modulus.host.report import PlainReporter
 from modulus.host.spawn import spawn
-from modulus.host.statefile import failures_file, read_state
+from modulus.host.statefile import failures_file
 from modulus.host.uevents import Uevents
 from modulus.pipeline.site import Site
-
-NAME = "driver-1.0"
-
-with warnings.catch_warnings():
-    # Once, or every process of these tests would import it anew.
-    warnings.simplefilter("ignore", ImportWarning)
-    from gi.repository import GLib  # noqa: F401
-
-CHILD = """
-cd "$1"
-echo "$$ $*" >>runs
-trap 'echo ended >>runs; exit 143' TERM
-run=$(wc -l <runs)
-[ ! -e state ] || { mkdir -p root/run/modulus; cp state root/run/modulus/driver-1.0.json; }
-code=$(sed -n "${run}p" codes)
-[ ! -e hold ] || { : >held; while [ -e hold ]; do sleep 0.02; done; }
-[ "${code:-0}" != kill ] || kill -9 $$
-exit "${code:-0}"
-"""
-
+from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
 
 WRITER = """\
 import sys
@@ -65,135 +37,11 @@ sys.stdin.read()
 """
 
 
-def wait_for(found: Callable[[], object], what: str = "it") -> None:
-    deadline = time.monotonic() + 10
-    while not found():
-        assert time.monotonic() < deadline, f"{what} never came"
-        time.sleep(0.01)
-
-
-class Bench:
-    """An agent's surroundings below one folder; its child is told by files what to do."""
-
-    def __init__(self, folder: Path, manager: socket.socket) -> None:
-        self.folder = folder
-        self.root = folder / "root"
-        self.manager = manager
-        self.messages: list[str] = []
-        self.pid: int | None = None
-        self.loop = Loop
-        self.kernel, self.ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        script = folder / "child"
-        script.write_text(CHILD)
-        (folder / "codes").touch()
-        self.task = Task(
-            root=self.root,
-            instance=NAME,
-            command=("/bin/sh", str(script), str(folder)),
-            env={},
-            inputs=lambda: inputs_digest(self.root, None),
-            gpus=lambda: (PciMatch(0x10DE, 0x0302),),
-            uevents=lambda: Uevents(self.ours.dup()),
-            backoff=Backoff(60),
-            poll=0.05,
-            settle=0.05,
-        )
-
-    def codes(self, *codes: object) -> None:
-        """The exit codes of the child's runs, one after the other; then 0."""
-        (self.folder / "codes").write_text("".join(f"{code}\n" for code in codes))
-
-    def leaves(self, state: State | None) -> None:
-        """The state the child will write before it ends."""
-        if state:
-            (self.folder / "state").write_text(json.dumps(state.value()))
-
-    @property
-    def runs(self) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            return (self.folder / "runs").read_text().count(str(self.folder))
-        return 0
-
-    @property
-    def state(self) -> State:
-        state = read_state(self.root, NAME)
-        assert state
-        return state
-
-    def start(self, watchdog: float | None = None) -> int:
-        # GLib's threads, one of which sees signals, would be missing in the child.
-        threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
-        assert not {"gmain\n", "gdbus\n"} & set(threads), "run it before what uses GLib itself"
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = 70
-            try:
-                with open(self.folder / "log", "a", buffering=1) as log:
-                    notifier = Notifier(str(self.folder / "notify"))
-                    agent = Agent(self.task, self.loop(), notifier, PlainReporter(log))
-                    try:
-                        status = agent.run(watchdog)
-                    except BaseException:
-                        traceback.print_exc(file=log)
-            finally:
-                os._exit(status)
-        return self.pid
-
-    def ended(self) -> int:
-        """Waits for the agent; its exit status."""
-        assert self.pid
-        handle = os.pidfd_open(self.pid)
-        try:
-            assert select.select([handle], [], [], 60)[0], "the agent does not end"
-        finally:
-            os.close(handle)
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        self.pid = None
-        return status
-
-    def stop(self) -> int:
-        assert self.pid
-        os.kill(self.pid, signal.SIGTERM)
-        return self.ended()
-
-    def tells(self, text: str) -> None:
-        """Waits until systemd was told ``text``."""
-        wait_for(lambda: any(text in message for message in self.told()), text)
-
-    def told(self) -> list[str]:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.messages.append(self.manager.recv(4096).decode())
-        return self.messages
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def gpu(self, action: str, ids: str = "10DE:20B0") -> None:
-        """A message of the kernel."""
-        fields = ("SUBSYSTEM=pci", "PCI_CLASS=30200", f"PCI_ID={ids}", "PCI_SLOT_NAME=05.0")
-        texts = (f"{action}@/devices/x", f"ACTION={action}", *fields)
-        self.kernel.send("".join(f"{text}\0" for text in texts).encode())
-
-    def close(self) -> None:
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            self.ended()
-        self.kernel.close()
-        self.ours.close()
-
-
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    (tmp_path / "root").mkdir()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        made = Bench(tmp_path, manager)
-        try:
-            yield made
-        finally:
-            made.close()
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("modulus.agent.modulewatch._SETTLE", 0.05)
+    with agent_bench(tmp_path) as made:
+        yield made
 
 
 READY = State(NAME, "ready", active=True, selected=True, generation="g-1")
@@ -354,29 +202,25 @@ def test_a_gpu_that_is_plugged_in(bench: Bench) -> None:
     assert "the kernel says: add 05.0 (10de:20b0)" in bench.log()
     bench.gpu("add")
     time.sleep(0.2)
-    assert bench.runs == 2, "the driver is there; a GPU more is its own business"
+    assert bench.works == ["up", "up", "repair"], "the driver is there; it is only looked at"
 
 
-@pytest.mark.parametrize(("action", "runs"), [("add", 2), ("bind", 1)])
-def test_a_gpu_that_comes_while_the_child_looks_for_one(
-    bench: Bench, action: str, runs: int
-) -> None:
+def test_a_gpu_that_comes_while_the_child_looks_for_one(bench: Bench) -> None:
     bench.leaves(NO_GPU)
-    (bench.folder / "hold").touch()
+    bench.holds()
     bench.start()
     wait_for((bench.folder / "held").exists)
-    bench.gpu(action)
-    (bench.folder / "hold").unlink()
+    bench.gpu("add")
+    bench.goes_on()
     bench.tells("STATUS=waiting for a GPU")
-    time.sleep(0.3)
-    assert bench.runs == runs
+    wait_for(lambda: bench.runs == 2)
 
 
 def test_without_the_kernels_messages_it_goes_on(bench: Bench) -> None:
     def refused() -> Uevents:
         raise PermissionError("no netlink here")
 
-    bench.task = replace(bench.task, uevents=refused)
+    bench.uevents = refused
     bench.leaves(NO_GPU)
     bench.start()
     bench.tells("STATUS=waiting for a GPU")
@@ -387,7 +231,8 @@ def test_without_the_kernels_messages_gpus_are_looked_for(bench: Bench) -> None:
     def refused() -> Uevents:
         raise PermissionError("no netlink here")
 
-    bench.task = replace(bench.task, uevents=refused, census=0.05)
+    bench.uevents = refused
+    bench.task = replace(bench.task, census=0.05)
     bench.leaves(NO_GPU)
     bench.start()
     wait_for(lambda: bench.runs >= 3)
@@ -541,22 +386,25 @@ class Options:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("work", "options", "words"),
     [
-        (Options(), "--root=/r --lock-timeout=120"),
+        (UP, Options(), "up driver-1.0 --root=/r --lock-timeout=120"),
+        (BUILD, Options(), "build driver-1.0 --root=/r --lock-timeout=120"),
         (
+            REPAIR,
             Options(Path("/c"), ("flavour=open", "cdi=true"), 5, True),
-            "--root=/r --config=/c --set=flavour=open --set=cdi=true --lock-timeout=5 -v",
+            "up driver-1.0 --repair --root=/r --config=/c --set=flavour=open --set=cdi=true "
+            "--lock-timeout=5 -v",
         ),
     ],
 )
-def test_the_child_gets_the_same_options(options: Options, words: str) -> None:
+def test_the_child_gets_the_same_options(work: Work, options: Options, words: str) -> None:
     site = Site(
         Path("/r"), options.config, options.assignments, options.lock_timeout, PlainReporter()
     )
-    begin = [sys.executable, "-I", "-m", "modulus", "up", NAME]
-    built = command(site, Instance("driver", "1.0"), options.config, options.verbose)
-    assert list(built) == [*begin, *words.split()]
+    built = command(site, NAME, work, options.verbose)
+    assert list(built) == [sys.executable, "-I", "-m", "modulus", *words.split()]
+    make_parser().parse_args(built[4:])
 
 
 def test_the_child_gets_what_it_needs_of_the_environment() -> None:
@@ -573,6 +421,7 @@ from modulus.agent import resident
 from modulus.core.instance import Instance
 from modulus.host.report import PlainReporter
 from modulus.pipeline.site import Site
+import pydbus, modulus.host.bus.systemd
 resident.command = lambda *_: ("/bin/sh", "-c", sys.argv[2])
 site = Site(Path(sys.argv[1]), None, (), None, PlainReporter())
 sys.exit(resident.watch(site, Instance("driver", "1.0")))
@@ -585,6 +434,9 @@ def test_at_rest_it_is_small(bench: Bench) -> None:
     words = [sys.executable, "-c", SMALL, str(bench.root), "exit 0"]
     bench.pid = os.posix_spawn(sys.executable, words, environ)
     bench.tells("READY=1")
+    # What comes after READY: settings, kernels, the state that it shows.
+    wait_for((bench.root / "run/modulus/standby").parent.exists)
+    time.sleep(0.3)
     status = Path(f"/proc/{bench.pid}/status").read_text().split()
     assert int(status[status.index("VmRSS:") + 1]) < 45 * 1024
     assert bench.stop() == 0

@@ -1,0 +1,115 @@
+"""How an instance shows: its state in /run, what systemd shows of it, what is said once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from modulus.core.state import State
+from modulus.core.units import rfc3339
+from modulus.errors import ModulusError
+from modulus.host.notify import Notifier
+from modulus.host.report import Reporter
+from modulus.host.statefile import clear_state, is_anothers, read_state, write_state
+
+
+class Face:
+    """The state and the STATUS of ``instance``."""
+
+    def __init__(
+        self,
+        root: Path,
+        instance: str,
+        notifier: Notifier,
+        reporter: Reporter,
+    ) -> None:
+        self._root = root
+        self._instance = instance
+        self._notifier = notifier
+        self._reporter = reporter
+        self._status = self._more = ""
+        self._hold_s: float | None = None
+        self._said: set[str] = set()
+
+    def read(self, *, active: bool = False) -> State:
+        """What the last child has left; without a word of it, no more than that it is over."""
+        held = None
+        try:
+            held = read_state(self._root, self._instance)
+        except (ModulusError, OSError) as error:
+            self.complain(error)
+        return held or State(self._instance, "ready", active=active, selected=active)
+
+    def enter(self, state: State, phase: str) -> State:
+        """Makes ``state`` in ``phase`` the one in /run, and returns it."""
+        state = in_phase(state, phase)
+        self.write(state)
+        return state
+
+    def write(self, state: State | None) -> None:
+        """Makes ``state`` the one in /run, but not over that of another process at work."""
+        try:
+            if is_anothers(self._root, self._instance):
+                return
+            if state is None:
+                clear_state(self._root, self._instance)
+            else:
+                write_state(self._root, replace(state, hold_s=self._hold_s))
+        except (ModulusError, OSError) as error:
+            self.complain(error)
+
+    def say(
+        self,
+        status: str,
+        *,
+        ready: bool = False,
+        stopping: bool = False,
+        extend: float | None = None,
+    ) -> None:
+        """Tells systemd, as ``Notifier.send`` does."""
+        self._status = status
+        self._notifier.send(
+            status="; ".join(filter(None, (status, self._more))),
+            ready=ready,
+            stopping=stopping,
+            extend=extend,
+        )
+
+    def again(self) -> None:
+        """Says the last STATUS once more: a child has said its own."""
+        if self._status:
+            self.say(self._status)
+
+    def hold(self, seconds: float | None, text: str) -> None:
+        """A reboot can be held for ``seconds``; ``text`` says that it is, "" that it is not."""
+        self._hold_s, self._more = seconds, text
+        try:
+            state = read_state(self._root, self._instance)
+        except (ModulusError, OSError) as error:
+            self.complain(error)
+        else:
+            if state:
+                self.write(state)
+        self.again()
+
+    def alive(self) -> None:
+        """Tells systemd that the loop runs."""
+        self._notifier.send(watchdog=True)
+
+    def complain(self, error: Exception) -> None:
+        """Trouble with our own files is worth no failure."""
+        self.warn_once("the state is not kept", f": {error}")
+
+    def warn_once(self, text: str, more: str = "") -> None:
+        """Warns, unless ``text`` was said already."""
+        if text not in self._said:
+            self._said.add(text)
+            self._reporter.warn(text + more)
+
+
+def in_phase(state: State, phase: str) -> State:
+    """``state`` in ``phase``, since now where that is another one."""
+    if phase == state.phase:
+        return state
+    return replace(state, phase=phase, since=rfc3339(time.time()))

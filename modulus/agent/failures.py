@@ -1,0 +1,36 @@
+"""What is known of a child that failed."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+from modulus.core.state import Failure, State
+from modulus.errors import LockedError, ModulusError
+
+
+def with_error(state: State, code: int) -> tuple[State, Failure]:
+    """``state`` with what is known of the failure, if only its exit code; and that alone."""
+    error = state.error
+    if error is None or (error.code != code and code >= 0):
+        error = _untold(state.instance, code)
+    return replace(state, error=error), error
+
+
+def how(code: int) -> str:
+    """How a child ended: its exit code, negative for a signal."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+
+def span(seconds: float) -> str:
+    """A span of time as people read it."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+def _untold(instance: str, code: int) -> Failure:
+    if code == LockedError.code:
+        text = f"another process is at work on {instance}"
+        return Failure(code, text, "wait for it to end")
+    text, hint = f"up ended with {how(code)}", f"see journalctl -u modulus@{instance}"
+    return Failure(max(code, ModulusError.code), text, hint)

@@ -1,0 +1,81 @@
+"""One child at a time, so that two pieces of work never race."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Literal
+
+from modulus.agent.loop import Loop
+
+Work = Literal["repair", "build", "up"]
+
+REPAIR: Work = "repair"
+"""A quick look at nodes, links and files around a driver that is loaded."""
+BUILD: Work = "build"
+"""Into the store only."""
+UP: Work = "up"
+"""Whatever it takes."""
+
+_ORDER = (REPAIR, BUILD, UP)
+"""The later ones do what the earlier ones would, as far as that is still wanted then."""
+
+
+class Lane:
+    """Runs what is asked for; of what is asked for meanwhile, the most thorough comes next.
+
+    ``start`` starts a child and returns its pid. ``ended`` is told of each child's exit code,
+    negative for a signal, but not where one as thorough was asked for meanwhile: that one
+    tells how it is.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        start: Callable[[Work], int],
+        ended: Callable[[Work, int], object],
+    ) -> None:
+        self._loop = loop
+        self._start = start
+        self._ended = ended
+        self._pid: int | None = None
+        self._next: Work | None = None
+        self.running: Work | None = None
+
+    def ask(self, work: Work) -> bool:
+        """Runs ``work``, now or as soon as can be; False if that is to be done anyway."""
+        if self.running is None:
+            self._run(work)
+            return True
+        if self._next and _ORDER.index(self._next) >= _ORDER.index(work):
+            return False
+        self._next = work
+        return True
+
+    def forget(self) -> None:
+        """What was asked for and does not run yet is not wanted any more."""
+        self._next = None
+
+    def terminate(self) -> bool:
+        """Has the child end, which cleans up first; False where none runs."""
+        self.forget()
+        if self._pid is None:
+            return False
+        os.kill(self._pid, signal.SIGTERM)
+        return True
+
+    def _run(self, work: Work) -> None:
+        self.running = work
+        self._pid = self._start(work)
+        self._loop.child(self._pid, lambda code: self._over(work, code))
+
+    def _over(self, work: Work, code: int) -> None:
+        self.running = self._pid = None
+        if self._next is None or _ORDER.index(self._next) < _ORDER.index(work):
+            self._ended(work, code)
+        following, self._next = self._next, None
+        if following and self.running is None:
+            self._run(following)
+        elif following:
+            self.ask(following)

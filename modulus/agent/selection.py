@@ -1,0 +1,129 @@
+"""Which part the agent plays, by what is selected; kept for an agent that is started again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modulus.core.events import SELECTED, Event, Tell
+from modulus.core.instance import Instance
+from modulus.core.role import (
+    ACTIVE,
+    STANDBY,
+    Part,
+    Role,
+    part_at_boot,
+    part_kept,
+    role_after,
+)
+from modulus.errors import ModulusError
+from modulus.host import selected
+from modulus.host.place import STATE, below
+
+if TYPE_CHECKING:
+    from modulus.host.monitor import FolderMonitor
+
+
+class Selection:
+    """The role of the agent of ``mine``.
+
+    ``at_boot`` asks whether the boot started it, which only counts where another instance is
+    enabled; ``complain`` is told of trouble with what is kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        mine: Instance,
+        at_boot: Callable[[], bool],
+        complain: Callable[[Exception], object],
+    ) -> None:
+        self._root = root
+        self._mine = mine
+        self._at_boot = at_boot
+        self._complain = complain
+        self.role: Role = ACTIVE
+        self.selected: Instance | None = None
+
+    def begin(self) -> str | None:
+        """Takes the first role; returns what a person should know of it."""
+        self.selected = selected.read_selected(self._root, self._mine.profile)
+        part = self._part()
+        self._play(part.role)
+        return part.warning
+
+    def look(self) -> bool:
+        """Takes the role that what is selected now asks for; whether it is another one."""
+        before, self.selected = (
+            self.selected,
+            selected.read_selected(self._root, self._mine.profile),
+        )
+        role = role_after(self.role, self._mine, before, self.selected)
+        if role == self.role:
+            return False
+        self._play(role)
+        return True
+
+    def is_mine(self) -> bool:
+        """Whether this very instance is selected now."""
+        return selected.read_selected(self._root, self._mine.profile) == self._mine
+
+    def forget(self) -> None:
+        """The next start is an explicit one."""
+        self._mark(standby=False)
+
+    def _part(self) -> Part:
+        try:
+            standby = selected.stands_by(self._root, self._mine)
+            known = part_kept(self._mine, self.selected, standby=standby)
+            if known:
+                return known
+            from modulus.host.enabled import enabled_instances
+
+            enabled = enabled_instances(self._root)
+        except ModulusError as error:
+            self._complain(error)
+            return Part(ACTIVE)
+        part = part_at_boot(self._mine, self.selected, enabled)
+        # Asked only where it makes a difference: the bus may be slow while a system boots.
+        if part == Part(ACTIVE) or self._at_boot():
+            return part
+        return Part(ACTIVE)
+
+    def _play(self, role: Role) -> None:
+        self.role = role
+        self._mark(standby=role == STANDBY)
+
+    def _mark(self, *, standby: bool) -> None:
+        try:
+            selected.mark_standby(self._root, self._mine, standby)
+        except (ModulusError, OSError) as error:
+            self._complain(error)
+
+
+class SelectionWatch:
+    """A source of SELECTED events, where the driver ``name`` is another one's now."""
+
+    def __init__(self, root: Path, name: str, tell: Tell) -> None:
+        self._folder = below(root, STATE) / name
+        self._tell = tell
+        self._monitor: FolderMonitor | None = None
+
+    def start(self) -> None:
+        """Begins to watch."""
+        from modulus.host.monitor import FolderMonitor
+
+        self._monitor = self._monitor or FolderMonitor(self._folder, self._noticed)
+        # What was selected before there was a watch.
+        self._tell(Event(SELECTED))
+
+    def stop(self) -> None:
+        """Ends that."""
+        if self._monitor:
+            self._monitor.close()
+            self._monitor = None
+
+    def _noticed(self, name: str) -> None:
+        if name in ("", selected.SELECTED):
+            self._tell(Event(SELECTED))

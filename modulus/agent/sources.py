@@ -1,0 +1,156 @@
+"""All that tells an agent what happens on the node, wired to what is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from modulus.agent.agent import Agent
+from modulus.agent.ahead import make_lane
+from modulus.agent.busline import BusLine
+from modulus.agent.face import Face
+from modulus.agent.hold import Hold
+from modulus.agent.inputs import settings_digest
+from modulus.agent.kernels import Kernels
+from modulus.agent.loop import Loop
+from modulus.agent.modulewatch import ModuleWatch
+from modulus.agent.nodewatch import NodeWatch
+from modulus.agent.publisher import Publisher
+from modulus.agent.selection import SelectionWatch
+from modulus.core.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
+from modulus.core.instance import Instance
+from modulus.core.pci import PciMatch
+from modulus.errors import ModulusError
+from modulus.host.bus.connection import SystemBus
+from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.uevents import Uevents
+from modulus.host.wantedstate import drift, read_wanted
+from modulus.pipeline.site import Site
+
+
+class Sources:
+    """The watches, the bus and the builds ahead of the ``agent`` of one instance.
+
+    ``uevents`` opens the kernel's messages, None for another root.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        instance: Instance,
+        loop: Loop,
+        agent: Agent,
+        face: Face,
+        uevents: Callable[[], Uevents] | None,
+        *,
+        verbose: bool,
+    ) -> None:
+        self._site = replace(site, driver=instance.profile)
+        self._instance = instance
+        self._agent = agent
+        self._face = face
+        self._digest: str | None = None
+        root, name, reporter = site.root, instance.profile, site.reporter
+        self._hold = Hold(root, str(instance), None, loop, reporter, self._held)
+        self._lane = make_lane(
+            site, instance, site.config, loop, self._tell, self._hold, verbose=verbose
+        )
+        self._publisher = Publisher(
+            loop,
+            root,
+            instance,
+            reporter,
+            rebuild=agent.again,
+            verify=agent.verify,
+            metrics_dir=lambda: self._site.settings.metrics_dir,
+        )
+        self._bus = BusLine(loop, root, self._attach, self._detach)
+        self._watches: tuple[Source, ...] = (
+            ModuleWatch(root, name, loop, self._tell, self._gpus, agent.deaf, uevents),
+            NodeWatch(root, name, loop, self._tell, self._deaf),
+            SelectionWatch(root, name, self._tell),
+            Kernels(loop, root, self._tell),
+        )
+
+    def start(self) -> None:
+        """Begins to watch; what cannot be watched is said, and ends nothing."""
+        for watch in self._watches:
+            try:
+                watch.start()
+            except (ModulusError, OSError) as error:
+                self._deaf(str(error))
+        self._publisher.start()
+        self._bus.start()
+
+    def stop(self) -> None:
+        """Ends all of that; a build that is a service goes on."""
+        for watch in self._watches:
+            watch.stop()
+        self._lane.stop()
+        self._hold.stop()
+        self._publisher.stop()
+        self._bus.stop()
+
+    def ahead(self, why: str) -> None:
+        """Has built what is missing for kernels that do not run."""
+        self._want_hold()
+        self._lane.look(why)
+
+    def _tell(self, event: Event) -> None:
+        self._agent.tell(event)
+        if event.kind in (SELECTED, KERNELS, BUILD):
+            self._publisher.refresh()
+
+    def _deaf(self, why: str) -> None:
+        self._face.warn_once("not every change on the node is noticed", f": {why}")
+
+    def _attach(self, bus: SystemBus) -> None:
+        self._publisher.attach(bus)
+        bus.on_reloading(self._reloading)
+        bus.on_shutdown(self._hold.shutdown)
+        bus.on_update(self._update)
+        self._want_hold()
+        self._hold.attach(bus)
+        self._lane.attach(bus)
+
+    def _detach(self) -> None:
+        self._hold.detach()
+        self._lane.detach()
+
+    def _reloading(self, begun: bool) -> None:
+        """systemd loads its units anew, after which containers may have lost their devices."""
+        if begun:
+            return
+        state = read_wanted(self._site.root, self._instance.profile)
+        wrong = drift(self._site.root, state) if state else ()
+        if wrong:
+            text = f"after systemd has loaded its units anew: {'; '.join(wrong)}"
+            self._tell(Event(REPAIR, text))
+
+    def _update(self, status: str, version: str) -> None:
+        if status == NEED_REBOOT:
+            text = f"version {version} of the operating system waits for a reboot"
+            self._tell(Event(UPDATE, text))
+
+    def _want_hold(self) -> None:
+        """Takes up ``hold_reboot``, where any setting has changed."""
+        digest = settings_digest(self._site.root, self._site.config)
+        if digest == self._digest:
+            return
+        self._digest = digest
+        # One of its own, since a site's settings are read once.
+        try:
+            seconds = replace(self._site).settings.hold_reboot
+        except ModulusError:
+            # Whoever works with the settings says what is wrong with them.
+            return
+        self._hold.want(seconds)
+
+    def _held(self) -> None:
+        self._face.hold(self._hold.really, self._hold.text)
+
+    def _gpus(self) -> Sequence[PciMatch]:
+        # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.
+        from modulus.host.config import load_profile
+
+        return load_profile(self._site.root, self._instance.profile).pci

@@ -1,0 +1,88 @@
+"""The part of an instance that is not selected: its driver is built, and left at that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from modulus.agent.face import Face
+from modulus.agent.failures import how
+from modulus.agent.lane import BUILD, Lane
+from modulus.agent.loop import Cancel, Loop
+from modulus.agent.task import Task
+from modulus.core.backoff import PERMANENT
+from modulus.core.instance import Instance
+from modulus.core.statustext import standby_text
+
+
+class Standby:
+    """READY at once, so that nothing waits for it, and built when the node is calm."""
+
+    def __init__(
+        self,
+        task: Task,
+        lane: Lane,
+        loop: Loop,
+        face: Face,
+        selected: Callable[[], Instance | None],
+    ) -> None:
+        self._task = task
+        self._lane = lane
+        self._loop = loop
+        self._face = face
+        self._selected = selected
+        self._timer: Cancel | None = None
+        self._failures = 0
+
+    def begin(self) -> None:
+        """Another instance is selected."""
+        state = replace(
+            self._face.read(),
+            active=False,
+            selected=False,
+            progress=None,
+            eta_s=None,
+            findings=(),
+            error=None,
+        )
+        self._say(None)
+        self._face.enter(state, "watch")
+        # Not while the other one is brought up, or comes back.
+        self._rest(self._loop.after(self._task.calm, self.work))
+
+    def work(self) -> None:
+        """Has it built, now."""
+        self._rest(None)
+        self._lane.ask(BUILD)
+
+    def ended(self, code: int) -> None:
+        """What the build came to; it said itself why it failed."""
+        if code == 0:
+            self._failures = 0
+            self._say(None)
+            self._task.ahead("")
+            return
+        self._failures += 1
+        self._say(how(code))
+        if code not in PERMANENT:
+            delay = self._task.backoff.delay(self._failures, code)
+            self._rest(self._loop.after(delay, self.work))
+
+    def changed(self) -> None:
+        """What it is built from may be other than when it failed."""
+        if self._failures:
+            self.work()
+
+    def rest(self) -> None:
+        """Waits for nothing any more."""
+        self._rest(None)
+
+    def _say(self, failed: str | None) -> None:
+        selected = self._selected()
+        self._face.say(standby_text(str(selected) if selected else None, failed), ready=True)
+
+    def _rest(self, timer: Cancel | None) -> None:
+        """Has only ``timer`` wake us."""
+        if self._timer:
+            self._timer()
+        self._timer = timer

@@ -1,0 +1,59 @@
+"""What an agent is to keep up, and by which means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Protocol
+
+from modulus.agent.lane import Work
+from modulus.core.backoff import Backoff
+from modulus.core.dataclass import dataclass
+from modulus.core.instance import Instance
+
+
+class Command(Protocol):
+    """The command line of one piece of work; ``pending``: on the driver that is at work,
+    which is another instance's, or another generation."""
+
+    def __call__(self, work: Work, *, pending: bool) -> Sequence[str]: ...
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Task:
+    """Keep ``instance`` up below ``root``.
+
+    ``command`` is run with ``env``. ``inputs`` gives a digest of what the driver is made from;
+    while nothing can be done but wait, that is looked at every ``poll`` seconds. ``ahead`` is
+    called, with a reason or "", when there may be something to build for kernels that do not
+    run. ``waits`` asks whether a driver in use is waited for (``switch_busy``), ``at_boot``
+    whether the boot started this agent, and ``stopped`` whether it ends for good.
+
+    In seconds: ``settle`` is how long is waited for more messages of one kind, ``calm`` until
+    work begins that is for later, ``census`` how often GPUs are looked for where the kernel
+    does not tell of them.
+    """
+
+    root: Path
+    instance: Instance
+    command: Command
+    env: Mapping[str, str]
+    inputs: Callable[[], str]
+    ahead: Callable[[str], object] = _nothing
+    waits: Callable[[], bool] = _no
+    at_boot: Callable[[], bool] = _no
+    stopped: Callable[[], bool] = _no
+    backoff: Backoff = field(default_factory=Backoff)
+    poll: float = 30.0
+    census: float = 300.0
+    settle: float = 1.0
+    calm: float = 10.0

@@ -1,0 +1,83 @@
+"""The time between a failure and the next try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modulus.agent.loop import Cancel, Loop
+from modulus.agent.record import Record
+from modulus.core.backoff import Backoff
+
+
+class Tries:
+    """Counts failures in a row and calls ``again`` after a pause, ever longer.
+
+    Less than that if ``inputs``, which is looked at every ``poll`` seconds, changes, or if
+    something ``hurry``s it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        record: Record,
+        inputs: Callable[[], str],
+        again: Callable[[], object],
+        *,
+        backoff: Backoff,
+        poll: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._loop = loop
+        self._record = record
+        self._inputs = inputs
+        self._again = again
+        self._backoff = backoff
+        self._poll = poll
+        self._clock = clock
+        self._timer: Cancel | None = None
+        self._earliest = self._due = 0.0
+
+    def failed(self, code: int) -> tuple[float, int]:
+        """Notes a failure with exit ``code``: the pause, and how many failed in a row."""
+        self._of = self._inputs()
+        count = self._record.failed(self._of)
+        now = self._clock()
+        delay = self._backoff.delay(count, code)
+        self._earliest, self._due = now + min(delay, self._backoff.first), now + delay
+        return delay, count
+
+    def wait(self, show: Callable[[float], object]) -> None:
+        """Waits for the next try; ``show`` gets the seconds that are left, at every look."""
+        left = self._due - self._clock()
+        if left <= 0 or self._inputs() != self._of:
+            self.rest()
+            self._again()
+            return
+        show(left)
+        pause = min(left, self._poll)
+        self._rest(self._loop.after(pause, lambda: self.wait(show)))
+
+    def hurry(self) -> None:
+        """What was in the way may be gone; but what fails does not fail faster and faster."""
+        if self._timer:
+            left = max(0.0, min(self._earliest, self._due) - self._clock())
+            self._rest(self._loop.after(left, self._now))
+
+    def succeeded(self) -> None:
+        """It works again."""
+        self.rest()
+        self._record.clear()
+
+    def rest(self) -> None:
+        """There is nothing to wait for."""
+        self._rest(None)
+
+    def _now(self) -> None:
+        self.rest()
+        self._again()
+
+    def _rest(self, timer: Cancel | None) -> None:
+        """Has only ``timer`` wake us."""
+        if self._timer:
+            self._timer()
+        self._timer = timer

@@ -1,0 +1,214 @@
+"""The part of the selected instance: brings its driver up and keeps it right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from modulus.agent.face import Face
+from modulus.agent.failures import how, span, with_error
+from modulus.agent.lane import REPAIR, UP, Lane, Work
+from modulus.agent.loop import Cancel, Loop
+from modulus.agent.task import Task
+from modulus.agent.tries import Tries
+from modulus.core.events import GPUS, KERNELS, Event
+from modulus.core.events import REPAIR as WRONG
+from modulus.core.rate import Rate
+from modulus.core.state import Failure, State
+from modulus.core.statustext import pending, pending_text, status_text
+from modulus.errors import BusyError, LockedError, VerifyError
+from modulus.host.live import EXTEND
+from modulus.host.report import Reporter
+
+
+class Upkeep:
+    """What follows from each ``up`` and repair, and from what happens on the node.
+
+    *Pending* is an instance whose driver cannot be loaded yet, since another one, which works,
+    is in use: READY, and that one is kept right meanwhile.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        lane: Lane,
+        tries: Tries,
+        loop: Loop,
+        face: Face,
+        reporter: Reporter,
+        clock: Callable[[], float],
+    ) -> None:
+        self._task = task
+        self._lane = lane
+        self._tries = tries
+        self._loop = loop
+        self._face = face
+        self._reporter = reporter
+        self._clock = clock
+        self._repairs = Rate()
+        self._timer: Cancel | None = None
+        self._deaf: str | None = None
+        self._gpus: tuple[str, ...] = ()
+        self._waiting = False
+        self._at_rest: State | None = None
+        self._refused: Failure | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is another instance's driver that is to be kept right."""
+        return self._refused is not None
+
+    def work(self) -> None:
+        """Has all of it done, now."""
+        self.rest()
+        self._lane.ask(UP)
+
+    def rest(self) -> None:
+        """Waits for nothing any more."""
+        self._rest(None)
+        self._tries.rest()
+        self._waiting, self._at_rest, self._refused = False, None, None
+
+    def deaf(self, why: str) -> None:
+        """The kernel's messages cannot be heard: what they would tell is looked for."""
+        self._deaf = why
+
+    def heard(self, event: Event) -> None:
+        """Something happened to the driver, its nodes or its GPUs."""
+        if event.kind == GPUS and self._lane.running == UP:
+            # It may have looked for GPUs already.
+            self._gpus = (*self._gpus, event.text)[-1:]
+        elif self._at_rest:
+            if event.kind != KERNELS:
+                self._repair(event.text)
+        elif self._waiting:
+            if event.kind == GPUS:
+                self._reporter.phase("wait", event.text)
+                self._rest(self._loop.after(self._task.settle, self.work))
+        elif event.kind != WRONG:
+            self._tries.hurry()
+
+    def ended(self, work: Work, code: int) -> None:
+        """What a child came to that did not fail for good."""
+        gpus, self._gpus = self._gpus, ()
+        if work == REPAIR:
+            self._repaired(code)
+        elif code == 0:
+            self._succeeded(gpus)
+        elif code == BusyError.code:
+            # What is in use may be a driver that works: then there is time.
+            _, self._refused = with_error(self._face.read(), code)
+            self._lane.ask(REPAIR)
+        else:
+            self._failed(code)
+
+    def _succeeded(self, gpus: tuple[str, ...]) -> None:
+        state = replace(self._face.read(active=True), error=None)
+        # What waits and has ended waits for a GPU: the watching is ours.
+        waiting = state.phase in ("wait", None)
+        phase = "wait" if waiting else "watch"
+        # First: whatever becomes of our own files, the driver is there.
+        self._face.say(status_text(replace(state, phase=phase)), ready=True)
+        self._tries.succeeded()
+        self.rest()
+        state = self._face.enter(state, phase)
+        if waiting:
+            self._waiting = True
+            self._await_gpu()
+            for text in gpus:
+                self.heard(Event(GPUS, text))
+        else:
+            self._at_rest = state
+        self._task.ahead("")
+
+    def _await_gpu(self) -> None:
+        if self._deaf is None:
+            self._reporter.phase("wait", "for a GPU to be plugged in")
+            return
+        self._face.warn_once(
+            "the kernel does not tell when a GPU is plugged in: looked for every "
+            f"{span(self._task.census)}",
+            f" ({self._deaf})",
+        )
+        self._rest(self._loop.after(self._task.census, self.work))
+
+    def _failed(self, code: int) -> None:
+        """Waits, ever longer, for time to pass or for something to change."""
+        self._lane.forget()
+        delay, count = self._tries.failed(code)
+        state, error = with_error(self._face.read(), code)
+        cause = error.message.splitlines()[0]
+        if code < 0:
+            # It could not say so itself.
+            self._reporter.error(f"modulus: error: {cause}")
+            self._reporter.error(f"modulus: hint: {error.hint}")
+        self._reporter.phase(
+            "wait",
+            f"{span(delay)} before the next try ({count} failed), less if settings, profiles "
+            "or kernels change",
+        )
+
+        def show(left: float) -> None:
+            self._face.enter(replace(state, eta_s=left), "wait")
+            self._face.say(
+                f"wait: {span(left)} to the next try, for {cause}",
+                extend=self._task.poll + EXTEND,
+            )
+
+        self._tries.wait(show)
+
+    def _pending(self, refused: Failure) -> None:
+        """Another one's driver is in use, and works: ours has time."""
+        state = pending(self._face.read(), refused)
+        self._face.say(pending_text(refused), ready=True)
+        self._at_rest = self._face.enter(state, "watch")
+        self._task.ahead("")
+        if self._task.waits():
+            self._tries.failed(BusyError.code)
+            self._tries.wait(lambda _: None)
+
+    def _repair(self, why: str) -> None:
+        """Has the driver looked at, soon where that was done often and did not help."""
+        delay = self._repairs.wait(self._clock())
+        if delay > 0:
+            self._rest(self._loop.after(delay, lambda: self._repair(why)))
+            return
+        self._rest(None)
+        if self._lane.ask(REPAIR):
+            self._repairs.done(self._clock())
+            if why:
+                self._reporter.phase("watch", why)
+
+    def _repaired(self, code: int) -> None:
+        refused = self._refused
+        if refused and self._at_rest is None:
+            if code == 0:
+                self._pending(refused)
+            else:
+                self._refused = None
+                self._failed(refused.code)
+        elif code == 0:
+            self._put_back()
+        elif code == VerifyError.code:
+            # It takes more than that.
+            self.work()
+        elif code == LockedError.code:
+            self._put_back()
+            self._rest(self._loop.after(self._task.backoff.first, lambda: self._repair("")))
+        else:
+            self._put_back()
+            self._reporter.warn(
+                f"the repair ended with {how(code)}; it is tried again when there is a reason"
+            )
+
+    def _put_back(self) -> None:
+        """Shows what was so before a repair, and still is."""
+        if self._at_rest:
+            self._face.write(self._at_rest)
+        self._face.again()
+
+    def _rest(self, timer: Cancel | None) -> None:
+        """Has only ``timer`` wake us, of those there were."""
+        if self._timer:
+            self._timer()
+        self._timer = timer

@@ -1,0 +1,52 @@
+"""What the resident agent is told by whoever watches something for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from modulus.core.dataclass import dataclass
+
+Kind = Literal[
+    "repair", "modules", "gpus", "kernels", "selected", "build", "shutdown", "update"
+]
+
+REPAIR: Kind = "repair"
+"""Nodes, links or the firmware path may be other than wanted."""
+MODULES: Kind = "modules"
+"""Modules were loaded or unloaded."""
+GPUS: Kind = "gpus"
+"""A GPU was plugged in, lost, bound or let go."""
+KERNELS: Kind = "kernels"
+"""Kernels were installed or removed, or what modules for them are built from changed."""
+SELECTED: Kind = "selected"
+"""Which instance of the driver is selected may have changed."""
+BUILD: Kind = "build"
+"""A build in the background has ended."""
+SHUTDOWN: Kind = "shutdown"
+"""The system is about to go down, or is not going down after all."""
+UPDATE: Kind = "update"
+"""A new version of the operating system waits for a reboot."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that was seen; ``text`` says it for the journal."""
+
+    kind: Kind
+    text: str = ""
+
+
+Tell = Callable[[Event], object]
+"""How an event is passed on, in the thread of the main loop."""
+
+
+class Source(Protocol):
+    """Watches something and tells events, from ``start`` until ``stop``.
+
+    Both may be called more than once.
+    """
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...

@@ -1,0 +1,208 @@
+"""The whole resident process, on a private bus with mocks of the system's services."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from modulus.agent import resident
+from modulus.core.instance import Instance
+from modulus.core.wantedstate import WantedState
+from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.wantedstate import write_wanted
+from tests.support.privatebus import PrivateBus, private_bus
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:DynamicImporter:ImportWarning"),
+]
+
+OWN = Instance("driver", "1.0")
+NAME = "org.modulus1.driver_2d1_2e0"
+OBJECT = "/org/modulus1/driver_2d1_2e0"
+AGENT = "org.modulus1.Agent"
+SERVICE, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
+UPDATES = ("com.coreos.update1", "/com/coreos/update1", "com.coreos.update1.Manager")
+MOCK = "org.freedesktop.DBus.Mock"
+FILE = "/etc/modprobe.d/modulus-driver.conf"
+
+# Its children only say what they were to do; the bus is the private one, for this root too.
+AGENT_PROCESS = """
+import os, sys
+from pathlib import Path
+from modulus.agent import ahead, resident
+from modulus.core.instance import Instance
+from modulus.host import bus
+from modulus.host.report import PlainReporter
+from modulus.pipeline.site import Site
+root = Path(sys.argv[1])
+bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
+def say(what):
+    return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
+resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")
+ahead.make_command = lambda *_, **__: say("ahead")
+site = Site(root, None, (), None, PlainReporter())
+sys.exit(resident.watch(site, Instance("driver", "1.0")))
+"""
+
+
+def wait_for(found: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < deadline, f"{what} never came"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
+    with private_bus(tmp_path / "bus", monkeypatch) as bus:
+        bus.start()
+        yield bus
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "etc/modprobe.d").mkdir(parents=True)
+    (root / FILE[1:]).write_text("right\n")
+    write_wanted(root, "driver", WantedState(str(OWN), "g-1", files={FILE: "right\n"}))
+    return root
+
+
+class Process:
+    """An agent in a process of its own."""
+
+    def __init__(self, root: Path, bus: PrivateBus) -> None:
+        self.root = root
+        self.bus = bus
+        words = [sys.executable, "-W", "ignore", "-c", AGENT_PROCESS, str(root)]
+        with (root.parent / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                words, env=bus.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    @property
+    def works(self) -> list[str]:
+        path = self.root / "works"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def on_bus(self) -> bool:
+        status = self.bus.busctl("status", NAME)
+        return subprocess.run(status, capture_output=True).returncode == 0
+
+    def log(self) -> str:
+        return (self.root.parent / "log").read_text()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def agent(root: Path, bus: PrivateBus) -> Iterator[Process]:
+    agent = Process(root, bus)
+    yield agent
+    if agent.process.poll() is None:
+        agent.process.kill()
+        agent.process.wait()
+
+
+def mock_systemd(bus: PrivateBus) -> None:
+    bus.mock(SERVICE, PATH, f"{SERVICE}.Manager")
+
+
+def reload(bus: PrivateBus) -> None:
+    bus.emit(SERVICE, PATH, f"{SERVICE}.Manager", "Reloading", "b", "b", "false")
+
+
+def test_what_happens_on_the_bus_has_work_done(
+    bus: PrivateBus, root: Path, agent: Process
+) -> None:
+    wait_for(agent.on_bus, "the agent on the bus")
+    assert agent.works == ["up driver-1.0"]
+    mock_systemd(bus)
+    # All is as it should be, and that is looked at before what is asked for next.
+    reload(bus)
+    bus.call(NAME, OBJECT, AGENT, "Verify")
+    wait_for(lambda: len(agent.works) == 2, "what was asked for")
+    (root / FILE[1:]).write_text("wrong\n")
+    reload(bus)
+    wait_for(lambda: len(agent.works) == 3, "the repair")
+    assert agent.works == ["up driver-1.0", "up driver-1.0", "repair driver-1.0"]
+    assert f"watch: after systemd has loaded its units anew: {FILE} is changed" in agent.log()
+    assert agent.stop() == 0
+
+
+def test_a_restart_of_the_bus_is_survived(bus: PrivateBus, root: Path, agent: Process) -> None:
+    wait_for(agent.on_bus, "the agent on the bus")
+    bus.stop()
+    bus.start()
+    wait_for(agent.on_bus, "the agent on the new bus")
+    mock_systemd(bus)
+    (root / FILE[1:]).unlink()
+    reload(bus)
+    wait_for(lambda: "repair driver-1.0" in agent.works, "the repair")
+    assert agent.works == ["up driver-1.0", "repair driver-1.0"], "the driver is let be"
+
+
+def test_a_new_kernel_is_built_for(bus: PrivateBus, root: Path, agent: Process) -> None:
+    wait_for(agent.on_bus, "the agent on the bus")
+    kernel = root / "lib/modules/6.1.0-9"
+    kernel.mkdir(parents=True)
+    (kernel / "modules.builtin").touch()
+    wait_for(lambda: "ahead" in agent.works, "the build")
+    assert "6.1.0-9" in agent.log()
+
+
+def test_an_update_of_the_system_is_told(bus: PrivateBus, agent: Process) -> None:
+    bus.mock(*UPDATES)
+    answer = f'ret = (0, 0.0, "{NEED_REBOOT}", "3510.2.1", 0)'
+    method = (UPDATES[2], "GetStatus", "", "xdssx", answer)
+    bus.call(*UPDATES[:2], MOCK, "AddMethod", "sssss", *method)
+    wait_for(agent.on_bus, "the agent on the bus")
+    values = ("x", "1", "d", "1.0", "s", NEED_REBOOT, "s", "3510.2.1", "x", "9")
+    bus.emit(*UPDATES, "StatusUpdate", "xdssx", *values)
+    wait_for(lambda: "version 3510.2.1 of the operating system" in agent.log(), "the update")
+
+
+def mock_unit(bus: PrivateBus, path: str, values: str) -> None:
+    """A unit of systemd's, with one property."""
+    interface, name, kind, *value = values.split()
+    words = (f"{PATH}/{path}", f"{SERVICE}.{interface}", "a{sv}", "1", name, kind, *value)
+    bus.call(SERVICE, PATH, MOCK, "AddObject", "ssa{sv}a(ssss)", *words[:2], *words[3:], "0")
+
+
+@pytest.mark.parametrize(("state", "booting"), [("activating", True), ("active", False)])
+def test_what_the_boot_starts(
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch, state: str, booting: bool
+) -> None:
+    mock_systemd(bus)
+    mock_unit(bus, "unit/default_2etarget", f"Unit ActiveState s {state}")
+    assert not resident._at_boot(Path("/")), "systemd has not started this process"
+    monkeypatch.setenv("NOTIFY_SOCKET", os.devnull)
+    assert resident._at_boot(Path("/")) == booting
+    assert not resident._at_boot(Path("/other")), "nor another root's"
+    # Nobody knows: then as little as can be is changed.
+    bus.stop()
+    assert resident._at_boot(Path("/"))
+
+
+@pytest.mark.parametrize(("job", "stopped"), [("stop", True), ("restart", False)])
+def test_a_stop_is_no_restart(
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch, job: str, stopped: bool
+) -> None:
+    mock_systemd(bus)
+    unit = "unit/modulus_40driver_2d1_2e0_2eservice"
+    mock_unit(bus, unit, f"Unit Job (uo) 7 {PATH}/job/7")
+    mock_unit(bus, "job/7", f"Job JobType s {job}")
+    monkeypatch.setenv("NOTIFY_SOCKET", os.devnull)
+    assert resident._is_stopped(Path("/"), OWN) == stopped
+    bus.stop()
+    assert not resident._is_stopped(Path("/"), OWN)

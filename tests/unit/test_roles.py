@@ -1,0 +1,386 @@
+"""The agents of several instances of one driver, and what else they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modulus.core.backoff import Backoff
+from modulus.core.events import GPUS, KERNELS, MODULES, REPAIR, UPDATE
+from modulus.core.instance import Instance, parse_instance
+from modulus.core.rate import Rate
+from modulus.core.role import ACTIVE, STANDBY, Part, Role, part_at_boot, part_kept, role_after
+from modulus.core.state import Failure, State
+from modulus.host.selected import mark_standby, read_selected, stands_by
+from modulus.host.statefile import failures_file
+from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
+
+OTHER = "driver-2.0"
+READY = State(NAME, "ready", active=True, selected=True, generation="g-1")
+BUSY = State(NAME, "failed", error=Failure(17, "driver-2.0 is in use by ps", "end it"))
+
+
+def instance(text: str) -> Instance:
+    return parse_instance(text, "")
+
+
+MINE = instance(NAME)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with agent_bench(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("selected", "standby", "part"),
+    [
+        (NAME, False, Part(ACTIVE)),
+        (NAME, True, Part(ACTIVE)),
+        (OTHER, True, Part(STANDBY)),
+        (None, True, Part(STANDBY)),
+        (OTHER, False, None),
+        (None, False, None),
+    ],
+)
+def test_a_part_is_kept(selected: str | None, standby: bool, part: Part | None) -> None:
+    chosen = instance(selected) if selected else None
+    assert part_kept(MINE, chosen, standby=standby) == part
+
+
+@pytest.mark.parametrize(
+    ("selected", "enabled", "role", "warned"),
+    [
+        (None, [], ACTIVE, False),
+        (None, [NAME], ACTIVE, False),
+        (NAME, [NAME, OTHER], ACTIVE, False),
+        (OTHER, [NAME, OTHER], STANDBY, False),
+        # What is selected is not started, so that it would be nobody.
+        (OTHER, [NAME], ACTIVE, True),
+        (OTHER, [], ACTIVE, True),
+        # The newest, by numbers.
+        (None, [NAME, "driver-0.9"], ACTIVE, False),
+        (None, [NAME, "driver-0.10", "driver-10.0"], STANDBY, False),
+        (OTHER, [NAME, "driver-0.10"], ACTIVE, True),
+        (OTHER, [NAME, "driver-1.0.1"], STANDBY, False),
+        # Another driver is no matter.
+        (None, [NAME, "other-2.0"], ACTIVE, False),
+    ],
+)
+def test_the_part_at_boot(
+    selected: str | None, enabled: list[str], role: Role, warned: bool
+) -> None:
+    chosen = instance(selected) if selected else None
+    part = part_at_boot(MINE, chosen, [instance(name) for name in enabled])
+    assert (part.role, part.warning is not None) == (role, warned)
+    assert not warned or f"{OTHER} is selected, but not enabled" in str(part.warning)
+
+
+@pytest.mark.parametrize(
+    ("role", "before", "now", "after"),
+    [
+        (ACTIVE, OTHER, OTHER, ACTIVE),
+        (ACTIVE, OTHER, NAME, ACTIVE),
+        (ACTIVE, NAME, OTHER, STANDBY),
+        (ACTIVE, None, OTHER, STANDBY),
+        (ACTIVE, NAME, None, ACTIVE),
+        (STANDBY, OTHER, None, STANDBY),
+        (STANDBY, OTHER, "driver-3.0", STANDBY),
+        (STANDBY, None, NAME, ACTIVE),
+    ],
+)
+def test_the_part_follows_what_is_selected(
+    role: Role, before: str | None, now: str | None, after: Role
+) -> None:
+    first, second = (instance(name) if name else None for name in (before, now))
+    assert role_after(role, MINE, first, second) == after
+
+
+def test_what_is_kept(tmp_path: Path) -> None:
+    assert not stands_by(tmp_path, MINE)
+    mark_standby(tmp_path, MINE, False)
+    mark_standby(tmp_path, MINE, True)
+    assert stands_by(tmp_path, MINE) and not stands_by(tmp_path, instance(OTHER))
+    mark_standby(tmp_path, MINE, False)
+    assert not stands_by(tmp_path, MINE)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "other-1.0", "\udcff"])
+def test_what_is_selected_may_be_nonsense(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "var/lib/modulus/driver/selected"
+    assert read_selected(tmp_path, "driver") is None
+    path.parent.mkdir(parents=True)
+    path.write_text(text, errors="surrogateescape")
+    assert read_selected(tmp_path, "driver") is None
+    path.write_text(f"{NAME}\n")
+    assert read_selected(tmp_path, "driver") == MINE
+
+
+def at_boot(bench: Bench) -> None:
+    """The boot starts it, and another one is selected."""
+    bench.enable(NAME)
+    bench.enable(OTHER)
+    bench.select(OTHER)
+    bench.task = replace(bench.task, at_boot=lambda: True)
+
+
+STANDS_BY = f"READY=1\nSTATUS=standby: {OTHER} is selected"
+
+
+def test_standby(bench: Bench) -> None:
+    at_boot(bench)
+    bench.start()
+    bench.tells(STANDS_BY)
+    # Builds, and looks at the other kernels after that.
+    wait_for((bench.folder / "ahead").exists)
+    assert bench.works == ["build"]
+    assert (bench.state.phase, bench.state.active, bench.state.selected) == (
+        "watch",
+        False,
+        False,
+    )
+    for kind in (REPAIR, MODULES, GPUS):
+        bench.tell(kind)
+    time.sleep(0.2)
+    assert bench.works == ["build"], "it touches nothing"
+    bench.leaves(READY)
+    bench.select(NAME)
+    bench.tells("READY=1\nSTATUS=ready: g-1")
+    assert bench.works == ["build", "up"]
+    assert not stands_by(bench.root, MINE)
+    bench.select(OTHER)
+    wait_for(lambda: bench.works == ["build", "up", "build"])
+    assert stands_by(bench.root, MINE)
+
+
+def test_an_explicit_start_selects(bench: Bench) -> None:
+    at_boot(bench)
+    bench.task = replace(bench.task, at_boot=lambda: False)
+    bench.leaves(READY)
+    (bench.folder / "up-selects").write_text(f"{NAME}\n")
+    bench.start()
+    bench.tells("READY=1\nSTATUS=ready: g-1")
+    time.sleep(0.1)
+    assert bench.works == ["up"], "that its own child selects it is no news"
+
+
+def test_a_selected_one_that_is_not_enabled_is_no_reason_to_have_none(bench: Bench) -> None:
+    at_boot(bench)
+    (
+        bench.root / f"etc/systemd/system/multi-user.target.wants/modulus@{OTHER}.service"
+    ).unlink()
+    bench.start()
+    bench.tells("READY=1")
+    assert bench.works == ["up"]
+    assert f"warning: {OTHER} is selected, but not enabled" in bench.log()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_restart_keeps_the_part(bench: Bench, stopped: bool) -> None:
+    at_boot(bench)
+    bench.task = replace(bench.task, stopped=lambda: stopped)
+    pid = bench.start()
+    bench.tells(STANDS_BY)
+    os.kill(pid, signal.SIGKILL)
+    bench.ended()
+    bench.messages.clear()
+    bench.task = replace(bench.task, at_boot=lambda: False)
+    bench.start()
+    bench.tells(STANDS_BY)
+    assert bench.stop() == 0
+    assert stands_by(bench.root, MINE) != stopped
+    bench.messages.clear()
+    bench.start()
+    bench.tells("STATUS=ready" if stopped else STANDS_BY)
+
+
+def test_a_standby_that_cannot_be_built(bench: Bench) -> None:
+    at_boot(bench)
+    bench.codes(15)
+    bench.start()
+    bench.tells(f"{STANDS_BY}; not built for this kernel: status 15")
+    time.sleep(0.1)
+    assert bench.works == ["build"]
+    bench.tell(KERNELS, "headers came")
+    wait_for(lambda: bench.works == ["build", "build"])
+    bench.tells(STANDS_BY)
+    assert "headers came\n" in (bench.folder / "ahead").read_text()
+
+
+def test_a_fallback_ends_the_unit_for_good(bench: Bench) -> None:
+    bench.select(OTHER)
+    bench.codes(21)
+    bench.leaves(State(NAME, "failed", error=Failure(21, "it is back", "see it")))
+    bench.start()
+    assert bench.ended() == 21
+    assert bench.told() == ["STATUS=failed: it is back (next: see it)"]
+
+
+def test_a_fallback_that_selects_the_old_one(bench: Bench) -> None:
+    bench.codes(21)
+    bench.select(NAME)
+    bench.leaves(State(NAME, "failed", error=Failure(21, "it is back", "see it")))
+    (bench.folder / "up-selects").write_text(f"{OTHER}\n")
+    bench.start()
+    assert bench.ended() == 21
+    assert bench.state.phase == "failed"
+    # Or a person who starts it again would have it stand by.
+    assert not stands_by(bench.root, MINE)
+
+
+def test_a_fallback_within_one_instance_is_kept_right(bench: Bench) -> None:
+    """An older generation of it works: the next ``up`` has nothing to do but to take it."""
+    bench.select(NAME)
+    bench.codes(21, 0)
+    bench.start()
+    wait_for(lambda: "READY=1" in "".join(bench.told()))
+    assert bench.works == ["up", "up"]
+
+
+def test_a_fallback_within_one_instance_that_ends_in_another_is_no_loop(bench: Bench) -> None:
+    bench.select(NAME)
+    bench.codes(21, 21)
+    bench.start()
+    assert bench.ended() == 21
+    assert bench.works == ["up", "up"]
+
+
+def test_pending(bench: Bench) -> None:
+    """The driver in use is another one, and works."""
+    bench.codes(17, 0)
+    bench.leaves(BUSY)
+    bench.start()
+    bench.tells("READY=1\nSTATUS=pending: driver-2.0 is in use by ps")
+    wait_for(lambda: bench.state.phase == "watch")
+    assert bench.state.error is None and bench.state.selected and not bench.state.active
+    assert [finding.id for finding in bench.state.findings] == ["switch-pending"]
+    # That one is kept right; when it is gone it is this one's turn.
+    bench.codes(17, 0, 0, 19)
+    bench.tell(REPAIR, "a node is gone")
+    wait_for(lambda: bench.runs == 3)
+    bench.tell(MODULES, "remove driver")
+    wait_for(lambda: bench.runs == 5)
+    assert bench.works == ["up", "repair pending", "repair pending", "repair pending", "up"]
+
+
+def test_in_use_with_no_driver_at_work(bench: Bench) -> None:
+    bench.codes(17, 19)
+    bench.leaves(BUSY)
+    bench.start()
+    bench.tells("STATUS=wait: 1:00 min to the next try, for driver-2.0 is in use by ps")
+    assert not any("READY" in message for message in bench.told())
+
+
+def test_pending_until_it_is_free(bench: Bench) -> None:
+    bench.task = replace(bench.task, waits=lambda: True, backoff=Backoff(0.05))
+    bench.codes(17, 0, 17, 0)
+    bench.leaves(BUSY)
+    bench.start()
+    wait_for(lambda: bench.runs == 5)
+    assert bench.works == ["up", "repair pending"] * 2 + ["up"]
+
+
+def test_a_repair(bench: Bench) -> None:
+    bench.leaves(READY)
+    bench.start()
+    bench.tells("READY=1")
+    wait_for(lambda: bench.state.phase == "watch")
+    before = bench.state
+    (bench.folder / "state").unlink()
+    bench.told().clear()
+    bench.tell(REPAIR, "/dev/driver0 is missing")
+    bench.tells("STATUS=ready: g-1")
+    assert bench.works == ["up", "repair"]
+    assert bench.state == before
+    assert "watch: /dev/driver0 is missing" in bench.log()
+
+
+def test_a_repair_that_takes_more(bench: Bench) -> None:
+    bench.codes(0, 19)
+    bench.start()
+    bench.tells("READY=1")
+    bench.tell(MODULES, "remove driver")
+    wait_for(lambda: bench.works == ["up", "repair", "up"])
+
+
+def test_a_repair_that_cannot_be(bench: Bench) -> None:
+    bench.codes(0, 16, 20)
+    bench.task = replace(bench.task, backoff=Backoff(0.05))
+    bench.start()
+    bench.tells("READY=1")
+    bench.tell(REPAIR)
+    wait_for(lambda: "the repair ended with status 16" in bench.log())
+    # Another one has the lock: again after a while.
+    bench.tell(REPAIR)
+    wait_for(lambda: bench.runs == 4)
+    assert bench.works == ["up", "repair", "repair", "repair"]
+    assert not any("failed" in message for message in bench.told())
+
+
+def test_a_storm_of_events_is_little_work(bench: Bench) -> None:
+    bench.leaves(READY)
+    bench.start()
+    bench.tells("READY=1")
+    for number in range(300):
+        bench.tell(REPAIR, f"event {number}")
+        if number % 10 == 0:
+            time.sleep(0.005)
+    time.sleep(0.2)
+    assert 1 < bench.runs <= 10
+    bench.codes()
+    assert bench.stop() == 0
+
+
+def test_repairs_while_it_is_brought_up_wait(bench: Bench) -> None:
+    bench.holds()
+    bench.start()
+    wait_for((bench.folder / "held").exists)
+    for kind in (REPAIR, MODULES, KERNELS):
+        bench.tell(kind)
+    bench.goes_on()
+    bench.tells("READY=1")
+    time.sleep(0.2)
+    assert bench.works == ["up"], "it does all of that itself"
+
+
+@pytest.mark.parametrize("kind", [KERNELS, UPDATE])
+def test_what_is_for_other_kernels_is_passed_on(bench: Bench, kind: str) -> None:
+    bench.start()
+    wait_for((bench.folder / "ahead").exists)
+    bench.tell(kind, "6.1.0-9 came")
+    wait_for(lambda: "6.1.0-9 came\n" in (bench.folder / "ahead").read_text())
+    assert bench.works == ["up"]
+
+
+def test_news_end_a_wait(bench: Bench) -> None:
+    """But not sooner than after the first pause."""
+    bench.task = replace(bench.task, backoff=Backoff(0.05, 3600), poll=3600)
+    record = failures_file(bench.root, NAME)
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"failures": 30, "inputs": bench.task.inputs()}))
+    bench.codes(14)
+    bench.start()
+    bench.tells("STATUS=wait: 60:00 min to the next try")
+    bench.tell(REPAIR)
+    bench.tell(MODULES)
+    bench.tells("READY=1")
+    assert bench.runs == 2
+
+
+def test_so_often_and_no_more() -> None:
+    rate = Rate(2, 10)
+    assert rate.wait(0) == 0
+    rate.done(0)
+    rate.done(4)
+    assert rate.wait(5) == 5
+    assert rate.wait(10) == 0
+    rate.done(10)
+    assert rate.wait(11) == 3
