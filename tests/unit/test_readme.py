@@ -1,4 +1,4 @@
-"""What README.md tells people to type exists."""
+"""What README.md and the operator's page tell people to type exists."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from modulus.core.instance import parse_instance
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+PAGES = [README, ROOT / "docs/operations.md"]
 
 STOPS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "<<"}
 PREFIXES = {"sudo", "$", "time", "if", "exec"}
@@ -54,8 +55,8 @@ def split_line(line: str) -> Iterator[list[str]]:
         yield command
 
 
-def modulus_commands() -> list[list[str]]:
-    return [words for words in commands(README.read_text()) if Path(words[0]).name == "modulus"]
+def modulus_commands(page: Path) -> list[list[str]]:
+    return [words for words in commands(page.read_text()) if Path(words[0]).name == "modulus"]
 
 
 @pytest.mark.parametrize(
@@ -78,14 +79,16 @@ def test_every_script_that_is_named_can_be_run() -> None:
     assert [name for name in sorted(named) if not os.access(ROOT / name, os.X_OK)] == []
 
 
-def test_every_file_that_is_linked_is_there() -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README.read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_linked_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_command_is_understood() -> None:
-    found = modulus_commands()
-    assert found, "README.md shows no command of modulus"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_understood(page: Path) -> None:
+    found = modulus_commands(page)
+    assert found, f"{page.name} shows no command of modulus"
     for words in found:
         if {"-h", "--help", "--version"} & set(words):
             with pytest.raises(SystemExit):
