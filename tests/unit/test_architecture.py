@@ -20,7 +20,7 @@ PACKAGE = ROOT / "modulus"
 # A module may import from its own layer and from those below.
 LAYERS = ("__main__", "cli", "agent", "pipeline", "host", "core", "errors")
 
-# The only module that may import each of these.
+# The only module, or package, that may import each of these.
 EDGES = {
     "sh": "modulus.host.run",
     "requests": "modulus.host.http",
@@ -103,9 +103,9 @@ def outside_edges(tree: ast.Module, path: Path) -> list[str]:
     """The imports of a library that only another module may have, or none."""
     tops = {module.split(".")[0] for module in imports_of(tree, path)}
     found = [library for library, edge in EDGES.items() if library in tops]
-    return [library for library in found if EDGES[library] != name_of(path)] + sorted(
-        tops & {"subprocess"}
-    )
+    own = name_of(path)
+    outside = [library for library in found if not f"{own}.".startswith(f"{EDGES[library]}.")]
+    return outside + sorted(tops & {"subprocess"})
 
 
 def impurities(tree: ast.Module, path: Path) -> list[str]:
@@ -211,6 +211,8 @@ def test_an_import_that_goes_up_is_found(module: str, code: str, found: list[str
         ("host/http.py", "import requests.adapters", []),
         ("host/fetch.py", "from requests.adapters import HTTPAdapter", ["requests"]),
         ("host/run.py", "import subprocess", ["subprocess"]),
+        ("host/bus/a.py", "import pydbus", []),
+        ("host/busy.py", "from pydbus import connect", ["pydbus"]),
         ("pipeline/a.py", "import shlex", []),
     ],
 )

@@ -77,7 +77,8 @@ def test_an_upgrade_restarts_agents_and_touches_no_driver(machine: Machine) -> N
 def test_a_removal_takes_every_driver_down(machine: Machine) -> None:
     calls, said = machine.run("prerm", "remove")
     assert calls == [
-        "deb-systemd-invoke stop modulus@*.service modulus-wait.service",
+        "deb-systemd-invoke stop modulus@*.service modulus-build@*.service "
+        "modulus-wait.service",
         f"modulus --root {machine.root} down net-work-2.0",
         f"modulus --root {machine.root} down video-1.0",
     ]

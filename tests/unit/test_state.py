@@ -56,6 +56,7 @@ _STATES = st.builds(
     ).map(tuple),
     error=st.none() | st.builds(Failure, st.integers(0, 255), _LITTLE, _LITTLE),
     since=_SOME,
+    hold_s=st.none() | st.floats(0, 1e6),
 )
 
 
@@ -87,7 +88,14 @@ def test_its_json_is_the_contracts() -> None:
         ],
         "error": {"code": 17, "message": "in use", "hint": "stop it"},
         "since": "2024-01-02T03:04:05Z",
+        "hold_s": None,
     }
+
+
+def test_one_that_an_earlier_version_wrote_is_read() -> None:
+    value = STATE.value()
+    del value["hold_s"]
+    assert parse_state(value) == STATE
 
 
 def test_what_is_added_later_is_passed_over() -> None:
@@ -116,6 +124,7 @@ def test_what_is_added_later_is_passed_over() -> None:
         {"error": "bad"},
         {"error": {"code": "1", "message": "", "hint": ""}},
         {"since": 12},
+        {"hold_s": "long"},
     ],
     ids=str,
 )

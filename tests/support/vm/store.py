@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,6 +24,9 @@ from tests.support.mirror import Mirror
 from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
 
 CACHE = "var/cache/modulus"
+SECOND_LABEL = "second"
+"""What second_store() labels its disk; nothing mounts that by itself."""
+_FIRST = "first"  # where the second store's root has what it takes from the first
 _SOURCE = Path(__file__).parents[3]
 _MODULUS = (sys.executable, "-m", "modulus")
 _PARTS = ("downloads", "headers", "sources", "toolchains")
@@ -58,6 +62,45 @@ def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
     return Store(disk, driver, small, run)
 
 
+def second_store(release: str) -> Store:
+    """A disk labelled ``SECOND_LABEL`` with another version of the real driver that the
+    distribution has, for this kernel; call it after driver_store().
+
+    Headers and toolchain come from what that has kept, and are on that one's disk only.
+    """
+    run, version = runfile.open_run()
+    newest = runfile.nvidia_run()[1]
+    if run is None:
+        raise packages.UnavailableError(f"the distribution has no second driver: {version}")
+    if version == newest:
+        raise packages.UnavailableError(f"the distribution has one driver only, {version}")
+    driver = f"nvidia-{version}"
+    with packages.locked("vm-store"):
+        root, first = vm_folder() / "second", vm_folder() / "store" / CACHE
+        for part in ("headers", "toolchains"):
+            _link(first / part, root / _FIRST / part)
+        built = _build(root, driver, [release], run, stores=[f"/{_FIRST}"])
+        _forget(root, [release], keep=built)
+        prefix = f"second-{_digest([release])}"
+        disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, built)))}.img"
+        if not disk.exists():
+            for old in vm_folder().glob("second-*.img"):
+                old.unlink()
+            _make_disk(disk, root / CACHE, built, ("downloads", "sources"), SECOND_LABEL)
+    return Store(disk, driver, "", run)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Has ``target`` hold what ``source`` does, as hard links; neither is written to."""
+    if target.exists() and {path.name for path in target.iterdir()} == {
+        path.name for path in source.iterdir()
+    }:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-al", source, target], check=True)
+
+
 def _forget(root: Path, releases: Sequence[str], keep: Sequence[Path]) -> None:
     """Removes builds that an older source of Modulus made."""
     for release in releases:
@@ -69,8 +112,10 @@ def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
-def _build(root: Path, instance: str, releases: Sequence[str], run: Path) -> list[Path]:
-    """Builds what has not been built yet; returns the entries."""
+def _build(
+    root: Path, instance: str, releases: Sequence[str], run: Path, **more: Any
+) -> list[Path]:
+    """Builds what has not been built yet, with ``more`` settings; returns the entries."""
     settings = root / "etc/modulus/modulus.yaml"
     settings.parent.mkdir(parents=True, exist_ok=True)
     (root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
@@ -80,7 +125,9 @@ def _build(root: Path, instance: str, releases: Sequence[str], run: Path) -> lis
         mirror.serve_checksum(place)
         url = f"{mirror.url}/NVIDIA-Linux-{{arch}}-{{version}}.run"
         mirrors = [{"url": url, "trusted": True}]
-        settings.write_text(yaml.safe_dump({"drivers": {"nvidia": {"mirrors": mirrors}}}))
+        settings.write_text(
+            yaml.safe_dump({"drivers": {"nvidia": {"mirrors": mirrors}}, **more})
+        )
         asked = [word for release in releases for word in ("--kernel", release)]
         done = subprocess.run(
             [*_MODULUS, "build", instance, *asked, "--json", "--root", root],
@@ -93,16 +140,22 @@ def _build(root: Path, instance: str, releases: Sequence[str], run: Path) -> lis
     return [Path(result["path"]) for result in json.loads(done.stdout)["results"]]
 
 
-def _make_disk(disk: Path, cache: Path, built: Sequence[Path]) -> None:
+def _make_disk(
+    disk: Path,
+    cache: Path,
+    built: Sequence[Path],
+    parts: Sequence[str] = _PARTS,
+    label: str = STORE_LABEL,
+) -> None:
     with tempfile.TemporaryDirectory(dir=vm_folder()) as scratch:
         content = Path(scratch, "content")
         content.mkdir()
-        for part in _PARTS:
+        for part in parts:
             subprocess.run(["cp", "-al", cache / part, content], check=True)
         for entry in built:
             target = content / entry.relative_to(cache)
             target.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-al", entry, target], check=True)
         made = Path(scratch, "disk")
-        make_ext4(made, content, STORE_LABEL, "4G")
+        make_ext4(made, content, label, "4G")
         made.rename(disk)
