@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modulus.host.run import environment
 
@@ -21,10 +23,8 @@ def spawn(
     so that a terminal's Ctrl-C is ours to pass on, and gets SIGTERM when we die. ``nice`` is
     added to our own niceness, nice(2).
     """
-    import ctypes
-
     words = [str(word) for word in argv]
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl = _prctl()
     parent = os.getpid()
     # Until its own program runs it has our handlers, which would swallow a signal.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -33,7 +33,7 @@ def spawn(
         if pid == 0:
             try:
                 os.setsid()
-                prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+                prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
                 if os.getppid() == parent:
                     os.nice(nice)
                     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -46,3 +46,13 @@ def spawn(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     return pid
+
+
+@functools.cache
+def _prctl() -> Any:
+    # Each CDLL brings a class of its own along, and who starts programs may stay for months.
+    import ctypes
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
+    return prctl
