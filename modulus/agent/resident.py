@@ -67,7 +67,7 @@ class Resident:
             inputs=self._inputs,
             ahead=self._ahead,
             waits=lambda: _waits(site, instance),
-            at_boot=lambda: _at_boot(site.root),
+            at_boot=lambda: _at_boot(site.root, instance),
             stopped=lambda: _is_stopped(site.root, instance),
         )
         self._agent = Agent(task, self._loop, self._face, site.reporter)
@@ -132,11 +132,15 @@ def _waits(site: Site, instance: Instance) -> bool:
         return False
 
 
-def _at_boot(root: Path) -> bool:
-    """Whether systemd still boots; what it is not asked by is started by a person."""
+def _at_boot(root: Path, instance: Instance) -> bool:
+    """Whether the boot has started the unit; what systemd has not started a person has.
+
+    By when that was: until this process can ask, the boot may be over.
+    """
     try:
         with _systemd(root) as systemd:
-            return systemd is not None and not systemd.is_active("default.target")
+            unit = unit_name(str(instance))
+            return systemd is not None and systemd.begun_before(unit, "default.target")
     except ModulusError:
         # It is too busy to answer, then. This part changes less.
         return True

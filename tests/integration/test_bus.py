@@ -304,10 +304,19 @@ def test_a_systemd_that_does_not_answer_is_not_waited_for(
         manager.signal(signal.SIGCONT)
 
 
-def test_a_target_and_a_job_are_seen(systemd: Systemd, manager: Manager) -> None:
+def test_what_is_started_after_a_target_is_told_from_what_comes_with_it(
+    systemd: Systemd, manager: Manager
+) -> None:
+    stubborn = unit_name("stubborn-1.0")
+    # Nothing has reached this one.
+    assert systemd.begun_before(stubborn, "shutdown.target")
+    start(systemd, manager, "stubborn-1.0", "active")
+    assert not systemd.begun_before(stubborn, "default.target")
+    assert systemd.begun_before("default.target", stubborn)
+
+
+def test_a_job_is_seen(systemd: Systemd, manager: Manager) -> None:
     name = unit_name("slow-1.0")
-    assert systemd.is_active("basic.target") is False
-    assert systemd.is_active("default.target") is True
     assert systemd.job_type(name) is None
     manager.ctl("start", "--no-block", name)
     _wait_for(lambda: systemd.job_type(name) == "start")

@@ -179,19 +179,21 @@ def mock_unit(bus: PrivateBus, path: str, values: str) -> None:
     bus.call(SERVICE, PATH, MOCK, "AddObject", "ssa{sv}a(ssss)", *words[:2], *words[3:], "0")
 
 
-@pytest.mark.parametrize(("state", "booting"), [("activating", True), ("active", False)])
+@pytest.mark.parametrize(("reached", "booting"), [(0, True), (30, True), (10, False)])
 def test_what_the_boot_starts(
-    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch, state: str, booting: bool
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch, reached: int, booting: bool
 ) -> None:
     mock_systemd(bus)
-    mock_unit(bus, "unit/default_2etarget", f"Unit ActiveState s {state}")
-    assert not resident._at_boot(Path("/")), "systemd has not started this process"
+    begun = "Unit InactiveExitTimestampMonotonic t 20"
+    mock_unit(bus, "unit/modulus_40driver_2d1_2e0_2eservice", begun)
+    mock_unit(bus, "unit/default_2etarget", f"Unit ActiveEnterTimestampMonotonic t {reached}")
+    assert not resident._at_boot(Path("/"), OWN), "systemd has not started this process"
     monkeypatch.setenv("NOTIFY_SOCKET", os.devnull)
-    assert resident._at_boot(Path("/")) == booting
-    assert not resident._at_boot(Path("/other")), "nor another root's"
+    assert resident._at_boot(Path("/"), OWN) == booting
+    assert not resident._at_boot(Path("/other"), OWN), "nor another root's"
     # Nobody knows: then as little as can be is changed.
     bus.stop()
-    assert resident._at_boot(Path("/"))
+    assert resident._at_boot(Path("/"), OWN)
 
 
 @pytest.mark.parametrize(("job", "stopped"), [("stop", True), ("restart", False)])

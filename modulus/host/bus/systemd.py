@@ -98,10 +98,13 @@ class Systemd:
                 },
             )
 
-    def is_active(self, name: str) -> bool:
-        """Whether the unit ``name``, of any kind, has been started and has not ended."""
-        with explained(f"cannot ask for {name}"):
-            return bool(self._peer.get(unit_path(name), UNIT, "ActiveState") == "active")
+    def begun_before(self, name: str, target: str) -> bool:
+        """Whether the unit ``name`` was last started before ``target`` was reached, as what
+        the boot starts along with it is; True while that has not been reached."""
+        with explained(f"cannot ask for {name} and {target}"):
+            begun = self._peer.get(unit_path(name), UNIT, "InactiveExitTimestampMonotonic")
+            reached = self._peer.get(unit_path(target), UNIT, "ActiveEnterTimestampMonotonic")
+            return bool(reached == 0 or begun <= reached)
 
     def job_type(self, name: str) -> str | None:
         """What is queued for, or being done to, the unit ``name``: "start", "stop", "restart"
