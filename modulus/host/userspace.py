@@ -50,9 +50,10 @@ class Userspace:
 def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace | None:
     """The userspace of that id with every hash checked, or None.
 
-    A bad one is set aside in ``bad/`` and said so.
+    A bad one is set aside in ``bad/`` and said so. What killed runs left is removed.
     """
     entry = cache / "userspace" / identity
+    files.sweep(entry.parent, _SCRATCH)
     if not entry.is_dir():
         return None
     problem: str | None = "its record cannot be read"
@@ -86,7 +87,6 @@ def provide_userspace(
     """
     identity = userspace_id(source_sha256, manifest.version, selection)
     final = cache / "userspace" / identity
-    files.sweep(final.parent, _SCRATCH)
     while True:
         found = find_userspace(cache, identity, reporter)
         if found:
