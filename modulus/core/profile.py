@@ -16,6 +16,9 @@ from modulus.core.pci import IdRange, PciMatch
 from modulus.core.progress import Work
 from modulus.core.version import ANY, Range
 
+RECIPE_FILES = ("build.sh", "manytests.c")
+"""What a build finds in its folder ``MODULUS_RECIPE`` whatever the profile says."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -98,6 +101,21 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class BuildFile:
+    """A file that the build finds in the folder ``MODULUS_RECIPE``, for a range of drivers.
+
+    With ``append_to`` it is also put at the end of that file of the sources, where there is
+    one. ``path`` and ``sha256`` are as with a patch.
+    """
+
+    file: str
+    append_to: str | None = None
+    driver: Range = ANY
+    path: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Flags:
     """Variables for make with a range of kernels; text is added to what is there."""
 
@@ -160,6 +178,7 @@ class Profile:
     unload: tuple[str, ...] = ()
     vgpu: Vgpu | None = None
     patches: tuple[Patch, ...] = ()
+    files: tuple[BuildFile, ...] = ()
     flags: tuple[Flags, ...] = ()
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
@@ -181,6 +200,10 @@ class Profile:
         """The patches of driver ``version`` for kernel ``release``, in order."""
         return tuple(Path(patch.path) for patch in self._patches(release, version))
 
+    def files_for(self, version: str) -> tuple[BuildFile, ...]:
+        """What the build of driver ``version`` finds beside its script."""
+        return tuple(file for file in self.files if file.driver.contains(version))
+
     def build_section(self, flavour: str, release: str, version: str) -> dict[str, Any]:
         """All of the profile that can change the bits of a build, as JSON values.
 
@@ -188,13 +211,17 @@ class Profile:
         leaves every build as it is.
         """
         make = self.make_for(release)
-        return {
+        section: dict[str, Any] = {
             "modules": list(self.build),
             "targets": list(make.targets),
             "make": dict(make.variables),
             "patches": [patch.sha256 for patch in self._patches(release, version)],
             "folders": list(self.flavours[flavour].folders(version)),
         }
+        files = self.files_for(version)
+        if files:
+            section["files"] = [[file.sha256, file.append_to] for file in files]
+        return section
 
     def _patches(self, release: str, version: str) -> tuple[Patch, ...]:
         return tuple(

@@ -18,6 +18,8 @@ from modulus.core.loadfailure import PROFILE_ERRORS, LoadCause
 from modulus.core.node_schema import NODE, check_nodes
 from modulus.core.pci import IdRange, PciMatch
 from modulus.core.profile import (
+    RECIPE_FILES,
+    BuildFile,
     ComponentRule,
     Flags,
     Flavour,
@@ -150,6 +152,11 @@ SCHEMA = Record(
         "patches": ListOf(
             Record({"kernel": RANGE, "driver": RANGE, "file": FILE}, ("file",), make=Patch),
         ),
+        "files": ListOf(
+            Record(
+                {"file": FILE, "append_to": FILE, "driver": RANGE}, ("file",), make=BuildFile
+            ),
+        ),
         "flags": ListOf(
             Record({"kernel": RANGE, "make": MAKE}, ("make",), make=Flags),
         ),
@@ -234,6 +241,12 @@ def _check_whole(profile: Profile, name: str, problems: Problems) -> None:
     for index, patch in enumerate(profile.patches):
         if posixpath.splitext(patch.file)[1] not in (".patch", ".diff"):
             problems.add(f"patches[{index}].file", "must be called something.patch")
+    taken = set(RECIPE_FILES)
+    for index, file in enumerate(profile.files):
+        name = posixpath.basename(file.file)
+        if name in taken:
+            problems.add(f"files[{index}].file", f"another file of the build is called {name}")
+        taken.add(name)
 
 
 def _check_flavours(profile: Profile, problems: Problems) -> None:

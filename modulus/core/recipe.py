@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modulus.core.dataclass import dataclass
 from modulus.core.diagnose import Cause
+from modulus.core.profile import BuildFile
 from modulus.core.progress import Work
 from modulus.errors import ConfigError
 
@@ -28,7 +29,8 @@ class Recipe:
     ``{source}`` and ``{build}`` (the two halves of the headers), ``{work}``, ``{cc}``,
     ``{arch}`` (kbuild's name of it), ``{jobs}`` and ``{modules}``. ``patches`` are applied in
     order with ``-p1``. ``work`` and ``causes`` are what progress and diagnosis know of this
-    driver; neither changes a bit of the result, nor does ``jobs``.
+    driver; neither changes a bit of the result, nor does ``jobs``. ``files`` lie beside the
+    build script.
     """
 
     modules: tuple[str, ...]
@@ -39,6 +41,7 @@ class Recipe:
     targets: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     patches: tuple[Path, ...] = ()
+    files: tuple[BuildFile, ...] = ()
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
 

@@ -27,6 +27,7 @@ _TIME_LIMIT = 4 * 3600.0
 """Seconds; the slowest build known, under emulation, takes half an hour."""
 
 _SCRIPT_FOLDER = ".recipe"
+_MANY_TESTS = Path(__file__).parents[1] / "payload/manytests.c"
 _KILLED = 128 + 9
 
 _TELL_SECONDS = 1.0
@@ -180,7 +181,7 @@ def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def _write_script(container: Container, recipe: Recipe, out: Path) -> str:
-    """Writes build script and patches where the container sees them; the script's path.
+    """Writes the build script and its files where the container sees them; the script's path.
 
     Readable for all: the payload is another user.
     """
@@ -190,16 +191,26 @@ def _write_script(container: Container, recipe: Recipe, out: Path) -> str:
     folder.chmod(0o755)
     results = container.path(RESULTS_AT)
     seen = f"{results}/{_SCRIPT_FOLDER}"
-    patches = []
-    for number, patch in enumerate(recipe.patches):
-        copy = folder / f"{number:02d}-{patch.name}"
-        shutil.copyfile(patch, copy)
-        copy.chmod(0o644)
-        patches.append(f"{seen}/{copy.name}")
+
+    def put(file: Path, name: str) -> str:
+        shutil.copyfile(file, folder / name)
+        (folder / name).chmod(0o644)
+        return f"{seen}/{name}"
+
+    put(_MANY_TESTS, _MANY_TESTS.name)
+    patches = [
+        put(patch, f"{number:02d}-{patch.name}") for number, patch in enumerate(recipe.patches)
+    ]
+    files = [(put(Path(each.path), Path(each.file).name), each) for each in recipe.files]
     script = folder / "build.sh"
     script.write_text(
         render(
             "build.sh.j2",
+            recipe=seen,
+            jobs=recipe.jobs,
+            appended=[
+                {"path": path, "to": each.append_to} for path, each in files if each.append_to
+            ],
             src=container.path(SOURCES_AT),
             work=container.path(WORK_AT),
             make=make_argv(recipe, container.path),

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modulus.core.layers import Source, merge, place
-from modulus.core.profile import Patch, Profile
+from modulus.core.profile import BuildFile, Patch, Profile
 from modulus.core.profile_schema import parse_profile
 from modulus.core.schema import Problems, close
 from modulus.core.settings import SCHEMA, Settings
@@ -22,6 +22,9 @@ from modulus.host.yamlfile import parse_yaml, read_yaml
 VENDOR = "/usr/share/modulus"
 LOCAL = "/etc/modulus"
 _PREFIX = "MODULUS_"
+
+Beside = TypeVar("Beside", Patch, BuildFile)
+"""What a profile names that lies beside it."""
 
 
 def load_settings(
@@ -178,20 +181,25 @@ def _read_profile(base: Path, folder: str, path: Path, name: str, recall: Recall
     profile = None if value is None else parse_profile(value, name, found)
     if profile is None:
         problems.fail(f"correct the profile {name}; docs/reference.md says what it may hold")
-    patches = tuple(
-        _with_file(
-            patch, f"patches[{index}].file", _seen(base, f"{folder}/{patch.file}"), found
+
+    def with_files(key: str, beside: Sequence[Beside]) -> tuple[Beside, ...]:
+        return tuple(
+            _with_file(
+                each, f"{key}[{index}].file", _seen(base, f"{folder}/{each.file}"), found
+            )
+            for index, each in enumerate(beside)
         )
-        for index, patch in enumerate(profile.patches)
-    )
+
+    patches = with_files("patches", profile.patches)
+    files = with_files("files", profile.files)
     if problems:
         problems.fail(f"put the missing files beside the profile {name}")
-    return replace(profile, patches=patches)
+    return replace(profile, patches=patches, files=files)
 
 
-def _with_file(patch: Patch, key: str, path: Path, problems: Problems) -> Patch:
+def _with_file(beside: Beside, key: str, path: Path, problems: Problems) -> Beside:
     try:
-        return replace(patch, path=str(path), sha256=sha256_file(path))
+        return replace(beside, path=str(path), sha256=sha256_file(path))
     except OSError as error:
         problems.add(key, f"{path} cannot be read: {error.strerror}")
-        return patch
+        return beside

@@ -227,6 +227,7 @@ def _recipe(node: Node, wanted: Plan, toolchain: Toolchain) -> Recipe:
         targets=make.targets,
         variables=make.variables,
         patches=profile.patches_for(release, node.instance.version),
+        files=profile.files_for(node.instance.version),
         work=profile.work,
         causes=profile.causes,
     )

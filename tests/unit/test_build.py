@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from modulus.core.diagnose import Cause
+from modulus.core.profile import BuildFile
 from modulus.core.progress import Work
 from modulus.core.recipe import Recipe, make_argv
 from modulus.errors import BuildError, ConfigError, ToolchainError
@@ -239,6 +240,26 @@ def test_patches_are_applied_in_order(bench: Bench) -> None:
     assert (bench.root / "build/sub/a.c").read_text() == "int c;\n"
     assert (bench.root / "src/sub/a.c").read_text() == "int a;\n"
     assert sorted(path.name for path in (bench.root / "build/sub").iterdir()) == ["a.c"]
+
+
+def test_files_of_the_profile_lie_beside_the_script(bench: Bench) -> None:
+    bench.leaves()
+    for name, text in (("end.mk", "end\n"), ("tool.sh", "tool\n")):
+        (bench.root / name).write_text(text)
+    # What there is no file for in these sources is for those of another version.
+    bench.compile(
+        files=tuple(
+            BuildFile(f"one/{name}", target, path=str(bench.root / name))
+            for name, target in (("end.mk", "Kbuild"), ("tool.sh", "sub/none"))
+        )
+    )
+    assert (bench.root / "build/Kbuild").read_text() == (
+        (bench.root / "src/Kbuild").read_text() + "end\n"
+    )
+    assert not (bench.root / "build/sub/none").exists()
+    environment = (bench.fake / "env").read_text().splitlines()
+    assert f"MODULUS_RECIPE={bench.root}/out/.recipe" in environment
+    assert "MODULUS_JOBS=3" in environment
 
 
 def test_a_patch_that_does_not_apply_ends_the_build(bench: Bench) -> None:

