@@ -1,0 +1,355 @@
+/*
+ * Compiles many small tests in one run of the compiler.
+ *
+ * A driver's package asks a kernel's headers hundreds of questions, each by a compile of its
+ * own, and nearly all of such a compile is reading the same headers again. Preloaded into the
+ * compiler (LD_PRELOAD), this gives it the tests as a tree: what tests have in common at their
+ * beginning is read once, and where they part the compiler forks. Each test has the very tokens
+ * and flags that it has alone, so it has the very outcome too.
+ *
+ * The compiler is run on a file with the one line
+ *
+ *     #include "modulus-next-0"
+ *
+ * and MODULUS_TESTS, the folder with the tests 0.c, 1.c and so on; MODULUS_OUTPUT, the compiler's
+ * -o (with -S); MODULUS_JOBS. It writes N.s into that folder for each test, and to its file
+ * results a line "N STATUS", as of waitpid(2); a test without one is not answered.
+ *
+ * Built without the C library's headers, which a toolchain for kernels lacks, and against
+ * nothing: what is declared here is found in the compiler's own C library.
+ */
+
+typedef __SIZE_TYPE__ size_t;
+typedef __PTRDIFF_TYPE__ ssize_t;
+typedef long off_t;
+typedef int pid_t;
+
+extern char *getenv(const char *name);
+extern void *malloc(size_t size);
+extern void *realloc(void *old, size_t size);
+extern int memcmp(const void *a, const void *b, size_t size);
+extern int strcmp(const char *a, const char *b);
+extern int strncmp(const char *a, const char *b, size_t size);
+extern char *strrchr(const char *text, int c);
+extern size_t strlen(const char *text);
+extern int atoi(const char *text);
+extern int snprintf(char *to, size_t size, const char *format, ...);
+extern int openat(int folder, const char *path, int flags, ...);
+extern ssize_t read(int fd, void *to, size_t size);
+extern ssize_t write(int fd, const void *from, size_t size);
+extern off_t lseek(int fd, off_t offset, int whence);
+extern ssize_t readlink(const char *path, char *to, size_t size);
+extern int memfd_create(const char *name, unsigned flags);
+extern int close(int fd);
+extern int dup2(int old, int new);
+extern int pipe2(int *ends, int flags);
+extern int fcntl(int fd, int what, ...);
+extern pid_t fork(void);
+extern pid_t waitpid(pid_t pid, int *status, int options);
+extern void _exit(int status) __attribute__((noreturn));
+
+enum {
+	AT_FDCWD = -100,
+	O_RDONLY = 0,
+	O_WRONLY = 01,
+	O_CREAT = 0100,
+	O_TRUNC = 01000,
+	O_APPEND = 02000,
+	O_NONBLOCK = 04000,
+	SEEK_SET = 0,
+	SEEK_CUR = 1,
+	SEEK_END = 2,
+	F_SETFL = 4,
+};
+
+#define NEXT "modulus-next-"
+
+enum {
+	UNANSWERED = 99, /* An exit status that no compiler has. */
+	MOST_FILES = 256,
+	/* A compiler nests no more than 200 includes; the tests' own need some of them. */
+	DEEPEST = 100,
+};
+
+/* A test, of which all before ``at``, in line ``line``, has been given to the compiler. */
+struct test {
+	const char *text;
+	size_t size, at;
+	int line, number;
+};
+
+struct child {
+	pid_t pid;
+	int number; /* of the test that it is, or -1 */
+};
+
+/* The tests that this process stands for: they are the same up to where it is. */
+static struct test *tests;
+static int count;
+static int depth;
+
+/* A byte in the pipe for each process that may run besides; ``owned`` where we are one of them. */
+static int tokens[2];
+static int owned;
+
+static const char *folder, *output;
+
+static void require(int holds)
+{
+	if (!holds)
+		_exit(UNANSWERED);
+}
+
+static int open_file(const char *path, int flags)
+{
+	return openat(AT_FDCWD, path, flags, 0644);
+}
+
+static void write_all(int fd, const char *text, size_t size)
+{
+	require(write(fd, text, size) == (ssize_t)size);
+}
+
+static void give_token_back(void)
+{
+	if (owned)
+		write_all(tokens[1], "", 1);
+	owned = 0;
+}
+
+/* The compiler ends a test by exit(3). */
+__attribute__((destructor)) static void at_exit(void)
+{
+	give_token_back();
+}
+
+static const char *read_file(const char *path, size_t *size)
+{
+	int fd = open_file(path, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	off_t end = lseek(fd, 0, SEEK_END);
+	char *text = malloc(end + 1);
+	require(end >= 0 && text && lseek(fd, 0, SEEK_SET) == 0);
+	require(read(fd, text, end) == end);
+	close(fd);
+	text[end] = 0;
+	*size = end;
+	return text;
+}
+
+static void begin(void)
+{
+	char path[4096];
+	const char *jobs = getenv("MODULUS_JOBS");
+
+	folder = getenv("MODULUS_TESTS");
+	output = getenv("MODULUS_OUTPUT");
+	require(folder && output && jobs && pipe2(tokens, 0) == 0);
+	require(fcntl(tokens[0], F_SETFL, O_NONBLOCK) == 0);
+	for (int i = 1; i < atoi(jobs); i++)
+		write_all(tokens[1], "", 1);
+	for (;; count++) {
+		struct test test = {.number = count, .line = 1};
+		snprintf(path, sizeof path, "%s/%d.c", folder, count);
+		test.text = read_file(path, &test.size);
+		if (!test.text)
+			break;
+		tests = realloc(tests, (count + 1) * sizeof test);
+		require(tests != 0);
+		tests[count] = test;
+	}
+}
+
+static const char *skip_blanks(const char *p)
+{
+	while (*p == ' ' || *p == '\t')
+		p++;
+	return p;
+}
+
+/*
+ * The size of what comes next of a test, if it is a directive: of that one, or from an #if to
+ * its #endif. 0 where code begins, or what only a preprocessor can tell the end of.
+ */
+static size_t directive(struct test *test)
+{
+	const char *p = test->text + test->at;
+	int nested = 0;
+
+	for (; *p == ' ' || *p == '\t' || *p == '\n'; p++)
+		test->line += *p == '\n';
+	test->at = p - test->text;
+	if (*p != '#')
+		return 0;
+	do {
+		p = skip_blanks(p);
+		if (*p == '#') {
+			p = skip_blanks(p + 1);
+			nested += !strncmp(p, "if", 2) - !strncmp(p, "endif", 5);
+		}
+		for (; *p && *p != '\n'; p++) {
+			if (*p == '/' && (p[1] == '*' || p[1] == '/'))
+				return 0;
+			if (*p == '\\' && p[1] == '\n')
+				p++;
+		}
+		if (!*p++)
+			return 0;
+	} while (nested > 0);
+	return p - (test->text + test->at);
+}
+
+static int same_next(const struct test *a, const struct test *b, size_t size)
+{
+	return b->size - b->at >= size && !memcmp(a->text + a->at, b->text + b->at, size);
+}
+
+/* What the compiler reads next, as an open file: ``size`` bytes between two other texts. */
+static int give(const char *before, const char *text, size_t size, const char *after)
+{
+	int fd = memfd_create("modulus", 0);
+
+	require(fd >= 0);
+	write_all(fd, before, strlen(before));
+	write_all(fd, text, size);
+	write_all(fd, after, strlen(after));
+	require(lseek(fd, 0, SEEK_SET) == 0);
+	return fd;
+}
+
+/* Has the compiler write to the test's own file what it would write to that of all. */
+static void redirect_output(int number)
+{
+	char path[4096], target[4096];
+
+	for (int fd = 3; fd < MOST_FILES; fd++) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+		ssize_t size = readlink(path, target, sizeof target - 1);
+		if (size < 0)
+			continue;
+		target[size] = 0;
+		if (strcmp(target, output))
+			continue;
+		/* What is in the file by now would be missing in ours. */
+		require(lseek(fd, 0, SEEK_CUR) == 0);
+		snprintf(path, sizeof path, "%s/%d.s", folder, number);
+		int own = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
+		require(own >= 0 && dup2(own, fd) == fd);
+		close(own);
+		return;
+	}
+	_exit(UNANSWERED);
+}
+
+/* The rest of a test that goes on alone. */
+static int finish(const struct test *test)
+{
+	char line[64];
+
+	redirect_output(test->number);
+	snprintf(line, sizeof line, "#line %d\n", test->line);
+	return give(line, test->text + test->at, test->size - test->at, "\n");
+}
+
+/* What several tests have next, and a way back to here behind it. */
+static int go_on(struct test *group, int members, size_t size)
+{
+	char again[64];
+	const char *text = group->text + group->at;
+	int lines = 0;
+
+	for (size_t i = 0; i < size; i++)
+		lines += text[i] == '\n';
+	for (int i = 0; i < members; i++) {
+		group[i].at += size;
+		group[i].line += lines;
+	}
+	tests = group;
+	count = members;
+	snprintf(again, sizeof again, "#include \"" NEXT "%d\"\n", ++depth);
+	return give("", text, size, again);
+}
+
+static void await(struct child child)
+{
+	char path[4096], line[64];
+	int status;
+
+	require(waitpid(child.pid, &status, 0) == child.pid);
+	if (child.number < 0)
+		return;
+	snprintf(path, sizeof path, "%s/results", folder);
+	snprintf(line, sizeof line, "%d %d\n", child.number, status);
+	int fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND);
+	require(fd >= 0);
+	write_all(fd, line, strlen(line));
+	close(fd);
+}
+
+/*
+ * Forks a process for each way in which the tests go on. Returns in these only, with the file
+ * that they read next. One that gets a token runs beside this one, the others in its place.
+ */
+static int next(void)
+{
+	int first = !tests, running = 0;
+	char byte;
+
+	if (first)
+		begin();
+	size_t *sizes = malloc(count * sizeof *sizes);
+	char *taken = malloc(count);
+	struct child *children = malloc(count * sizeof *children);
+	require(sizes && taken && children);
+	for (int i = 0; i < count; i++) {
+		sizes[i] = depth < DEEPEST ? directive(&tests[i]) : 0;
+		taken[i] = 0;
+	}
+	for (int i = 0; i < count; i++) {
+		if (taken[i])
+			continue;
+		struct test *group = malloc((count - i) * sizeof *group);
+		int members = 0;
+		require(group != 0);
+		for (int j = i; j < count; j++) {
+			if (j > i && (taken[j] || !sizes[i] || !same_next(&tests[i], &tests[j], sizes[i])))
+				continue;
+			taken[j] = 1;
+			group[members++] = tests[j];
+		}
+		int beside = read(tokens[0], &byte, 1) == 1;
+		struct child child = {fork(), members == 1 ? group->number : -1};
+		require(child.pid >= 0);
+		if (child.pid == 0) {
+			owned = beside;
+			return members == 1 ? finish(group) : go_on(group, members, sizes[i]);
+		}
+		if (beside)
+			children[running++] = child;
+		else
+			await(child);
+	}
+	owned |= first; /* There is one more to run when the first only waits. */
+	give_token_back();
+	while (running)
+		await(children[--running]);
+	_exit(0);
+}
+
+static int is_next(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return !strncmp(slash ? slash + 1 : path, NEXT, sizeof NEXT - 1);
+}
+
+int open(const char *path, int flags, int mode)
+{
+	return is_next(path) ? next() : openat(AT_FDCWD, path, flags, mode);
+}
+
+int open64(const char *path, int flags, int mode)
+{
+	return open(path, flags, mode);
+}
