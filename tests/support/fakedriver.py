@@ -126,7 +126,7 @@ for name; do :; done
 [ ! -e $tools/$name.kmsg ] || cat $tools/$name.kmsg >>$root/dev/kmsg
 [ ! -e $tools/$name.fail ] || { cat $tools/$name.fail >&2; exit 1; }
 file=$(find $2/lib/modules -name $name.ko)
-info() { tr '\\0' '\\n' <$file | sed -n "s/^$1=//p"; }
+info() { head -c 65536 $file | tr '\\0' '\\n' | sed -n "s/^$1=//p"; }
 fails=$tools/$name-$(info version).fail
 [ ! -e $fails ] || { cat $fails >&2; exit 1; }
 kernel=$(echo $name | tr - _)
@@ -218,8 +218,11 @@ class FakeNode:
         before = yaml.safe_load(file.read_text()) if file.exists() else dict(PROFILE)
         write(file, yaml.safe_dump({**before, **keys}))
 
-    def stock(self, version: str = "1.0") -> Entry:
-        """Puts package and build of a version into the store, as a build would."""
+    def stock(self, version: str = "1.0", *, padding: int = 0) -> Entry:
+        """Puts package and build of a version into the store, as a build would.
+
+        ``padding`` bytes make its first module as large as a real one.
+        """
         package = _package(version)
         self._packages[version] = hashlib.sha256(package).hexdigest()
         (self.cache / "downloads").mkdir(exist_ok=True)
@@ -229,6 +232,7 @@ class FakeNode:
         wanted = plan(Node(site, Instance(NAME, version)), RELEASE)
         assert wanted.key
         modules = {f"{name}.ko": driver_module(name, version) for name in MODULES}
+        modules[f"{MODULES[0]}.ko"] += bytes(padding)
         parent = self.cache / "builds" / RELEASE
         with files.scratch(parent, "build") as scratch:
             (scratch / "entry").mkdir()

@@ -1,0 +1,1 @@
+"""Measures Modulus against what else does its work, in turn on one machine."""

@@ -1,0 +1,170 @@
+"""What the measurements need: kernels, headers, a driver, roots to build in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from modulus.core.dataclass import dataclass
+from modulus.host.files import sha256_file
+from tests.bench.measure import Meter, clone, remove, sizes
+from tests.support import packages, runfile
+
+MODULUS = Path(__file__).parents[2] / ".venv/bin/modulus"
+CACHE = "var/cache/modulus"
+SERIES, FLAVOUR = "6.1", "amd64"
+
+_INPUTS = ("headers", "toolchains")
+_COMPARED = ("source/include", "source/arch/x86/include")
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one kernel to a newer one; ``changed`` counts the files of the common headers that
+    are not the same in both."""
+
+    old: str
+    new: str
+    changed: int
+
+
+class Site:
+    """A folder to work in, removed by whoever made it, and what is dear to make in the cache.
+
+    ``jobs`` is how many compilers run at once, whoever starts them.
+    """
+
+    def __init__(self, work: Path, meter: Meter, jobs: int) -> None:
+        self.work = work
+        self.meter = meter
+        self.jobs = jobs
+
+    @cached_property
+    def kernels(self) -> tuple[str, ...]:
+        """The three newest kernels that apt has headers of, the newest first."""
+        return tuple(packages.kernels(SERIES)[FLAVOUR][:3])
+
+    @cached_property
+    def run(self) -> tuple[Path, str]:
+        """The driver's package as it is published, and its version."""
+        return runfile.nvidia_run()
+
+    @property
+    def instance(self) -> str:
+        return f"nvidia-{self.run[1]}"
+
+    @cached_property
+    def base(self) -> Path:
+        """A cache with toolchain, headers of all kernels and the download, and no build."""
+        kept = packages.cache_folder() / "bench" / "provisioned"
+        _make_root(kept, stores=[])
+        version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+        asked = [word for release in self.kernels for word in ("--kernel", release)]
+        # A small driver has headers and toolchain provisioned and leaves no trace in them.
+        command = [MODULUS, "build", f"v4l2loopback-{version}", *asked, "--root", kept]
+        self.meter.run(*command)
+        base = self.work / "base"
+        path, version = self.run
+        digest = sha256_file(path)
+        name = f"NVIDIA-Linux-x86_64-{version}.run"
+        _make_root(base, offline=True, checksums={name: digest})
+        for kind in _INPUTS:
+            clone(kept / CACHE / kind, base / CACHE / kind, linked=True)
+        downloads = base / CACHE / "downloads"
+        downloads.mkdir()
+        shutil.copyfile(path, downloads / digest)
+        (downloads / digest).chmod(0o644)
+        for folder in (kept / CACHE).iterdir():
+            # Nothing of the small driver is kept. Lists of packages save the next run time.
+            if folder.is_dir() and folder.name not in (*_INPUTS, "apt"):
+                remove(folder)
+        return base
+
+    def node(self, name: str, source: Path | None = None) -> Path:
+        """A root of its own that begins as ``source``, or with no build at all."""
+        source = source or self.base
+        target = self.work / name
+        remove(target)
+        (target / CACHE).mkdir(parents=True)
+        for folder in (source / CACHE).iterdir():
+            linked = folder.name in (*_INPUTS, "downloads")
+            clone(folder, target / CACHE / folder.name, linked=linked)
+        clone(source / "etc", target / "etc")
+        return target
+
+    def build(self, root: Path, release: str) -> list[str]:
+        """The command line that builds the driver for a kernel."""
+        options = ["--root", str(root), "--set", f"build.jobs={self.jobs}", "--json"]
+        return [str(MODULUS), "build", self.instance, "--kernel", release, *options]
+
+    @cached_property
+    def headers(self) -> dict[str, Path]:
+        """The header trees by kernel."""
+        found = {}
+        for record in (self.base / CACHE / "headers").glob("*/record.json"):
+            found[json.loads(record.read_text())["release"]] = record.parent / "tree"
+        return found
+
+    @cached_property
+    def sources(self) -> Path:
+        """The driver's sources, as its own package unpacks them."""
+        top = self.work / "package"
+        subprocess.run(
+            [MODULUS.with_name("python"), "-m", "tests.bench.unpacker", self.run[0], top],
+            check=True,
+            cwd=Path(__file__).parents[2],
+        )
+        return top
+
+    @cached_property
+    def compiler(self) -> str:
+        """The kernel's own compiler."""
+        config = (self.headers[self.kernels[0]] / "build/.config").read_text()
+        found = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', config, re.MULTILINE)
+        assert found
+        return found[1].rpartition("/")[2]
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """From each older kernel to the newest, the nearest first."""
+        new, *others = self.kernels
+        trees = {release: _digests(self.headers[release]) for release in self.kernels}
+        steps = []
+        for old in others:
+            paths = trees[old].keys() | trees[new].keys()
+            differ = sum(trees[old].get(path) != trees[new].get(path) for path in paths)
+            steps.append(Step(old, new, differ))
+        return tuple(steps)
+
+    def stored(self, root: Path) -> dict[str, int]:
+        """The bytes that all but headers, toolchains and downloads takes in the cache."""
+        found = sizes(root / CACHE)
+        return {name: size for name, size in found.items() if name not in _NOT_STORED}
+
+
+_NOT_STORED = (*_INPUTS, "downloads", "apt")
+
+
+def _make_root(root: Path, **settings: object) -> None:
+    (root / CACHE).mkdir(parents=True, exist_ok=True)
+    file = root / "etc/modulus/modulus.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(settings))
+
+
+def _digests(tree: Path) -> dict[str, str]:
+    found = {}
+    for folder in _COMPARED:
+        for parent, _, names in os.walk(tree / folder):
+            for name in names:
+                path = Path(parent, name)
+                if path.is_file():
+                    found[str(path.relative_to(tree))] = sha256_file(path)
+    return found
