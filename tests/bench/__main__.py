@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -10,16 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import builds, start, unpack
 from tests.bench.machine import describe
-from tests.bench.measure import FailedError, Meter
+from tests.bench.measure import FailedError, Meter, remove
 from tests.bench.ratios import Result, Row, chosen
 from tests.bench.report import Report, as_json, markdown, replaced, text
 from tests.bench.site import Site
-from tests.support.packages import UnavailableError, cache_folder
+from tests.support.packages import UnavailableError, cache_folder, locked
 
 ROWS = (*builds.ROWS, *unpack.ROWS, *start.ROWS)
 _PAIRS = 5
@@ -34,11 +35,12 @@ def main(words: Sequence[str]) -> int:
     folder = cache_folder() / "bench"
     folder.mkdir(exist_ok=True)
     log = folder / "log"
-    log.unlink(missing_ok=True)
     began = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as work:
-            site = Site(Path(work), Meter(log, options.lock), len(os.sched_getaffinity(0)))
+        # One at a time, or each would measure the other.
+        with locked("bench"), _work_folder(folder) as work:
+            log.unlink(missing_ok=True)
+            site = Site(work, Meter(log, options.lock), len(os.sched_getaffinity(0)))
             facts = describe(site.jobs)
             results, skipped = _measure(site, options.rows, options.pairs)
             if any(row in builds.ROWS for row in options.rows):
@@ -57,6 +59,15 @@ def main(words: Sequence[str]) -> int:
         document = options.markdown.read_text()
         options.markdown.write_text(replaced(document, markdown(report)))
     return 0
+
+
+@contextlib.contextmanager
+def _work_folder(parent: Path) -> Iterator[Path]:
+    """A folder to work in; what a run left that was killed goes too."""
+    for old in parent.glob("run-*"):
+        remove(old)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=parent) as work:
+        yield Path(work)
 
 
 def _measure(site: Site, rows: Sequence[Row], pairs: int) -> tuple[list[Result], list[str]]:

@@ -44,6 +44,7 @@ class Builds:
         self._folder = site.work / "builds"
         self._folder.mkdir()
         self._grown: dict[str, int] = {}
+        self._objects = 0
 
     def results(self, rows: Sequence[Row], pairs: int) -> tuple[list[Result], list[str]]:
         """The rows in their order, and why some cannot be had."""
@@ -98,6 +99,8 @@ class Builds:
             parts = ", ".join(f"{name} {size}" for name, size in self._grown.items() if size)
             notes.append(f"bytes in the cache by folder: {parts}")
         floor = () if row is GROWTH else tuple(costs["floor"])
+        if floor:
+            notes.append(f"the floor is {self._objects} objects")
         return Result(row, tuple(costs[ours]), tuple(costs[theirs]), floor, tuple(notes))
 
     def _step(self, row: Row) -> Step | None:
@@ -219,6 +222,8 @@ class Builds:
         commands = compilations(path.read_text() for path in sorted(records))
         if not commands:
             raise FailedError("make left no record of any object it compiled")
+
+        self._objects = len(commands)
 
         def work() -> None:
             with ThreadPoolExecutor(self._site.jobs) as pool:
