@@ -32,6 +32,7 @@ class Meter:
     def __init__(self, log: Path, lock: Path | None = None) -> None:
         self._log = log
         self._lock = lock
+        self._held = False
 
     def run(
         self,
@@ -58,13 +59,17 @@ class Meter:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the lock, if there is one."""
-        if self._lock is None:
+        """Holds the lock, if there is one; what is measured within shares it."""
+        if self._lock is None or self._held:
             yield
             return
         with open(self._lock, "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def work(
         self,

@@ -61,11 +61,12 @@ def _warm(site: Site, pairs: int) -> Result:
     costs: dict[str, list[Cost]] = {name: [] for name in ("ours", "theirs", "modprobes")}
     for name in rounds([*costs], pairs):
         total = Cost()
-        for _ in range(_TIMES):
-            node.reboot()
-            total += site.meter.run(*commands[name], env=env)
-            if name != "modprobes" and set(node.nodes()) != set(NODES):
-                raise FailedError(f"warm: {name} made the nodes {sorted(node.nodes())}")
+        with site.meter.alone():
+            for _ in range(_TIMES):
+                node.reboot()
+                total += site.meter.run(*commands[name], env=env)
+                if name != "modprobes" and set(node.nodes()) != set(NODES):
+                    raise FailedError(f"warm: {name} made the nodes {sorted(node.nodes())}")
         costs[name].append(total / _TIMES)
     ours, theirs, bare = costs["ours"], costs["theirs"], costs["modprobes"]
     rest = [one - other for one, other in zip(ours, bare, strict=True)]

@@ -79,3 +79,14 @@ def test_a_file_of_two_names_is_weighed_once(tmp_path: Path) -> None:
     (tmp_path / "builds/c").symlink_to("x/a")
     (tmp_path / "blobs/x/d").write_bytes(bytes(7))
     assert sizes(tmp_path) == {"blobs": 7, "builds": 100 + len("x/a")}
+
+
+def test_a_lock_is_held_in_a_measurement_and_those_within_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    meter = Meter(tmp_path / "log", lock)
+    asks = ["flock", "--nonblock", str(lock), "true"]
+    with meter.alone():
+        meter.run("true")
+        with pytest.raises(FailedError):
+            meter.run(*asks)
+    meter.work(*asks)
