@@ -1,6 +1,7 @@
 """Drivers as they are published: self-extracting archives, tars and .deb packages.
 
-None is ever executed. They are read in one pass, and only what is asked for is written.
+None is ever executed. They are read in one pass, as far as what is asked for goes, and only
+that is written.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = ["Archive", "ExtractLimits", "Extracted"]
 
 _DEFAULT = ExtractLimits()
 _PREAMBLE_BYTES = 64 << 20  # shell header and the decompressor some bring along
+_PIECE = 1 << 20
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 
@@ -49,12 +51,17 @@ class _Check:
 class Archive:
     """A published driver; ``format`` is a profile's: ``run``, or ``tar`` for the others.
 
-    Errors are IntegrityError for what is damaged or hostile, and OSError.
+    ``vouched``: a hash of the whole file was found right, so that the weaker one that it brings
+    along has nothing to add. Errors are IntegrityError for what is damaged or hostile, and
+    OSError.
     """
 
-    def __init__(self, path: Path, format: Literal["run", "tar"]) -> None:
+    def __init__(
+        self, path: Path, format: Literal["run", "tar"], *, vouched: bool = False
+    ) -> None:
         self.path = path
         self.format = format
+        self.vouched = vouched
 
     @cached_property
     def header(self) -> RunHeader | None:
@@ -69,21 +76,25 @@ class Archive:
         target: Path,
         select: Callable[[str], str | None],
         *,
+        listed: Collection[str] = (),
         limits: ExtractLimits = _DEFAULT,
         reporter: Reporter | None = None,
     ) -> Extracted:
         """Unpacks into ``target``, which is absent or empty and stays so on failure.
 
         ``select`` maps a member's name, without a leading ``./``, to its path below
-        ``target``, or to None to leave it out. Files become 0644, or 0755 where anyone may
-        execute them; the archive's own digest is checked where it has one.
+        ``target``, or to None to leave it out. ``listed`` are the members that are known to be
+        all: once they are there, what follows the next that is left out is not unpacked.
+        Files become 0644, or 0755 where anyone may execute them. The archive's own digest is
+        checked first, where it has one that counts.
         """
         if target.exists() and any(target.iterdir()):
             raise FileExistsError(f"{target} is not empty")
         with scratch(target.parent, target.name) as folder:
-            with self._open(limits, reporter) as stream:
+            with self._open(limits, reporter, check=not self.vouched) as stream:
                 extractor = Extractor(folder, stream, limits)
                 symlinks: set[str] = set()
+                awaited = set(listed)
                 for member in stream:
                     name = clean(member.name)
                     if symlinks and any(parent in symlinks for parent in _parents(name)):
@@ -95,7 +106,11 @@ class Archive:
                     path = select(name) if name else None
                     if path is not None:
                         extractor.extract(member, name, clean(path))
-                stream.finish()
+                        awaited.discard(name)
+                    elif listed and not awaited:
+                        break
+                else:
+                    stream.finish()
             folder.chmod(0o755)
             folder.rename(target)
         return Extracted(tuple(extractor.files), extractor.bytes)
@@ -122,18 +137,14 @@ class Archive:
 
     @contextlib.contextmanager
     def _open(
-        self, limits: ExtractLimits, reporter: Reporter | None, *, check: bool = True
+        self, limits: ExtractLimits, reporter: Reporter | None, *, check: bool
     ) -> Iterator[TarStream]:
-        """The tar inside; on a regular exit its digests are checked."""
+        """The tar inside; with ``check`` its digests were right."""
         with open(self.path, "rb") as file:
             start, size, checks = self._locate(file)
-            hashes = []
             for known in checks if check else ():
-                hashes.append(hashlib.new(known.algorithm, usedforsecurity=False))
                 file.seek(known.start)
-                before = Source(file, start - known.start, (hashes[-1],))
-                while before.read(CHUNK):
-                    pass
+                _hold(file, known)
             file.seek(start)
             magic = file.read(MAGIC_BYTES)
             file.seek(start)
@@ -142,14 +153,10 @@ class Archive:
                 if reporter is not None:
                     reporter.progress("unpack", done, size, "B")
 
-            source = Source(file, size, tuple(hashes), progress)
+            source = Source(file, size, progress)
             yield TarStream(open_reader(magic, source), source, limits)
-            if hashes:
-                while source.read(CHUNK):
-                    pass
-            for known, digest in zip(checks, hashes, strict=False):
-                if digest.hexdigest() != known.value:
-                    raise damaged(f"its own {known.algorithm} sum does not hold")
+            if source.done < size:
+                progress(size)
 
     def _locate(self, file: BinaryIO) -> tuple[int, int, tuple[_Check, ...]]:
         """Where the tar's first byte is, how many follow, and their digests."""
@@ -167,6 +174,15 @@ class Archive:
         if file.read(len(_AR_MAGIC)) == _AR_MAGIC:
             return (*_package_data(file, end), ())
         return 0, end, ()
+
+
+def _hold(file: BinaryIO, known: _Check) -> None:
+    """Raises IntegrityError unless the rest of ``file`` has the digest ``known``."""
+    digest = hashlib.new(known.algorithm, usedforsecurity=False)
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    if digest.hexdigest() != known.value:
+        raise damaged(f"its own {known.algorithm} sum does not hold")
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -24,23 +24,12 @@ class Reader(Protocol):
         """The next bytes, at most ``limit``; none at the end."""
 
 
-class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-
 class Source:
-    """``size`` bytes of ``file`` from where it stands, hashed and counted as they are read."""
+    """``size`` bytes of ``file`` from where it stands, counted as they are read."""
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        size: int,
-        hashes: tuple[_Hash, ...] = (),
-        on_read: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, file: BinaryIO, size: int, on_read: Callable[[int], None]) -> None:
         self._file = file
         self._left = size
-        self._hashes = hashes
         self._on_read = on_read
         self.done = 0
 
@@ -48,10 +37,7 @@ class Source:
         data = self._file.read(min(limit, self._left))
         self._left -= len(data)
         self.done += len(data)
-        for known in self._hashes:
-            known.update(data)
-        if self._on_read is not None:
-            self._on_read(self.done)
+        self._on_read(self.done)
         return data
 
 

@@ -120,7 +120,7 @@ def _unpack(archive: Archive, layout: Layout, folder: Path, reporter: Reporter) 
     for file in layout.files:
         first.setdefault(file.member, file.path)
     reporter.phase("unpack", f"{len(layout.files)} files of the userspace")
-    archive.extract(folder, first.get, reporter=reporter)
+    archive.extract(folder, first.get, listed=first, reporter=reporter)
     for file in layout.files:
         source, path = folder / first[file.member], folder / file.path
         if source.is_symlink() or not source.is_file():

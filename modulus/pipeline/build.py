@@ -206,7 +206,9 @@ def _unpack(node: Node, wanted: Plan, package: source.Source, target: Path) -> N
         return None
 
     with source.discarding(node, package):
-        extracted = package.archive.extract(target, select, reporter=node.reporter)
+        extracted = package.archive.extract(
+            target, select, listed=package.listed(folders), reporter=node.reporter
+        )
     if not extracted.files:
         others = ", ".join(name for name in node.profile.flavours if name != flavour)
         raise UnsupportedError(

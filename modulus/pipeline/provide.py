@@ -90,7 +90,7 @@ def _userspace(
         if found:
             return found
     package = source.provide(node)
-    manifest = source.read_manifest(node, package)
+    manifest = package.manifest
     if manifest is None:
         raise IntegrityError(
             f"the package of {node.instance} does not list what it installs",

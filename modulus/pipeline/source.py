@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,17 +27,31 @@ _METADATA_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """A package at ``path``; ``verified_by`` may be ``UNVERIFIED`` where that is allowed."""
+    """A package at ``path``; ``verified_by`` may be ``UNVERIFIED`` where that is allowed.
+
+    ``manifest`` lists what it installs; None where its profile knows of no list.
+    """
 
     path: Path
     sha256: str
     format: str
     verified_by: str
+    manifest: Manifest | None = None
 
     @property
     def archive(self) -> Archive:
         """Its contents."""
-        return Archive(self.path, cast(Literal["run", "tar"], self.format))
+        kind = cast(Literal["run", "tar"], self.format)
+        return Archive(self.path, kind, vouched=self.verified_by != UNVERIFIED)
+
+    def listed(self, folders: Sequence[str]) -> frozenset[str]:
+        """The files below ``folders`` that it is known to have; none where that is unknown."""
+        entries = self.manifest.entries if self.manifest else ()
+        return frozenset(
+            entry.file
+            for entry in entries
+            if entry.link is None and any(entry.file.startswith(f"{top}/") for top in folders)
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,8 @@ def provide(node: Node) -> Source:
     """The package, downloaded if need be, held to the version asked for and recorded."""
     source = _fetch(node)
     with discarding(node, source):
-        manifest, gpus = _describe(node, source)
+        text, gpus = _known(node, source) or _describe(node, source)
+        manifest = None if text is None else parse_manifest(text)
     if manifest and manifest.version != node.instance.version:
         raise IntegrityError(
             f"the package is {manifest.description} {manifest.version}, "
@@ -99,9 +115,10 @@ def provide(node: Node) -> Source:
             "sha256": source.sha256,
             "verified_by": source.verified_by,
             "gpus": gpus,
+            "manifest": text,
         },
     )
-    return source
+    return replace(source, manifest=manifest)
 
 
 @contextlib.contextmanager
@@ -121,11 +138,6 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
             f"{error.message} (now {aside}; {source.verified_by} vouched for it)",
             "have whoever publishes it mend it, then run the same command again",
         ) from error
-
-
-def read_manifest(node: Node, source: Source) -> Manifest | None:
-    """The package's list of what it installs; None where its profile knows of none."""
-    return _describe(node, source)[0]
 
 
 def _fetch(node: Node) -> Source:
@@ -193,7 +205,20 @@ def _candidates(node: Node) -> tuple[Candidate, ...]:
     )
 
 
-def _describe(node: Node, source: Source) -> tuple[Manifest | None, Any]:
+def _known(node: Node, source: Source) -> tuple[str, Any] | None:
+    """What ``_describe`` would find, recorded when it read this package: that takes seconds.
+
+    Other stores' records are not asked; their packages are.
+    """
+    match files.read_json(_record_path(node, node.site.cache)):
+        case {"sha256": source.sha256, "manifest": str(text), "gpus": gpus} if (
+            gpus is not None or not node.profile.gpu_list
+        ):
+            return text, gpus
+    return None
+
+
+def _describe(node: Node, source: Source) -> tuple[str | None, Any]:
     """The installer's manifest and the list of GPUs, as far as the profile names them."""
     profile = node.profile
     manifest_name = profile.installer.manifest if profile.installer else None
@@ -207,12 +232,8 @@ def _describe(node: Node, source: Source) -> tuple[Manifest | None, Any]:
             f"the package of {node.instance} has no {manifest_name}",
             "check what the mirror serves; it is not a package of this driver",
         )
-    manifest = (
-        parse_manifest(found[manifest_name].decode("utf-8", "replace"))
-        if manifest_name
-        else None
-    )
-    return manifest, _json(found.get(list_name)) if list_name else None
+    text = found[manifest_name].decode("utf-8", "replace") if manifest_name else None
+    return text, _json(found.get(list_name)) if list_name else None
 
 
 def _json(data: bytes | None) -> Any:

@@ -180,6 +180,27 @@ def test_dialects(data: bytes, unpack: Callable[..., Extracted]) -> None:
     assert len(unpack(data, everything, "run").files) == 5
 
 
+def test_what_follows_all_that_is_listed_is_not_unpacked(tmp_path: Path) -> None:
+    """The member after them ends it, so that what the list lacks beside them is there too."""
+    members = [member("kernel/a.c"), member("kernel/b.c"), member("kernel/c.c"), member("x")]
+    (tmp_path / "x.tar").write_bytes(tar(*members, end=False) + b"\xff" * 512)
+    archive = Archive(tmp_path / "x.tar", "tar")
+    done = archive.extract(tmp_path / "out", kernel, listed=["kernel/a.c", "kernel/b.c"])
+    assert done.files == ("a.c", "b.c", "c.c")
+    with pytest.raises(IntegrityError, match="damaged"):
+        archive.extract(tmp_path / "all", kernel, listed=["kernel/a.c", "kernel/d.c"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tar"]
+
+
+def test_its_own_digest_counts_where_nothing_better_does(tmp_path: Path) -> None:
+    """Also for what is not unpacked."""
+    path = tmp_path / "x.run"
+    path.write_bytes(run_file(tar(*SOURCES), md5="1" * 32))
+    with pytest.raises(IntegrityError, match="md5 sum does not hold"):
+        Archive(path, "run").extract(tmp_path / "out", kernel, listed=["kernel/nv.c"])
+    assert Archive(path, "run", vouched=True).extract(tmp_path / "out", kernel).files
+
+
 @pytest.mark.parametrize("packer", PACKERS)
 def test_read(packer: str, tmp_path: Path) -> None:
     path = tmp_path / "x.run"
