@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modulus.core.gpus import Census
 from modulus.core.instance import Instance
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     # What only a build needs is imported where it is used.
     from modulus.core.distribution import Distribution
     from modulus.core.kernel import Compiler
+    from modulus.host.aside import Aside
     from modulus.host.fetch import Fetcher
     from modulus.host.provision import Provisioner
     from modulus.host.toolchain import Toolchain
@@ -34,6 +38,7 @@ class Node:
     def __init__(self, site: Site, instance: Instance) -> None:
         self.site = replace(site, driver=instance.profile)
         self.instance = instance
+        self._sleep: Callable[[float], None] = time.sleep
 
     @property
     def settings(self) -> Settings:
@@ -44,6 +49,20 @@ class Node:
     def reporter(self) -> Reporter:
         """Where progress goes."""
         return self.site.reporter
+
+    def telling(self, reporter: Reporter) -> Node:
+        """This one, with all it knows already, which tells ``reporter`` how it goes."""
+        other = copy.copy(self)
+        other.site = self.site.telling(reporter)
+        for name in ("provisioner", "fetcher"):
+            vars(other).pop(name, None)
+        return other
+
+    def beside(self, aside: Aside[Any]) -> Node:
+        """This one for what is done aside."""
+        other = self.telling(aside.reporter)
+        other._sleep = aside.sleep
+        return other
 
     @cached_property
     def profile(self) -> Profile:
@@ -128,6 +147,7 @@ class Node:
         """Downloads."""
         from modulus.host.fetch import Fetcher
         from modulus.host.http import ClientOptions
+        from modulus.host.pace import Pace
 
         return Fetcher(
             ClientOptions(proxy=self.settings.proxy, ca_bundle=self.settings.ca_bundle),
@@ -138,6 +158,7 @@ class Node:
             allow_unverified=self.settings.allow_unverified,
             network_wait=self.settings.network_wait,
             lock_timeout=self.site.lock_timeout,
+            pace=Pace(sleep=self._sleep),
         )
 
 

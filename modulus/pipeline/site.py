@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -76,6 +77,13 @@ class Site:
     def host(self) -> Host:
         """What this system is."""
         return probe(self.root)
+
+    def telling(self, reporter: Reporter) -> Site:
+        """This one, with all it has read already, which tells ``reporter`` how it goes."""
+        other = copy.copy(self)
+        object.__setattr__(other, "reporter", reporter)
+        vars(other).pop("store", None)
+        return other
 
     @contextlib.contextmanager
     def using_cache(self, *, alone: bool = False) -> Iterator[None]:
