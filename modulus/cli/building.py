@@ -14,8 +14,8 @@ from modulus.host.report import Reporter
 
 if TYPE_CHECKING:
     from modulus.host.install import Generation
-    from modulus.pipeline.build import Built
     from modulus.pipeline.node import Node
+    from modulus.pipeline.prepare import Built
 
 
 def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:

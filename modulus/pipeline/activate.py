@@ -26,7 +26,7 @@ from modulus.pipeline.warm import warm
 
 if TYPE_CHECKING:
     # What a warm start does not need is imported where it is used.
-    from modulus.pipeline.build import Built
+    from modulus.pipeline.prepare import Built
 
 READY, WAITING, INSTALLED, BUILT = "ready", "wait", "install", "build"
 

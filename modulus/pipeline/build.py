@@ -5,54 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from modulus.core.buildrecord import BuildRecord
-from modulus.core.dataclass import dataclass
-from modulus.core.instance import Instance
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.core.units import rfc3339
-from modulus.errors import BuildError, LockedError, ModulusError, UnsupportedError
+from modulus.errors import BuildError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.build import compile_modules
 from modulus.host.buildrecord import change_record
 from modulus.host.container import Limits, Mount, choose, open_container
-from modulus.host.headers import Headers
 from modulus.host.modules import Module
 from modulus.host.place import writing
 from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import gather, plan
+from modulus.pipeline.prepare import SCRATCH, Built, Job, counting, prepare, stored
 
-_SCRATCH = "build"
 _JOB_MEMORY = 1 << 30
 """Bytes of memory a compiler job may need; the largest objects seen take about a third."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A build that is in the store; ``seconds`` is what it took, 0 for a hit."""
-
-    entry: Entry
-    release: str
-    flavour: str
-    hit: bool
-    seconds: float
-
-    def text(self, instance: Instance) -> str:
-        """The line that tells of it."""
-        what = f"{instance} for {self.release}"
-        key = self.entry.key[:SHORT]
-        return (
-            f"hit: {what} ({key})"
-            if self.hit
-            else f"built: {what} in {self.seconds:.0f} s ({key})"
-        )
 
 
 def build(node: Node, release: str, *, shell: bool = False) -> Built:
@@ -61,73 +37,54 @@ def build(node: Node, release: str, *, shell: bool = False) -> Built:
     With ``shell`` the container of a build that failed is opened before it goes away. What
     comes of it is counted.
     """
-    root, name = node.site.root, str(node.instance)
-    try:
-        built = _build(node, release, shell)
-    except LockedError:
-        raise
-    except ModulusError:
-        change_record(root, name, BuildRecord.with_failed)
-        raise
-    if built.hit:
-        change_record(root, name, BuildRecord.with_hit)
-    else:
-        change_record(root, name, lambda record: record.with_built(release, built.seconds))
+    with node.site.using_cache():
+        found = prepare(node, release)
+        return found if isinstance(found, Built) else carry_out(node, found, shell=shell)
+
+
+def carry_out(
+    node: Node,
+    job: Job,
+    *,
+    shell: bool = False,
+    meanwhile: Callable[[], None] | None = None,
+) -> Built:
+    """Does ``job``, unless another process has just done it; counted as by ``build``.
+
+    ``meanwhile`` is called once the compiler is next.
+    """
+    with counting(node):
+        built = _locked_build(node, job, shell, meanwhile or (lambda: None))
+    change_record(
+        node.site.root,
+        str(node.instance),
+        BuildRecord.with_hit
+        if built.hit
+        else lambda record: record.with_built(built.release, built.seconds),
+    )
     return built
 
 
-def _build(node: Node, release: str, shell: bool) -> Built:
-    with node.site.using_cache():
-        found = _stored(node, plan(node, release))
-        if found:
-            # One that was killed at its very end was a build all the same.
-            files.sweep(node.site.cache / "builds" / release, _SCRATCH)
-            return found
-        headers = node.provisioner.headers(release)
-        gather(node, release)  # The kernel's options may rule the driver out.
-        toolchain = node.toolchain(headers.config.compiler)
-        package = source.provide(node)
-        final = plan(node, release)
-        for difference in final.miss:
-            node.reporter.phase("plan", f"miss: {difference}")
-        return _stored(node, final) or _locked_build(
-            node, final, headers, toolchain, package, shell
-        )
-
-
-def _stored(node: Node, wanted: Plan) -> Built | None:
-    if wanted.key is None:
-        return None
-    entry = node.site.store.get(wanted.key, wanted.facts.kernel)
-    return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None
-
-
-def _locked_build(
-    node: Node,
-    wanted: Plan,
-    headers: Headers,
-    toolchain: Toolchain,
-    package: source.Source,
-    shell: bool,
-) -> Built:
+def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Built:
+    wanted = job.wanted
     key, release = wanted.key, wanted.facts.kernel
     if key is None:
         raise ModulusError(
             f"an input of {node.instance} for {release} is still unknown", "report this bug"
         )
     with node.site.lock(key, f"the build of {node.instance} for {release}"):
-        found = _stored(node, wanted)
+        found = stored(node, wanted)
         if found:
             return found
         started = time.time()
         parent = node.site.cache / "builds" / release
         with writing(parent), ExitStack() as stack:
             parent.mkdir(parents=True, exist_ok=True)
-            files.sweep(parent, _SCRATCH)
-            scratch = stack.enter_context(files.scratch(parent, _SCRATCH))
+            files.sweep(parent, SCRATCH)
+            scratch = stack.enter_context(files.scratch(parent, SCRATCH))
             log = scratch / "entry" / "build.log"
             try:
-                modules = _compile(node, wanted, headers, toolchain, package, scratch, shell)
+                modules = _compile(node, job, scratch, shell, meanwhile)
             except ModulusError:
                 if log.exists():
                     kept = parent / f"{key}.failed.log"
@@ -140,14 +97,9 @@ def _locked_build(
 
 
 def _compile(
-    node: Node,
-    wanted: Plan,
-    headers: Headers,
-    toolchain: Toolchain,
-    package: source.Source,
-    scratch: Path,
-    shell: bool,
+    node: Node, job: Job, scratch: Path, shell: bool, meanwhile: Callable[[], None]
 ) -> tuple[Module, ...]:
+    wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
     # The payload is another user, who has to get through to its folders.
     scratch.chmod(0o711)
     sources, work, out, box, entry = (
@@ -156,7 +108,8 @@ def _compile(
     for folder in (sources, work, out, box, entry):
         folder.mkdir()
         folder.chmod(0o755)
-    _unpack(node, wanted, package, sources)
+    _unpack(node, wanted, job.package, sources)
+    meanwhile()
     recipe = _recipe(node, wanted, toolchain)
     mounts = (
         Mount(headers.path, HEADERS_AT),

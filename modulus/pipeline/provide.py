@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modulus.core.dataclass import dataclass
 from modulus.core.generation import Identity
 from modulus.core.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError
+from modulus.host.aside import Aside, SharedReporter
 from modulus.host.install import (
     Generation,
     active_generation,
@@ -14,8 +17,9 @@ from modulus.host.install import (
 )
 from modulus.host.userspace import Userspace, find_userspace, provide_userspace
 from modulus.pipeline import source
-from modulus.pipeline.build import Built, build
+from modulus.pipeline.build import carry_out
 from modulus.pipeline.node import Node
+from modulus.pipeline.prepare import Built, Job, prepare
 from modulus.pipeline.warm import components
 
 
@@ -30,26 +34,37 @@ class Provided:
 def provide(node: Node) -> Provided:
     """Builds what is missing and puts the generation in its folder; activates nothing."""
     with node.site.using_cache():
-        built = build(node, node.kernel.release)
-        return Provided(_generation(node, built), built)
+        found = prepare(node, node.kernel.release)
+        if isinstance(found, Job):
+            return _made(node, found)
+        generation = _generation(
+            node, found, lambda: _userspace(node, lambda: source.provide(node))
+        )
+        return Provided(generation, found)
 
 
-def _generation(node: Node, built: Built) -> Generation:
+def _made(node: Node, job: Job) -> Provided:
+    """Lays the userspace out while the compiler runs, which leaves the disk idle."""
+    shared = SharedReporter(node.reporter)
+    told = node.telling(shared)
+    with Aside(
+        lambda aside: _userspace(told.beside(aside), lambda: job.package), shared
+    ) as userspace:
+        built = carry_out(told, job, meanwhile=userspace.start)
+        return Provided(_generation(told, built, userspace.result), built)
+
+
+def _generation(
+    node: Node, built: Built, userspace: Callable[[], Userspace | None]
+) -> Generation:
     """The active generation where it is right and whole, else one that is made now."""
-    selection = _selection(node)
-    record = source.recorded(node)
-    userspace = (
-        userspace_id(record.sha256, node.instance.version, selection)
-        if record and selection
-        else None
-    )
     identity = Identity(
         node.instance, built.flavour, node.kernel, built.entry.key, components(node)
     )
     active = active_generation(node.site.root, node.instance.profile)
     if active and (active.contents.identity, active.contents.userspace) == (
         identity,
-        userspace,
+        _userspace_id(node),
     ):
         problem = verify_generation(active, node.reporter)
         if problem is None:
@@ -59,7 +74,7 @@ def _generation(node: Node, built: Built) -> Generation:
         node.site.root,
         identity,
         built.entry.modules,
-        _userspace(node, selection, userspace),
+        userspace(),
         node.reporter,
     )
 
@@ -80,16 +95,24 @@ def _selection(node: Node) -> Selection | None:
     )
 
 
-def _userspace(
-    node: Node, selection: Selection | None, identity: str | None
-) -> Userspace | None:
+def _userspace_id(node: Node) -> str | None:
+    """The id of the userspace that is wanted; None for none, and for one not yet known."""
+    selection, record = _selection(node), source.recorded(node)
+    if record and selection:
+        return userspace_id(record.sha256, node.instance.version, selection)
+    return None
+
+
+def _userspace(node: Node, provide: Callable[[], source.Source]) -> Userspace | None:
+    """The userspace that is wanted, from the cache or out of the package now."""
+    selection, identity = _selection(node), _userspace_id(node)
     if selection is None:
         return None
     if identity:
         found = find_userspace(node.site.cache, identity, node.reporter)
         if found:
             return found
-    package = source.provide(node)
+    package = provide()
     manifest = package.manifest
     if manifest is None:
         raise IntegrityError(

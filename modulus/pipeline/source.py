@@ -121,6 +121,13 @@ def provide(node: Node) -> Source:
     return replace(source, manifest=manifest)
 
 
+def is_fetched(node: Node) -> bool:
+    """Whether no package of the distribution may have to be the source, which is had from apt
+    like headers and toolchain, one after the other."""
+    # With a hash that is known only a file of that hash will do.
+    return known_checksum(node) is not None or not any(map(_is_packaged, _candidates(node)))
+
+
 @contextlib.contextmanager
 def discarding(node: Node, source: Source) -> Iterator[None]:
     """Moves a package of our own that turns out to be bad to ``bad/``, so that a mended one is

@@ -15,12 +15,13 @@ from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.metrics import metrics_text
 from modulus.core.state import Failure, KernelReady, State
-from modulus.errors import BuildError, ConfigError, LockedError, ModulusError
+from modulus.errors import BuildError, ConfigError, FetchError, LockedError, ModulusError
 from modulus.host.buildrecord import change_record, read_record
 from modulus.host.metrics import remove_metrics, write_metrics
 from modulus.host.report import PlainReporter
-from modulus.pipeline.build import Built, build
+from modulus.pipeline.build import build
 from modulus.pipeline.node import Node
+from modulus.pipeline.prepare import Built
 from modulus.pipeline.site import Site
 
 NAME = "driver-1.0"
@@ -163,19 +164,32 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
         write_metrics(tmp_path, "/srv/metrics", NAME, "text\n")
 
 
+_PREPARING, _COMPILING = (
+    "modulus.pipeline.prepare._provide",
+    "modulus.pipeline.build._locked_build",
+)
+_HIT = Built(None, "6.1", "open", True, 0.0)  # type: ignore[arg-type] # no entry is looked at
+_MADE = Built(None, "6.1", "open", False, 7.5)  # type: ignore[arg-type] # as above
+
+
 @pytest.mark.parametrize(
-    ("outcome", "counted"),
+    ("step", "outcome", "counted"),
     [
-        (Built(None, "6.1", "open", True, 0.0), BuildRecord(hits=1)),  # type: ignore[arg-type] # no entry is looked at
-        (Built(None, "6.1", "open", False, 7.5), BuildRecord(built=1, seconds={"6.1": 7.5})),  # type: ignore[arg-type] # as above
-        (BuildError("compiler", "look"), BuildRecord(failed=1)),
+        (_PREPARING, _HIT, BuildRecord(hits=1)),
+        # Another process built it meanwhile.
+        (_COMPILING, _HIT, BuildRecord(hits=1)),
+        (_COMPILING, _MADE, BuildRecord(built=1, seconds={"6.1": 7.5})),
+        (_PREPARING, FetchError("away", "look"), BuildRecord(failed=1)),
+        (_COMPILING, BuildError("compiler", "look"), BuildRecord(failed=1)),
         # Somebody else builds it, who counts.
-        (LockedError("held", "wait"), BuildRecord()),
+        (_PREPARING, LockedError("held", "wait"), BuildRecord()),
+        (_COMPILING, LockedError("held", "wait"), BuildRecord()),
     ],
 )
 def test_whoever_builds_counts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    step: str,
     outcome: Built | ModulusError,
     counted: BuildRecord,
 ) -> None:
@@ -184,7 +198,9 @@ def test_whoever_builds_counts(
             raise outcome
         return outcome
 
-    monkeypatch.setattr("modulus.pipeline.build._build", made)
+    monkeypatch.setattr("modulus.pipeline.prepare._find", lambda *_: None)
+    monkeypatch.setattr("modulus.pipeline.prepare._provide", lambda *_: object())
+    monkeypatch.setattr(step, made)
     node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):
         build(node, "6.1")

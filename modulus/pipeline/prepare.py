@@ -1,0 +1,117 @@
+"""A build that is in the store already, or all that it takes to make one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from modulus.core.buildrecord import BuildRecord
+from modulus.core.dataclass import dataclass
+from modulus.core.instance import Instance
+from modulus.core.keys import SHORT
+from modulus.core.plan import Plan
+from modulus.errors import LockedError, ModulusError
+from modulus.host import files
+from modulus.host.aside import Aside, SharedReporter
+from modulus.host.buildrecord import change_record
+from modulus.host.headers import Headers
+from modulus.host.store import Entry
+from modulus.host.toolchain import Toolchain
+from modulus.pipeline import source
+from modulus.pipeline.node import Node
+from modulus.pipeline.plan import gather, plan
+
+SCRATCH = "build"
+"""What the scratch folders of builds are called."""
+_PATIENCE = 2.0
+"""Seconds for a fetch to end that nobody wants any more; a later one goes on with its part."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build that is in the store; ``seconds`` is what it took, 0 for a hit."""
+
+    entry: Entry
+    release: str
+    flavour: str
+    hit: bool
+    seconds: float
+
+    def text(self, instance: Instance) -> str:
+        """The line that tells of it."""
+        what = f"{instance} for {self.release}"
+        key = self.entry.key[:SHORT]
+        return (
+            f"hit: {what} ({key})"
+            if self.hit
+            else f"built: {what} in {self.seconds:.0f} s ({key})"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A build that is to be done, and all that it takes."""
+
+    wanted: Plan
+    headers: Headers
+    toolchain: Toolchain
+    package: source.Source
+
+
+def prepare(node: Node, release: str) -> Built | Job:
+    """The build for kernel ``release`` if it is in the store, else what making it takes.
+
+    The caller keeps the cache. Hits and failures are counted.
+    """
+    with counting(node):
+        found = _find(node, release) or _provide(node, release)
+    if isinstance(found, Built):
+        change_record(node.site.root, str(node.instance), BuildRecord.with_hit)
+    return found
+
+
+@contextlib.contextmanager
+def counting(node: Node) -> Iterator[None]:
+    """Counts what fails."""
+    try:
+        yield
+    except LockedError:
+        raise
+    except ModulusError:
+        change_record(node.site.root, str(node.instance), BuildRecord.with_failed)
+        raise
+
+
+def _find(node: Node, release: str) -> Built | None:
+    found = stored(node, plan(node, release))
+    if found:
+        # One that was killed at its very end was a build all the same.
+        files.sweep(node.site.cache / "builds" / release, SCRATCH)
+    return found
+
+
+def _provide(node: Node, release: str) -> Built | Job:
+    """What the build takes; the package is fetched while the rest is provisioned."""
+    shared = SharedReporter(node.reporter)
+    told = node.telling(shared)
+    with Aside(
+        lambda aside: source.provide(told.beside(aside)), shared, patience=_PATIENCE
+    ) as package:
+        if source.is_fetched(node):
+            package.start()
+        headers = told.provisioner.headers(release)
+        gather(node, release)  # The kernel's options may rule the driver out.
+        toolchain = told.toolchain(headers.config.compiler)
+        fetched = package.result()
+    final = plan(node, release)
+    for difference in final.miss:
+        node.reporter.phase("plan", f"miss: {difference}")
+    return stored(node, final) or Job(final, headers, toolchain, fetched)
+
+
+def stored(node: Node, wanted: Plan) -> Built | None:
+    """The build that ``wanted`` describes, if it is in the store."""
+    if wanted.key is None:
+        return None
+    entry = node.site.store.get(wanted.key, wanted.facts.kernel)
+    return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None

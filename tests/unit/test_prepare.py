@@ -1,0 +1,123 @@
+"""What a build takes: fetched and provisioned at the same time, and in order where it fails."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from modulus.core.instance import Instance
+from modulus.errors import FetchError, ToolchainError
+from modulus.host.headers import Headers
+from modulus.host.provision import Provisioner
+from modulus.host.report import PlainReporter
+from modulus.pipeline.node import Node
+from modulus.pipeline.prepare import Job, prepare
+from modulus.pipeline.site import Site
+from tests.support.fakedriver import RELEASE, FakeNode, fake_node
+from tests.support.mirror import Mirror, Resource
+
+PACKAGE = "/gpu-1.0.tar"
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    with Mirror() as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: Mirror) -> Iterator[FakeNode]:
+    """A node that has neither build nor package yet; the mirror has the package."""
+    for node in fake_node(tmp_path, monkeypatch):
+        (package,) = (node.cache / "downloads").iterdir()
+        mirror.resources[PACKAGE] = Resource(package.read_bytes())
+        package.unlink()
+        shutil.rmtree(node.cache / "builds")
+        node.configure(offline=False)
+        node.define(sources=[{"url": mirror.url + "/gpu-{version}.tar", "format": "tar"}])
+        yield node
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def node(fake: FakeNode, said: io.StringIO) -> Node:
+    site = Site(fake.root, None, (), 0, PlainReporter(said))
+    return Node(site, Instance("gpu", "1.0"))
+
+
+@pytest.fixture
+def asked(mirror: Mirror) -> Callable[[], bool]:
+    """Whether the package is asked for soon."""
+
+    def wait() -> bool:
+        until = time.monotonic() + 10
+        while not mirror.requests and time.monotonic() < until:
+            time.sleep(0.01)
+        return bool(mirror.requests)
+
+    return wait
+
+
+def test_the_package_is_fetched_while_headers_are_provisioned(
+    node: Node, asked: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide = Provisioner.headers
+
+    def headers(self: Provisioner, release: str) -> Headers:
+        assert asked()
+        return provide(self, release)
+
+    monkeypatch.setattr(Provisioner, "headers", headers)
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    assert job.package.path.is_file()
+    assert job.wanted.key
+
+
+@pytest.mark.parametrize("package", ["absent", "stalls"])
+def test_the_error_is_the_one_that_comes_first_in_order(
+    package: str,
+    node: Node,
+    fake: FakeNode,
+    mirror: Mirror,
+    asked: Callable[[], bool],
+    said: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever becomes of the download, which is not waited for."""
+
+    def headers(_: Provisioner, release: str) -> Headers:
+        assert asked()
+        raise ToolchainError(f"no headers of {release}", "install them")
+
+    if package == "absent":
+        del mirror.resources[PACKAGE]
+    else:
+        mirror.resources[PACKAGE].piece, mirror.resources[PACKAGE].pause = 1000, 0.2
+    monkeypatch.setattr(Provisioner, "headers", headers)
+    with pytest.raises(ToolchainError, match="no headers"):
+        prepare(node, RELEASE)
+    assert threading.active_count() <= 3  # this one and the mirror's
+    before = said.getvalue()
+    time.sleep(0.5)
+    assert said.getvalue() == before
+    names = [path.name for path in (fake.cache / "downloads").iterdir()]
+    assert [name for name in names if not name.startswith(".part-")] == []
+
+
+def test_a_package_that_cannot_be_had_is_told_once_the_rest_is_there(
+    node: Node, mirror: Mirror
+) -> None:
+    del mirror.resources[PACKAGE]
+    with pytest.raises(FetchError, match="404"):
+        prepare(node, RELEASE)
