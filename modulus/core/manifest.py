@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from modulus.core.dataclass import dataclass
 from modulus.core.keys import build_key
 
-SCHEMA = 1
+SCHEMA = 2
+_PLAIN = 1
+"""The schema of older entries, which hold their modules as they are."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One module of an entry; ``size`` in bytes."""
+    """One module of an entry; ``size`` in bytes.
+
+    ``object`` is the sha256 of the store's object that is the module, or that its patch is
+    against; None where the entry holds it as it is.
+    """
 
     path: str
     sha256: str
     size: int
+    object: str | None = None
+
+    @property
+    def patch(self) -> str | None:
+        """The name of its patch, where it is stored as one."""
+        return None if self.object in (None, self.sha256) else f"{self.path}.patch"
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
 
     Key, inputs and files have to agree: an entry is nothing but what its key stands for.
     """
-    if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+    if not isinstance(value, Mapping) or value.get("schema") not in (SCHEMA, _PLAIN):
         raise ValueError("its manifest is not of this schema")
     texts = {
         name: value.get(name) for name in ("key", "instance", "kernel", "flavour", "finished")
@@ -52,16 +66,24 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
     if texts["kernel"] != kernel:
         raise ValueError("its manifest is for another kernel")
     files = value.get("files")
-    found = tuple(map(_file, files if isinstance(files, list) else ()))
+    plain = value["schema"] == _PLAIN
+    found = tuple(_file(file, plain) for file in (files if isinstance(files, list) else ()))
     modules = (inputs.get("profile") or {}).get("modules") or ()
     if sorted(file.path for file in found) != sorted(f"{name}.ko" for name in modules):
         raise ValueError("its manifest does not list the modules of its key")
     return Manifest(inputs=inputs, files=found, **{k: str(v) for k, v in texts.items()})
 
 
-def _file(value: object) -> StoredFile:
+def _file(value: object, plain: bool) -> StoredFile:
     if isinstance(value, Mapping):
         path, sha256, size = (value.get(name) for name in ("path", "sha256", "size"))
-        if isinstance(path, str) and isinstance(sha256, str) and isinstance(size, int):
-            return StoredFile(path, sha256, size)
-    raise ValueError("its manifest has a file without path, sha256 or size")
+        held = None if plain else str(value.get("object"))
+        if (
+            isinstance(path, str)
+            and isinstance(sha256, str)
+            and isinstance(size, int)
+            # It becomes part of a path.
+            and (held is None or _SHA256.fullmatch(held))
+        ):
+            return StoredFile(path, sha256, size, held)
+    raise ValueError("its manifest has a file without path, sha256, size or object")

@@ -10,9 +10,9 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from modulus.core.dataclass import dataclass
 from modulus.core.generation import (
@@ -25,18 +25,29 @@ from modulus.core.generation import (
     parse_generation,
 )
 from modulus.core.instance import Instance
-from modulus.core.tree import FOLDER, PLAIN, Tree
+from modulus.core.tree import FOLDER, PLAIN, FileRecord, Tree
 from modulus.errors import BuildError, ConfigError
 from modulus.host import files
 from modulus.host.place import DRIVERS, STATE, below, make_dirs, replace_file, writing
 from modulus.host.report import Reporter
-from modulus.host.tree import copy_tree, counter, damage, record_file
+from modulus.host.tree import Writer, copy_file, counter, damage, write_tree
 
 if TYPE_CHECKING:
     from modulus.host.userspace import Userspace
 
 _FOLDERS = ("bin", "lib", "firmware", "share")
 _SCRATCH = "tmp"
+
+
+class Module(Protocol):
+    """A module to install, wherever it comes from."""
+
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    def write(self, target: Path, mode: int) -> None:
+        """Makes ``target`` of it; IntegrityError where it is not what its hash says."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Generation:
 def install_generation(
     root: Path,
     identity: Identity,
-    modules: Mapping[str, Path],
+    modules: Mapping[str, Module],
     userspace: Userspace | None,
     reporter: Reporter,
 ) -> Generation:
@@ -67,13 +78,21 @@ def install_generation(
     check_ours(root, name)
     home = below(root, f"{DRIVERS}/.{name}")
     release = identity.kernel.release
-    sources = {module_path(release, file): path for file, path in modules.items()}
+    sources: dict[str, Writer] = {
+        module_path(release, file): module.write for file, module in modules.items()
+    }
     try:
-        records = [replace(record_file(path, at), mode=PLAIN) for at, path in sources.items()]
+        records = [
+            FileRecord(module_path(release, file), module.sha256, module.size, PLAIN)
+            for file, module in modules.items()
+        ]
         tree = Tree(tuple(sorted(records)))
         if userspace:
             tree = tree.merged(userspace.tree)
-            sources |= {file.path: userspace.path / file.path for file in userspace.files}
+            sources |= {
+                file.path: partial(copy_file, userspace.path / file.path)
+                for file in userspace.files
+            }
         contents = Contents(identity, userspace.id if userspace else None, tree)
         with writing(home):
             make_dirs(home)
@@ -179,7 +198,7 @@ def _provide(
     home: Path,
     name: str,
     contents: Contents,
-    sources: Mapping[str, Path],
+    sources: Mapping[str, Writer],
     reporter: Reporter,
 ) -> Generation:
     """The first whole generation of that ``name``, or of it with a number."""
@@ -206,7 +225,7 @@ def _make_newest(home: Path, path: Path) -> None:
 
 
 def _create(
-    path: Path, contents: Contents, sources: Mapping[str, Path], reporter: Reporter
+    path: Path, contents: Contents, sources: Mapping[str, Writer], reporter: Reporter
 ) -> bool:
     """Makes the generation at ``path``; False if another process was faster."""
     tree = contents.tree
@@ -216,7 +235,7 @@ def _create(
         for name in _FOLDERS:
             (folder / name).mkdir()
             (folder / name).chmod(FOLDER)
-        copy_tree(sources, tree, folder, counted)
+        write_tree(sources, tree, folder, counted)
         problem = damage(folder, tree, counted)
         if problem:
             raise BuildError(

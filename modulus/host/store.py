@@ -1,8 +1,9 @@
 """Finished builds, by key: whole, hash-checked and never changed once they are there.
 
-``builds/RELEASE/KEY/`` holds the modules, the build's log and a manifest with every input and
-every file's hash. Reads look in the node's own cache and then in the read-only extra stores
-(a second disk, an NFS export), which have the same layout.
+``builds/RELEASE/KEY/`` holds the build's log and a manifest with every input and every module's
+hash. A module is one of the store's objects, or a patch in this folder against one; an entry
+that an older Modulus made holds it as it is. Reads look in the node's own cache and then in the
+read-only extra stores (a second disk, an NFS export), each with objects of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Any
 
 from modulus.core.dataclass import dataclass
 from modulus.core.keys import SHORT
-from modulus.core.manifest import SCHEMA, Manifest, parse_manifest
+from modulus.core.manifest import SCHEMA, Manifest, StoredFile, parse_manifest
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
+from modulus.host.objects import Objects
+from modulus.host.packing import pack
 from modulus.host.report import Reporter
+from modulus.host.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,33 @@ class Entry:
     problem: str | None = None
 
     @property
-    def modules(self) -> dict[str, Path]:
+    def files(self) -> tuple[StoredFile, ...]:
+        """What its manifest says of its modules; none where that cannot be read."""
+        return self.manifest.files if self.manifest else ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The objects of its store that its modules are, or are patches against."""
+        return frozenset(file.object for file in self.files if file.object)
+
+    @property
+    def objects_size(self) -> int:
+        """The bytes of the objects that are its modules; those of patches are others'."""
+        wholes = {file.sha256 for file in self.files if file.object == file.sha256}
+        sizes = Objects(self.path.parents[2]).all()
+        return sum(sizes.get(sha256, 0) for sha256 in wholes)
+
+    @property
+    def modules(self) -> dict[str, Stored]:
         """The modules by file name."""
-        listed = self.manifest.files if self.manifest else ()
-        return {file.path: self.path / file.path for file in listed}
+        # Of the store that it is in: that of builds/RELEASE/KEY.
+        objects = Objects(self.path.parents[2])
+        return {file.path: Stored(file, self.path, objects) for file in self.files}
 
     def damage(self, *, deep: bool = True) -> str | None:
-        """What is wrong with it, or None; without ``deep`` only sizes are read."""
-        for file in self.manifest.files if self.manifest else ():
-            path = self.path / file.path
-            try:
-                size = path.stat().st_size
-                if size != file.size:
-                    return f"{file.path} is {size} bytes, not {file.size}"
-                if deep and files.sha256_file(path) != file.sha256:
-                    return f"{file.path} has another sha256 than its manifest says"
-            except OSError as error:
-                return f"{file.path} cannot be read ({error.strerror})"
-        return self.problem
+        """What is wrong with it, or None; without ``deep`` only whether all of it is there."""
+        problems = (module.damage(deep=deep) for module in self.modules.values())
+        return next(filter(None, problems), self.problem)
 
 
 class Store:
@@ -62,12 +75,13 @@ class Store:
 
     def __init__(self, cache: Path, extra: Sequence[Path], reporter: Reporter) -> None:
         self.cache = cache
+        self.objects = Objects(cache)
         self._roots = (cache, *extra)
         self._reporter = reporter
         self._warned: set[Path] = set()
 
     def find(self, key: str, release: str) -> Entry | None:
-        """The entry of ``key`` by its manifest and sizes, for plans; nothing is hashed."""
+        """The entry of ``key`` by what is there of it, for plans; nothing is hashed."""
         sound = (entry for entry in self._of(key, release) if not entry.damage(deep=False))
         return next(sound, None)
 
@@ -84,15 +98,32 @@ class Store:
                 self._reporter.warn(f"build {key[:SHORT]} is bad and not used: {problem}")
         return None
 
-    def commit(self, key: str, release: str, scratch: Path, manifest: dict[str, Any]) -> Entry:
-        """Makes the finished ``scratch`` folder the entry of ``key``, durably, in one rename.
+    def commit(
+        self, key: str, release: str, scratch: Path, modules: Path, manifest: dict[str, Any]
+    ) -> Entry:
+        """Makes the finished ``scratch`` folder the entry of ``key``, durably, in one rename,
+        with the files of ``manifest`` from the folder ``modules``.
 
-        The caller has the key's lock; a bad entry in its place is set aside.
+        The caller has the key's lock, and keeps clean-ups out; a bad entry in its place is set
+        aside. Raises IntegrityError for a file that is not what ``manifest`` says.
         """
         final = self.cache / "builds" / release / key
-        manifest = {"schema": SCHEMA, "key": key, "kernel": release, **manifest}
-        files.write_json(scratch / "manifest.json", manifest)
         self.set_aside(self._read(final))
+        bases = self._bases(manifest["instance"], manifest["flavour"])
+        stored = []
+        for value in manifest["files"]:
+            file = StoredFile(value["path"], value["sha256"], value["size"])
+            likely = bases.get(file.path, ())
+            held = pack(file, modules / file.path, scratch, self.objects, likely)
+            stored.append({**value, "object": held})
+        manifest = {
+            "schema": SCHEMA,
+            "key": key,
+            "kernel": release,
+            **manifest,
+            "files": stored,
+        }
+        files.write_json(scratch / "manifest.json", manifest)
         files.commit_tree(scratch, final)
         entry = self._read(final)
         if entry.damage(deep=False):
@@ -108,6 +139,23 @@ class Store:
             for path in sorted((root / "builds").glob("*/*")):
                 if path.is_dir() and not path.name.startswith("."):
                     yield self._read(path)
+
+    def _bases(self, instance: str, flavour: str) -> dict[str, list[str]]:
+        """Objects that a module of ``instance`` may be like, by its name: those of the same
+        flavour first, then what was made last."""
+        found: dict[str, dict[str, tuple[bool, str]]] = {}
+        for entry in self.entries():
+            of = entry.manifest
+            if entry.own and of and of.instance == instance:
+                rank = (of.flavour == flavour, of.finished)
+                for file in of.files:
+                    if file.object:
+                        ranks = found.setdefault(file.path, {})
+                        ranks[file.object] = max(ranks.get(file.object, rank), rank)
+        return {
+            name: sorted(ranks, key=ranks.__getitem__, reverse=True)
+            for name, ranks in found.items()
+        }
 
     def bad(self) -> Iterator[Path]:
         """What was set aside."""

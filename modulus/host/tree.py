@@ -23,6 +23,9 @@ _UNABLE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPER
 Counted = Callable[[int], None]
 """Is told how many bytes were just dealt with."""
 
+Writer = Callable[[Path, int], None]
+"""Makes a file, which is not there, with a mode."""
+
 
 def counter(reporter: Reporter, phase: str, total: int) -> Counted:
     """Reports each count as progress of ``phase`` towards ``total`` bytes."""
@@ -70,12 +73,14 @@ def damage(folder: Path, tree: Tree, counted: Counted | None = None) -> str | No
     return None
 
 
-def copy_tree(sources: Mapping[str, Path], tree: Tree, target: Path, counted: Counted) -> None:
-    """Makes ``tree`` below ``target`` from ``sources``, the files by their path in it."""
+def write_tree(
+    sources: Mapping[str, Writer], tree: Tree, target: Path, counted: Counted
+) -> None:
+    """Makes ``tree`` below ``target``, each file by its source, by their path in it."""
     for file in tree.files:
         path = target / file.path
         make_parents(path, target)
-        copy_file(sources[file.path], path, file.mode)
+        sources[file.path](path, file.mode)
         counted(file.size)
     make_links(tree.links, target)
 

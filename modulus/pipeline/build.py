@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -201,16 +200,14 @@ def _jobs(node: Node) -> int:
 def _commit(
     node: Node, wanted: Plan, modules: tuple[Module, ...], scratch: Path, started: float
 ) -> Entry:
-    entry = scratch / "entry"
-    for module in modules:
-        # A copy, since the payload's user owns the file and may have linked it elsewhere.
-        shutil.copyfile(scratch / "out" / module.file, entry / module.file)
     count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
     node.reporter.phase("commit", f"{count} to the store")
     return node.site.store.commit(
         wanted.key or "",
         wanted.facts.kernel,
-        entry,
+        scratch / "entry",
+        # Compressed, and so copied: the payload's user may have linked them elsewhere.
+        scratch / "out",
         {
             "instance": str(node.instance),
             "flavour": wanted.facts.flavour,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modulus.core.dataclass import dataclass
 from modulus.core.generation import key_of
+from modulus.core.tree import PLAIN
 from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
@@ -35,15 +37,19 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Item:
-    """Something in the cache; ``used`` in seconds since the epoch, ``size`` in bytes."""
+    """Something in the cache; ``used`` in seconds since the epoch, ``size`` in bytes.
+
+    ``objects`` are those that it needs, which may be needed by others and count on their own.
+    """
 
     path: Path
     used: float
     size: int
+    objects: frozenset[str] = frozenset()
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
-    """Every build as the contract's JSON, by manifests and sizes, and what was set aside."""
+    """Every build as the contract's JSON, nothing hashed, and what was set aside."""
     active = _active_keys(site)
     found = [_value(entry, entry.damage(deep=False), active) for entry in site.store.entries()]
     found += [_bad_value(path) for path in site.store.bad()]
@@ -84,15 +90,16 @@ def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
             with files.scratch(target, "extract") as scratch:
-                for name, path in entry.modules.items():
-                    shutil.copyfile(path, scratch / name)
+                for name, module in entry.modules.items():
+                    module.write(scratch / name, PLAIN)
                 return tuple((scratch / name).replace(target / name) for name in entry.modules)
 
 
 def collect(site: Site, bounds: Bounds) -> list[Item]:
     """Removes what nobody needs and what ``bounds`` exclude; returns what was removed.
 
-    Headers and toolchains stay, and so do the builds of active generations.
+    Headers and toolchains stay, and so do the builds of active generations. Objects go with
+    the last build that needs them.
     """
     # First, and not with the cache's lock held: who has a driver's takes that one after it.
     generations = [
@@ -105,14 +112,19 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
         items = sorted(_collectable(site, bounds.keep_installed), key=lambda item: item.used)
         gone = [
             *(item for path in site.store.bad() if (item := _item(path))),
-            *_excluded(items, bounds, time.time()),
+            *_excluded(items, _objects(site, items), bounds, time.time()),
         ]
         for item in gone:
             remove_whole(item.path)
+        # Only now: a kill in between leaves objects without builds, never the reverse.
+        paths = (site.store.objects.path(name) for name in _unused(site))
+        unused = [item for path in paths if (item := _item(path))]
+        for item in unused:
+            item.path.unlink(missing_ok=True)
         for folder in (site.cache / "builds").glob("*/"):
             with contextlib.suppress(OSError):  # It is not empty.
                 folder.rmdir()
-    return [*generations, *gone]
+    return [*generations, *gone, *unused]
 
 
 def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:
@@ -120,14 +132,39 @@ def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:
         return collect_generations(site.root, name, site.reporter)
 
 
-def _excluded(items: Sequence[Item], bounds: Bounds, now: float) -> Iterator[Item]:
-    """Those of ``items``, the longest unused first, that are out of bounds."""
-    total = sum(item.size for item in items)
+def _objects(site: Site, items: Sequence[Item]) -> dict[str, int]:
+    """The sizes of the objects that go if all of ``items`` do."""
+    removed = {item.path for item in items}
+    kept = _needed(entry for entry in site.store.entries() if entry.path not in removed)
+    needed = frozenset[str]().union(*(item.objects for item in items)) - kept
+    return {name: size for name, size in site.store.objects.all().items() if name in needed}
+
+
+def _unused(site: Site) -> list[str]:
+    return sorted(site.store.objects.all().keys() - _needed(site.store.entries()))
+
+
+def _needed(entries: Iterable[Entry]) -> frozenset[str]:
+    """What entries of our own need; those of other stores have objects of their own."""
+    return frozenset[str]().union(*(entry.needs for entry in entries if entry.own))
+
+
+def _excluded(
+    items: Sequence[Item], objects: Mapping[str, int], bounds: Bounds, now: float
+) -> Iterator[Item]:
+    """Those of ``items``, the longest unused first, that are out of bounds.
+
+    Of ``objects``, by their sizes, those go that none of the other items needs.
+    """
+    users = Counter(name for item in items for name in item.objects if name in objects)
+    total = sum(item.size for item in items) + sum(objects.values())
     for item in items:
         old = bounds.max_age is not None and now - item.used > bounds.max_age
         large = bounds.max_size is not None and total > bounds.max_size
         if bounds.everything or old or large:
-            total -= item.size
+            users.subtract(item.objects & objects.keys())
+            last = [name for name in item.objects & objects.keys() if not users[name]]
+            total -= item.size + sum(objects[name] for name in last)
             yield item
 
 
@@ -138,7 +175,7 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
         if entry.own and not entry.key.startswith(active) and entry.release not in kernels:
             item = _item(entry.path, entry.path / "manifest.json")
             if item:
-                yield item
+                yield replace(item, objects=entry.needs)
     for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log"):
         for path in site.cache.glob(pattern):
             item = _item(path)
@@ -179,7 +216,7 @@ def _value(entry: Entry, problem: str | None, active: tuple[str, ...]) -> dict[s
         "instance": manifest and manifest.instance,
         "kernel": entry.release,
         "flavour": manifest and manifest.flavour,
-        "size": item.size,
+        "size": item.size + entry.objects_size,
         "created": manifest and manifest.finished,
         "used": rfc3339(item.used),
         "state": "bad" if problem else "good",

@@ -5,15 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from modulus.core.installer import parse_manifest
 from modulus.host.archive import Archive
 
 _TOP = "kernel/"
+_MANIFEST = ".manifest"
+_MANIFEST_BYTES = 16 << 20
 
 
 def main() -> None:
     run, target = map(Path, sys.argv[1:])
-    Archive(run, "run").extract(
-        target, lambda name: name.removeprefix(_TOP) if name.startswith(_TOP) else None
+    # Its sha256 was checked when it was fetched.
+    archive = Archive(run, "run", vouched=True)
+    manifest = parse_manifest(archive.read([_MANIFEST], _MANIFEST_BYTES)[_MANIFEST].decode())
+    archive.extract(
+        target,
+        lambda name: name.removeprefix(_TOP) if name.startswith(_TOP) else None,
+        listed=[each.file for each in manifest.entries if each.file.startswith(_TOP)],
     )
 
 

@@ -206,7 +206,12 @@ def test_the_open_flavour(
     assert done.status == 0, done.stderr
     module = node.modules(release)["nvidia.ko"]
     assert modinfo(module, "license") == "Dual MIT/GPL"
-    assert json.loads((module.parent / "manifest.json").read_text())["flavour"] == "open"
+    assert (
+        json.loads(Path(done.json["results"][0]["path"], "manifest.json").read_text())[
+            "flavour"
+        ]
+        == "open"
+    )
 
 
 def test_packages_are_current(driver: str) -> None:

@@ -91,16 +91,18 @@ def _up_again(node: Node, instance: str) -> str | None:
 
 
 def test_a_damaged_build_is_built_again(node: Node, instance: str) -> None:
-    first = node.run("build", instance, "--json").json["results"][0]
-    module = Path(first["path"], "v4l2loopback.ko")
-    content = module.read_bytes()
-    module.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert node.run("build", instance).status == 0
+    (release,) = (path.name for path in (node.cache / "builds").iterdir())
+    content = node.modules(release)["v4l2loopback.ko"].read_bytes()
+    (held,) = node.cache.glob("objects/*")
+    data = held.read_bytes()
+    held.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     done = node.run("cache", "verify", "--json")
     assert done.status == 12
     assert [entry["state"] for entry in done.json["entries"]] == ["bad"]
     again = node.run("build", instance, "--json").json["results"][0]
     assert not again["hit"]
-    assert module.read_bytes() == content
+    assert node.modules(release)["v4l2loopback.ko"].read_bytes() == content
 
 
 def test_a_read_only_store_serves_what_it_has(

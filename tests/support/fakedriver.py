@@ -235,13 +235,15 @@ class FakeNode:
         modules[f"{MODULES[0]}.ko"] += bytes(padding)
         parent = self.cache / "builds" / RELEASE
         with files.scratch(parent, "build") as scratch:
-            (scratch / "entry").mkdir()
+            for folder in ("entry", "out"):
+                (scratch / folder).mkdir()
             for file, content in modules.items():
-                (scratch / "entry" / file).write_bytes(content)
+                (scratch / "out" / file).write_bytes(content)
             return site.store.commit(
                 wanted.key,
                 RELEASE,
                 scratch / "entry",
+                scratch / "out",
                 {
                     "instance": f"{NAME}-{version}",
                     "flavour": "open",

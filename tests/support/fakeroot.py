@@ -9,11 +9,14 @@ from pathlib import Path
 from modulus.core.generation import Identity
 from modulus.core.instance import Instance
 from modulus.core.kernelid import KernelId
+from modulus.core.manifest import StoredFile
 from modulus.core.tree import Link, Tree
 from modulus.host.install import Generation, activate, install_generation, write_selected
 from modulus.host.linker import configure_linker, update_linker
+from modulus.host.objects import Objects
 from modulus.host.recall import Recall
 from modulus.host.report import PlainReporter
+from modulus.host.stored import Stored
 from modulus.host.tree import record_file
 from modulus.host.userspace import Userspace
 from tests.support.library import shared_library
@@ -67,7 +70,7 @@ class FakeRoot:
         return install_generation(
             self.root,
             Identity(Instance(NAME, version), "open", KernelId(RELEASE), key),
-            {"driver.ko": module},
+            {"driver.ko": plain(module)},
             None if bare else self.userspace(version, size),
             self.reporter,
         )
@@ -86,6 +89,13 @@ class FakeRoot:
     def leftovers(self) -> list[Path]:
         """Scratch folders and temporary files, of which a finished run leaves none."""
         return [path for path in self.root.rglob(".*") if path != self.home]
+
+
+def plain(path: Path) -> Stored:
+    """The module at ``path``, as it is in the store of an older Modulus."""
+    record = record_file(path, path.name)
+    file = StoredFile(record.path, record.sha256, record.size)
+    return Stored(file, path.parent, Objects(path.parent))
 
 
 def make_root(folder: Path) -> FakeRoot:

@@ -14,7 +14,11 @@ from typing import Any
 
 import yaml
 
+from modulus.host.report import PlainReporter
+from modulus.host.store import Store
 from tests.support.packages import cache_folder
+
+_KINDS = ("downloads", "objects", "userspace")
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,20 @@ class Node:
         return Done(process.returncode, out[0], out[1], peak)
 
     def modules(self, release: str) -> dict[str, Path]:
-        """The modules in the store, by file name."""
-        return {path.name: path for path in self.cache.glob(f"builds/{release}/*/*.ko")}
+        """The modules in the store, by file name, as copies beside the node."""
+        copies = self.path.with_name(f"{self.path.name}-modules") / release
+        copies.mkdir(parents=True, exist_ok=True)
+        found = {}
+        for entry in Store(self.cache, (), PlainReporter()).entries():
+            for name, module in entry.modules.items() if entry.release == release else ():
+                found[name] = copies / name
+                found[name].unlink(missing_ok=True)
+                module.write(found[name], 0o644)
+        return found
 
     def leftovers(self) -> list[Path]:
         """Hidden scratch folders that no finished run may leave."""
-        patterns = ("builds/*/.*.????????", "downloads/.*.????????", "userspace/.*.????????")
+        patterns = ("builds/*/.*.????????", *(f"{kind}/.*.????????" for kind in _KINDS))
         found = [path for pattern in patterns for path in self.cache.glob(pattern)]
         return found + list(self.path.glob("opt/drivers/.*/.*"))
 

@@ -25,7 +25,7 @@ from modulus.host.report import PlainReporter
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.elfmaker import kernel_module
-from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root
+from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root, plain
 from tests.support.fakesys import FakeSys
 from tests.support.headertrees import write
 from tests.support.kill import killed_at
@@ -43,7 +43,7 @@ class Node(FakeRoot):
         return install_generation(
             self.root,
             Identity(Instance(NAME, version), "open", KernelId(release), "b" * 64),
-            {"driver.ko": module},
+            {"driver.ko": plain(module)},
             None,
             self.reporter,
         )

@@ -24,7 +24,7 @@ from modulus.host.install import (
     write_selected,
 )
 from modulus.host.tree import copy_file
-from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root
+from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root, plain
 from tests.support.kill import killed_at
 from tests.support.mount import tmpfs
 
@@ -190,7 +190,7 @@ def test_a_source_that_vanishes_is_no_bug(node: FakeRoot) -> None:
     module.write_bytes(b"module")
     (userspace.path / "bin/tool").unlink()
     identity = Identity(Instance(NAME, "1.0"), "open", KernelId(RELEASE), "k" * 64)
-    args = (identity, {"driver.ko": module}, userspace)
+    args = (identity, {"driver.ko": plain(module)}, userspace)
     with pytest.raises(BuildError, match="bin/tool vanished"):
         install_generation(node.root, *args, node.reporter)
     (userspace.path / "bin/tool").write_bytes(b"#!/bin/sh\necho 9.9\n")

@@ -170,7 +170,8 @@ def test_another_kernel_is_ready_once_its_build_is_stored(
     assert ready() == {RELEASE: True, NEXT: False}
     inputs = inputs_of(gather(node, NEXT))
     with scratch(ours.cache / "builds" / NEXT, "build") as folder:
-        (folder / "driver.ko").write_bytes(b"module")
+        headertrees.write(folder / "out/driver.ko", "module")
+        (folder / "entry").mkdir()
         file = {
             "path": "driver.ko",
             "sha256": hashlib.sha256(b"module").hexdigest(),
@@ -183,7 +184,8 @@ def test_another_kernel_is_ready_once_its_build_is_stored(
             "files": [file],
             "finished": "2024-01-02T03:04:05Z",
         }
-        ours.store.commit(build_key(inputs) or "", NEXT, folder, manifest)
+        key = build_key(inputs) or ""
+        ours.store.commit(key, NEXT, folder / "entry", folder / "out", manifest)
     assert ready() == {RELEASE: True, NEXT: True}
 
 

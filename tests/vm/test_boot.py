@@ -41,9 +41,8 @@ def test_the_real_modules_load_in_place_of_nouveau(machine: Machine, image: Imag
     assert "card0" in guest.run("ls", "/dev/dri").stdout.split()
     guest.run("modprobe", "-r", "nouveau")
     guest.run("modprobe", "-a", "drm", "video", "wmi")
-    (folder,) = guest.run("ls", f"{STORE}/builds/{image.release}").stdout.split()
     for name in ("nvidia", "nvidia-uvm", "nvidia-modeset"):
-        guest.run("insmod", f"{STORE}/builds/{image.release}/{folder}/{name}.ko")
+        guest.run("insmod", f"{STORE}/modules/{image.release}/{name}.ko")
     assert [driver_in_use(machine, number) for number in (0, 1)] == ["nvidia", "nvidia"]
     for number in (0, 1):
         folder = f"/proc/driver/nvidia/gpus/{machine.address(number)}"

@@ -55,7 +55,7 @@ def machine(make_machine: MakeMachine, installed: Path, store: Store, unit: str)
     guest.run("systemctl", "enable", "kubelet.service", unit)
     guest.run("sh", "-c", f"echo '{NOWHERE}' >>/etc/hosts")
     guest.run("mkdir", PART)
-    for part in ("builds", "headers", "toolchains"):
+    for part in ("builds", "headers", "objects", "toolchains"):
         guest.run("ln", "-s", f"{STORE}/{part}", PART)
     return machine
 

@@ -20,7 +20,7 @@ from tests.support.vm.guest import Guest
 from tests.support.vm.image import Image, vm_folder
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
-from tests.support.vm.store import CACHE, Store
+from tests.support.vm.store import CACHE, Store, parts_of, stored
 from tests.vm.conftest import MakeMachine
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("vm", "driver")]
@@ -61,8 +61,8 @@ def machine(
     machine.start(kernel=NO_CLOUD_INIT)
     guest = machine.guest
     guest.push(built, "/root/small.tar")
-    guest.run("mkdir", "-p", f"/{CACHE}/builds")
-    guest.run("tar", "-x", "-C", f"/{CACHE}/builds", "-f", "/root/small.tar")
+    guest.run("mkdir", "-p", f"/{CACHE}")
+    guest.run("tar", "-x", "-C", f"/{CACHE}", "-f", "/root/small.tar")
     guest.write("/etc/modulus/modulus.d/hold.yaml", "hold_reboot: 5min\n")
     guest.run("systemctl", "enable", "--now", "--no-block", *units(store))
     site.mirror.serve("/linux-image.deb", package)
@@ -74,14 +74,16 @@ def machine(
 
 def built_here(file: Path, store: Store, image: Image) -> Path:
     """The small driver for the image's own kernel, packed: the store was made with it."""
-    builds = vm_folder() / "store" / CACHE / "builds"
-    (manifest,) = (
-        path
-        for path in builds.glob(f"{image.release}/*/manifest.json")
-        if json.loads(path.read_text())["instance"] == store.small
+    cache = vm_folder() / "store" / CACHE
+    (entry,) = (
+        entry
+        for entry in stored(cache)
+        if entry.release == image.release
+        and entry.manifest
+        and entry.manifest.instance == store.small
     )
-    entry = manifest.parent.relative_to(builds)
-    subprocess.run(["tar", "-c", "-C", builds, "-f", file, entry], check=True)
+    parts = [path.relative_to(cache) for path in parts_of(entry)]
+    subprocess.run(["tar", "-c", "-C", cache, "-f", file, *parts], check=True)
     return file
 
 

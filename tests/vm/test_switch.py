@@ -42,12 +42,16 @@ import hashlib, json, pathlib, shutil, sys
 entry, cache = map(pathlib.Path, sys.argv[1:])
 copy = cache / entry.relative_to(entry.parents[2])
 shutil.copytree(entry, copy)
+modules = entry.parents[2] / "modules" / entry.parent.name
+# As older versions of Modulus stored it.
+shutil.copytree(modules, copy, dirs_exist_ok=True)
 module = copy / "nvidia.ko"
 data = bytearray(module.read_bytes())
 # struct modversion_info of the kernel: a checksum in 8 bytes, a name in 56.
 data[data.index(b"module_layout".ljust(56, b"\0")) - 8] ^= 0xFF
 module.write_bytes(data)
 manifest = json.loads((copy / "manifest.json").read_text())
+manifest["schema"] = 1
 for file in manifest["files"]:
     if file["path"] == module.name:
         file["sha256"] = hashlib.sha256(data).hexdigest()

@@ -1,7 +1,8 @@
 """The disk with a read-only store: what is too slow to make under emulation, made by the host.
 
 The modules of the real driver come from the same code that a node would run, in a root of
-their own that is kept, so that what has not changed is not built again.
+their own that is kept, so that what has not changed is not built again. ``modules/RELEASE/`` on
+the disk has them as they are, for tests.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from typing import Any
 
 import yaml
 
+from modulus.host.objects import Objects
+from modulus.host.report import PlainReporter
+from modulus.host.store import Entry
+from modulus.host.store import Store as ModulusStore
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
@@ -26,6 +31,7 @@ from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
 CACHE = "var/cache/modulus"
 SECOND_LABEL = "second"
 """What second_store() labels its disk; nothing mounts that by itself."""
+_FORM = "builds as patches, modules beside them"  # a disk of another one is made again
 _FIRST = "first"  # where the second store's root has what it takes from the first
 _SOURCE = Path(__file__).parents[3]
 _MODULUS = (sys.executable, "-m", "modulus")
@@ -53,7 +59,7 @@ def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
         built = _build(root, driver, releases, run)
         _forget(root, releases, keep=[*built, *_build(root, small, releases, run)])
         kind, shown = ("full", built) if compiled else ("tools", [])
-        prefix = f"store-{_digest([kind, *releases])}"
+        prefix = f"store-{_digest([_FORM, kind, *releases])}"
         disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, shown)))}.img"
         if not disk.exists():
             for old in vm_folder().glob(f"{prefix}-*.img"):
@@ -81,13 +87,24 @@ def second_store(release: str) -> Store:
             _link(first / part, root / _FIRST / part)
         built = _build(root, driver, [release], run, stores=[f"/{_FIRST}"])
         _forget(root, [release], keep=built)
-        prefix = f"second-{_digest([release])}"
+        prefix = f"second-{_digest([_FORM, release])}"
         disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, built)))}.img"
         if not disk.exists():
             for old in vm_folder().glob("second-*.img"):
                 old.unlink()
             _make_disk(disk, root / CACHE, built, ("downloads", "sources"), SECOND_LABEL)
     return Store(disk, driver, "", run)
+
+
+def stored(cache: Path) -> list[Entry]:
+    """The builds in a cache."""
+    return list(ModulusStore(cache, (), PlainReporter()).entries())
+
+
+def parts_of(entry: Entry) -> list[Path]:
+    """The folder of a build, and the objects that it needs."""
+    objects = Objects(entry.path.parents[2])
+    return [entry.path, *map(objects.path, sorted(entry.needs))]
 
 
 def _link(source: Path, target: Path) -> None:
@@ -152,10 +169,17 @@ def _make_disk(
         content.mkdir()
         for part in parts:
             subprocess.run(["cp", "-al", cache / part, content], check=True)
-        for entry in built:
-            target = content / entry.relative_to(cache)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "-al", entry, target], check=True)
+        for entry in stored(cache):
+            if entry.path in built:
+                for path in parts_of(entry):
+                    target = content / path.relative_to(cache)
+                    if not target.exists():
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        subprocess.run(["cp", "-al", path, target], check=True)
+                for name, module in entry.modules.items():
+                    target = content / "modules" / entry.release / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    module.write(target, 0o644)
         made = Path(scratch, "disk")
         make_ext4(made, content, label, "4G")
         made.rename(disk)
