@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
     """Prints the plan for one kernel."""
     from modulus.pipeline.plan import plan, start_steps
+    from modulus.pipeline.twin import explained
 
     node = make_node(options, reporter)
     release = node.kernel.release if options.kernel is None else options.kernel
-    result = plan(node, release, start_steps(node))
+    result = explained(node, plan(node, release, start_steps(node)))
     value = {
         "instance": str(node.instance),
         "kernel": result.facts.kernel,

@@ -132,6 +132,17 @@ class Make:
 
 
 @dataclass(frozen=True)
+class Remake:
+    """What lets modules be made again from the objects of a kernel with the same headers.
+
+    ``harmless`` are regular expressions of lines in the driver's makefiles and tests of the
+    kernel that name the kernel's release though no object depends on it.
+    """
+
+    harmless: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Vgpu:
     """How to tell a virtual GPU: what its vendor-specific PCI capability begins with."""
 
@@ -180,6 +191,7 @@ class Profile:
     patches: tuple[Patch, ...] = ()
     files: tuple[BuildFile, ...] = ()
     flags: tuple[Flags, ...] = ()
+    remake: Remake | None = None
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
     load_causes: tuple[LoadCause, ...] = ()

@@ -29,6 +29,7 @@ from modulus.core.profile import (
     Make,
     Patch,
     Profile,
+    Remake,
     Source,
     Vgpu,
 )
@@ -160,6 +161,7 @@ SCHEMA = Record(
         "flags": ListOf(
             Record({"kernel": RANGE, "make": MAKE}, ("make",), make=Flags),
         ),
+        "remake": Record({"harmless": ListOf(REGEX)}, ("harmless",), make=Remake),
         "work": ListOf(
             Record(
                 {

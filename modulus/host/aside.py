@@ -85,7 +85,9 @@ class Aside(Generic[_T]):
             self._thread.join(self._patience)
 
     def start(self) -> None:
-        """Begins it, once."""
+        """Begins it, unless it has begun."""
+        if self._thread:
+            return
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

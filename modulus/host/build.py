@@ -61,16 +61,18 @@ def compile_modules(
     out: Path,
     log: Path,
     reporter: Reporter,
+    again: bool = False,
 ) -> tuple[Module, ...]:
     """Compiles the recipe's modules into ``out``, stripped, and checks them.
 
     ``sources``, ``headers.path`` and ``out`` are what the container has at ``/src``,
-    ``/usr/src/linux`` and ``/out``; its ``/build`` is empty. All output goes to ``log`` as it
-    comes. ToolchainError for headers of another kernel, BuildError for anything that keeps
+    ``/usr/src/linux`` and ``/out``; its ``/build`` is empty, or with ``again`` has the
+    sources and such objects as make need not make. All output goes to ``log`` as it comes.
+    ToolchainError for headers of another kernel, BuildError for anything that keeps
     the modules from being built or used; the script then stays in ``out`` for who looks.
     """
     kernel = _kernel_exports(headers, recipe.release)
-    script = _write_script(container, recipe, out)
+    script = _write_script(container, recipe, out, again)
     progress = Progress(
         (work, predict(work, _texts(sources, globs(work, recipe.modules)), recipe.modules))
         for work in (*recipe.work, *KBUILD)
@@ -180,7 +182,7 @@ def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
     ]
 
 
-def _write_script(container: Container, recipe: Recipe, out: Path) -> str:
+def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) -> str:
     """Writes the build script and its files where the container sees them; the script's path.
 
     Readable for all: the payload is another user.
@@ -206,6 +208,7 @@ def _write_script(container: Container, recipe: Recipe, out: Path) -> str:
     script.write_text(
         render(
             "build.sh.j2",
+            again=again,
             recipe=seen,
             jobs=recipe.jobs,
             appended=[

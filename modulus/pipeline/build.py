@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.buildrecord import BuildRecord
@@ -13,18 +14,27 @@ from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.core.units import rfc3339
-from modulus.errors import BuildError, ModulusError, UnsupportedError
+from modulus.errors import BuildError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.build import compile_modules
 from modulus.host.buildrecord import change_record
 from modulus.host.container import Limits, Mount, choose, open_container
+from modulus.host.kept import Kept
 from modulus.host.modules import Module
 from modulus.host.place import writing
 from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
-from modulus.pipeline import source
+from modulus.pipeline import source, twin
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import SCRATCH, Built, Job, counting, prepare, stored
+from modulus.pipeline.prepare import (
+    SCRATCH,
+    Built,
+    Job,
+    counting,
+    prepare,
+    provide,
+    stored,
+)
 
 _JOB_MEMORY = 1 << 30
 """Bytes of memory a compiler job may need; the largest objects seen take about a third."""
@@ -53,7 +63,7 @@ def carry_out(
     ``meanwhile`` is called once the compiler is next.
     """
     with counting(node):
-        built = _locked_build(node, job, shell, meanwhile or (lambda: None))
+        built = _do(node, job, shell, meanwhile or (lambda: None))
     change_record(
         node.site.root,
         str(node.instance),
@@ -62,6 +72,19 @@ def carry_out(
         else lambda record: record.with_built(built.release, built.seconds),
     )
     return built
+
+
+def _do(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Built:
+    if isinstance(job.made_of, Kept):
+        try:
+            return _locked_build(node, job, False, meanwhile)
+        except (BuildError, IntegrityError) as error:
+            node.reporter.warn(f"all is compiled after all: {error.message}")
+        found = provide(node, job.wanted.facts.kernel, whole=True)
+        if isinstance(found, Built):
+            return found
+        job = found
+    return _locked_build(node, job, shell, meanwhile)
 
 
 def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Built:
@@ -107,9 +130,14 @@ def _compile(
     for folder in (sources, work, out, box, entry):
         folder.mkdir()
         folder.chmod(0o755)
-    _unpack(node, wanted, job.package, sources)
-    meanwhile()
     recipe = _recipe(node, wanted, toolchain)
+    again = isinstance(job.made_of, Kept)
+    if isinstance(job.made_of, Kept):
+        twin.restore(node, job.made_of, work, headers.release)
+        recipe = replace(recipe, work=())
+    else:
+        _unpack(node, wanted, job.made_of, sources)
+    meanwhile()
     mounts = (
         Mount(headers.path, HEADERS_AT),
         Mount(sources, SOURCES_AT),
@@ -128,7 +156,7 @@ def _compile(
         kind, toolchain.root, mounts, limits, name=name, scratch=box, reporter=node.reporter
     ) as container:
         try:
-            return compile_modules(
+            modules = compile_modules(
                 container,
                 recipe,
                 sources=sources,
@@ -136,12 +164,16 @@ def _compile(
                 out=out,
                 log=entry / "build.log",
                 reporter=node.reporter,
+                again=again,
             )
         except BuildError as error:
             if shell:
                 node.reporter.error(f"build: {error.message}; a shell in the container follows")
                 container.shell()
             raise
+    if not again:
+        twin.keep(node, wanted, headers, scratch)
+    return modules
 
 
 def _unpack(node: Node, wanted: Plan, package: source.Source, target: Path) -> None:

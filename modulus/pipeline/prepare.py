@@ -15,9 +15,10 @@ from modulus.host import files
 from modulus.host.aside import Aside, SharedReporter
 from modulus.host.buildrecord import change_record
 from modulus.host.headers import Headers
+from modulus.host.kept import Kept
 from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
-from modulus.pipeline import source
+from modulus.pipeline import source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather, plan
 
@@ -50,12 +51,13 @@ class Built:
 
 @dataclass(frozen=True)
 class Job:
-    """A build that is to be done, and all that it takes."""
+    """A build that is to be done, and all that it takes: the package, or what was compiled
+    for another kernel."""
 
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
-    package: source.Source
+    made_of: source.Source | Kept
 
 
 def prepare(node: Node, release: str) -> Built | Job:
@@ -64,7 +66,7 @@ def prepare(node: Node, release: str) -> Built | Job:
     The caller keeps the cache. Hits and failures are counted.
     """
     with counting(node):
-        found = _find(node, release) or _provide(node, release)
+        found = _find(node, release) or provide(node, release)
     if isinstance(found, Built):
         change_record(node.site.root, str(node.instance), BuildRecord.with_hit)
     return found
@@ -90,23 +92,28 @@ def _find(node: Node, release: str) -> Built | None:
     return found
 
 
-def _provide(node: Node, release: str) -> Built | Job:
-    """What the build takes; the package is fetched while the rest is provisioned."""
+def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
+    """What the build takes; the package is fetched while the rest is provisioned.
+
+    With ``whole`` all will be compiled, whatever was kept from other kernels.
+    """
+    hoped_for = not whole and twin.is_hoped_for(node, plan(node, release))
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
     with Aside(
         lambda aside: source.provide(told.beside(aside)), shared, patience=_PATIENCE
     ) as package:
-        if source.is_fetched(node):
+        if source.is_fetched(node) and not hoped_for:
             package.start()
         headers = told.provisioner.headers(release)
         gather(node, release)  # The kernel's options may rule the driver out.
         toolchain = told.toolchain(headers.config.compiler)
-        fetched = package.result()
+        kept = twin.find(node, plan(node, release), headers) if hoped_for else None
+        made_of = kept or package.result()
     final = plan(node, release)
     for difference in final.miss:
         node.reporter.phase("plan", f"miss: {difference}")
-    return stored(node, final) or Job(final, headers, toolchain, fetched)
+    return stored(node, final) or Job(final, headers, toolchain, made_of)
 
 
 def stored(node: Node, wanted: Plan) -> Built | None:

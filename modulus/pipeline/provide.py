@@ -47,9 +47,15 @@ def _made(node: Node, job: Job) -> Provided:
     """Lays the userspace out while the compiler runs, which leaves the disk idle."""
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
-    with Aside(
-        lambda aside: _userspace(told.beside(aside), lambda: job.package), shared
-    ) as userspace:
+
+    def lay_out(aside: Aside[Userspace | None]) -> Userspace | None:
+        beside, package = told.beside(aside), job.made_of
+        return _userspace(
+            beside,
+            lambda: package if isinstance(package, source.Source) else source.provide(beside),
+        )
+
+    with Aside(lay_out, shared) as userspace:
         built = carry_out(told, job, meanwhile=userspace.start)
         return Provided(_generation(told, built, userspace.result), built)
 

@@ -121,7 +121,7 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
         unused = [item for path in paths if (item := _item(path))]
         for item in unused:
             item.path.unlink(missing_ok=True)
-        for folder in (site.cache / "builds").glob("*/"):
+        for folder in (*site.cache.glob("builds/*/"), *site.cache.glob("compiled/*/")):
             with contextlib.suppress(OSError):  # It is not empty.
                 folder.rmdir()
     return [*generations, *gone, *unused]
@@ -176,9 +176,10 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
             item = _item(entry.path, entry.path / "manifest.json")
             if item:
                 yield replace(item, objects=entry.needs)
-    for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log"):
+    for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log", "compiled/*/*"):
         for path in site.cache.glob(pattern):
-            item = _item(path)
+            used = path / "manifest.json" if pattern.startswith("compiled/") else None
+            item = _item(path, used)
             if item:
                 yield item
 

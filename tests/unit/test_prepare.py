@@ -80,7 +80,7 @@ def test_the_package_is_fetched_while_headers_are_provisioned(
     monkeypatch.setattr(Provisioner, "headers", headers)
     job = prepare(node, RELEASE)
     assert isinstance(job, Job)
-    assert job.package.path.is_file()
+    assert job.made_of.path.is_file()
     assert job.wanted.key
 
 

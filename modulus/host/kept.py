@@ -1,0 +1,232 @@
+"""What a compile leaves for kernels whose headers are the same but for the release.
+
+``compiled/FAMILY/TWIN/`` has the build folder of a finished build without what tells the
+release (``core.twin`` has the rule) in ``objects.tar.zst``, a manifest with the hashes, and
+the header tree's short digests. Its large files, such as a vendor's binary, are in
+``compiled/blobs/SHA256.zst``, once for all kernels. All of it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modulus.core import twin
+from modulus.core.dataclass import dataclass
+from modulus.core.tree import is_inside
+from modulus.core.twin import Survey
+from modulus.core.units import rfc3339
+from modulus.errors import IntegrityError
+from modulus.host import files
+from modulus.host.archive import Archive
+from modulus.host.fitness import Choice
+from modulus.host.survey import read_listing, write_listing
+
+FOLDER = "compiled"
+BLOBS = "blobs"
+_SCHEMA = 1
+_BLOB = 1 << 20
+"""Bytes from which on a file is kept once for all kernels."""
+_LEVEL = 3
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A large file of the build folder: its path there, and the sha256 of its content."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Kept objects at ``path``, compiled for ``release``.
+
+    ``comments`` are files with the release in a comment, which makefiles compare.
+    """
+
+    path: Path
+    release: str
+    archive: str
+    blobs: tuple[Blob, ...]
+    comments: tuple[str, ...]
+
+
+class KeptObjects:
+    """The kept objects of one cache; the caller keeps a clean-up out."""
+
+    def __init__(self, cache: Path) -> None:
+        self.folder = cache / FOLDER
+
+    def has(self, family: str) -> bool:
+        """Whether there is anything to compare with."""
+        return (self.folder / family).is_dir()
+
+    def find(self, family: str, survey: Survey) -> Kept | None:
+        """The objects of a twin, by its manifest; nothing is hashed yet."""
+        path = self.folder / family / survey.digest
+        try:
+            return _parse(path, files.read_json(path / "manifest.json"))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def nearest(self, family: str, survey: Survey) -> tuple[str, str] | None:
+        """The release with the most similar headers, and in what they differ."""
+        return twin.nearest(survey.files, self._listings(family))
+
+    def restore(self, kept: Kept, work: Path, release: str) -> None:
+        """Lays the build folder out in the empty ``work``, for ``release``.
+
+        IntegrityError where anything is not what was kept.
+        """
+        archive = kept.path / "objects.tar.zst"
+        try:
+            if files.sha256_file(archive) != kept.archive:
+                raise IntegrityError("the kept objects are damaged", "build it again")
+            Archive(archive, "tar").extract(work, lambda name: name)
+            for blob in kept.blobs:
+                self._unpack(blob, work)
+            for name in kept.comments:
+                path = work / name
+                text = path.read_bytes().replace(kept.release.encode(), release.encode())
+                path.write_bytes(text)
+            # For make one as old as the other, and all newer than the headers.
+            now = time.time_ns()
+            for folder, _, names in os.walk(work):
+                for name in names:
+                    os.utime(os.path.join(folder, name), ns=(now, now), follow_symlinks=False)
+            # What was used is kept longest.
+            os.utime(kept.path / "manifest.json")
+            for blob in kept.blobs:
+                os.utime(self._blob(blob.sha256))
+        except OSError as error:
+            raise IntegrityError(
+                f"the kept objects cannot be used ({error.strerror})", "build it again"
+            ) from error
+
+    def remove(self, kept: Kept) -> None:
+        """Takes damaged ones away, their large files included."""
+        for blob in kept.blobs:
+            self._blob(blob.sha256).unlink(missing_ok=True)
+        files.remove_tree(kept.path)
+
+    def keep(
+        self,
+        family: str,
+        survey: Survey,
+        release: str,
+        *,
+        work: Path,
+        sources: Path,
+        headers: Path,
+        harmless: Sequence[re.Pattern[str]],
+    ) -> Path:
+        """Keeps the build folder ``work`` of a finished build of ``sources``.
+
+        UnfitError where that would not do for another kernel; OSError.
+        """
+        final = self.folder / family / survey.digest
+        if (final / "manifest.json").exists():
+            return final
+        chosen = Choice(work, sources, headers, release)
+        chosen.choose(survey, harmless)
+        blobs = [name for name in chosen.names if (work / name).lstat().st_size >= _BLOB]
+        files.sweep(self.folder, "new")
+        with files.scratch(self.folder, "new") as scratch:
+            entry = scratch / "entry"
+            entry.mkdir()
+            large = [
+                {"path": name, "sha256": self._pack(work / name, scratch)} for name in blobs
+            ]
+            _write_tar(entry / "objects.tar.zst", work, sorted({*chosen.names} - {*blobs}))
+            write_listing(entry / "headers.zst", survey.files)
+            manifest = {
+                "schema": _SCHEMA,
+                "release": release,
+                "archive": files.sha256_file(entry / "objects.tar.zst"),
+                "blobs": large,
+                "comments": sorted(chosen.comments),
+                "left_out": sorted(chosen.left_out),
+                "created": rfc3339(time.time()),
+            }
+            files.write_json(entry / "manifest.json", manifest)
+            files.remove_tree(final)
+            files.commit_tree(entry, final)
+        return final
+
+    def _listings(self, family: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+        for path in sorted((self.folder / family).glob("*/manifest.json")):
+            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                kept = _parse(path.parent, files.read_json(path))
+                yield kept.release, read_listing(path.parent / "headers.zst")
+
+    def _blob(self, sha256: str) -> Path:
+        return self.folder / BLOBS / f"{sha256}.zst"
+
+    def _pack(self, path: Path, scratch: Path) -> str:
+        """Keeps a large file; its sha256."""
+        import zstandard
+
+        sha256 = files.sha256_file(path)
+        final = self._blob(sha256)
+        if not final.exists():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            part = scratch / sha256
+            with open(path, "rb") as old, open(part, "xb") as new:
+                zstandard.ZstdCompressor(level=1).copy_stream(old, new)
+                new.flush()
+                os.fsync(new.fileno())
+            part.rename(final)
+            files.fsync_dir(final.parent)
+        return sha256
+
+    def _unpack(self, blob: Blob, work: Path) -> None:
+        import zstandard
+
+        target = work / blob.path
+        try:
+            with open(self._blob(blob.sha256), "rb") as old, open(target, "xb") as new:
+                zstandard.ZstdDecompressor().copy_stream(old, new)
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"{blob.path} is damaged: {error}", "build it again") from None
+        target.chmod(0o644)
+        if files.sha256_file(target) != blob.sha256:
+            raise IntegrityError(f"{blob.path} is damaged", "build it again")
+
+
+def _write_tar(path: Path, work: Path, names: Sequence[str]) -> None:
+    import tarfile
+
+    import zstandard
+
+    with (
+        open(path, "xb") as file,
+        zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as stream,
+        tarfile.open(fileobj=stream, mode="w|") as tar,
+    ):
+        for name in names:
+            with open(work / name, "rb") as member:
+                status = os.fstat(member.fileno())
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = status.st_size, status.st_mode & 0o777
+                tar.addfile(info, member)
+
+
+def _parse(path: Path, value: Any) -> Kept:
+    """The kept objects of a manifest; ValueError, KeyError or TypeError for anything else."""
+    if not isinstance(value, Mapping) or value.get("schema") != _SCHEMA:
+        raise ValueError("not of this schema")
+    blobs = tuple(Blob(str(one["path"]), str(one["sha256"])) for one in value["blobs"])
+    comments = tuple(map(str, value["comments"]))
+    for name in (*comments, *(blob.path for blob in blobs)):
+        if not is_inside(name):
+            raise ValueError(f"{name!r} is outside the folder")
+    if not all(re.fullmatch(r"[0-9a-f]{64}", blob.sha256) for blob in blobs):
+        raise ValueError("not a sha256")
+    return Kept(path, str(value["release"]), str(value["archive"]), blobs, comments)

@@ -1,0 +1,111 @@
+"""Modules made again from what was compiled for a kernel with the same headers.
+
+Only what carries the release is made: by the kernel's own scripts, in a build container, with
+the same bits as a whole build (``core.twin`` says when that is so).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from modulus.core import twin
+from modulus.core.keys import UNKNOWN
+from modulus.core.plan import Plan
+from modulus.errors import IntegrityError
+from modulus.host.fitness import UnfitError
+from modulus.host.headers import Headers
+from modulus.host.kept import Kept, KeptObjects
+from modulus.host.survey import survey
+from modulus.pipeline.node import Node
+
+
+def is_hoped_for(node: Node, wanted: Plan) -> bool:
+    """Whether anything was kept that may do, were only the headers the same."""
+    return _with_container(node) and KeptObjects(node.site.cache).has(
+        twin.family(wanted.inputs)
+    )
+
+
+def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
+    """What was kept for a kernel with these headers, and in the journal why there is none."""
+    kept, why = _look(node, wanted, headers)
+    if why:
+        node.reporter.phase("plan", why)
+    return kept
+
+
+def explained(node: Node, wanted: Plan) -> Plan:
+    """``wanted`` with what its build comes to, as far as headers and objects are at hand."""
+    if wanted.hit:
+        return wanted
+    headers = node.provisioner.headers_recorded(wanted.facts.kernel)
+    why = _look(node, wanted, headers)[1] if headers else ""
+    steps = tuple(
+        replace(step, why=why) if why and step.phase == "build" else step
+        for step in wanted.steps
+    )
+    return replace(wanted, steps=steps)
+
+
+def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
+    """Lays out what was kept; damaged ones are removed, and IntegrityError is raised."""
+    objects = KeptObjects(node.site.cache)
+    node.reporter.phase("unpack", f"the objects compiled for {kept.release}")
+    try:
+        objects.restore(kept, work, release)
+    except IntegrityError:
+        objects.remove(kept)
+        raise
+
+
+def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
+    """Keeps what a build has compiled. That it cannot be used again is no failure."""
+    if not _possible(node, wanted) or node.profile.remake is None:
+        return
+    objects = KeptObjects(node.site.cache)
+    release = wanted.facts.kernel
+    try:
+        objects.keep(
+            twin.family(wanted.inputs),
+            survey(headers.path, release),
+            release,
+            work=scratch / "work",
+            sources=scratch / "src",
+            headers=headers.path,
+            harmless=[re.compile(pattern) for pattern in node.profile.remake.harmless],
+        )
+    except UnfitError as error:
+        node.reporter.phase("build", f"no objects kept for other kernels: {error}")
+    except (OSError, ValueError) as error:
+        node.reporter.warn(f"no objects kept for other kernels: {error}")
+
+
+def _possible(node: Node, wanted: Plan) -> bool:
+    return _with_container(node) and UNKNOWN not in wanted.inputs.values()
+
+
+def _with_container(node: Node) -> bool:
+    # Without one more takes part in a build than its key has.
+    return node.settings.build.container != "none"
+
+
+def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
+    """What can be used, and a sentence on what that means; empty without anything kept."""
+    if not _possible(node, wanted):
+        return None, ""
+    family = twin.family(wanted.inputs)
+    objects = KeptObjects(node.site.cache)
+    if not objects.has(family):
+        return None, ""
+    found = survey(headers.path, wanted.facts.kernel)
+    kept = objects.find(family, found)
+    if kept:
+        same = f"its headers are those of {kept.release} but for the release"
+        return kept, f"{same}: only what carries that is made again"
+    nearest = objects.nearest(family, found)
+    if nearest is None:
+        return None, ""
+    other, differing = nearest
+    return None, f"all is compiled: other headers than those of {other}: {differing}"
