@@ -166,7 +166,12 @@ def files_read(command: str) -> tuple[str, ...] | None:
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """In which files two trees differ, as people are told."""
     paths = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
-    return f"{len(paths)} files of the headers differ ({_some(paths)})"
+    count = (
+        "1 file of the headers differs"
+        if len(paths) == 1
+        else (f"{len(paths)} files of the headers differ")
+    )
+    return f"{count} ({_some(paths)})"
 
 
 def nearest(

@@ -126,7 +126,9 @@ def _regular(folder: Path) -> Iterator[str]:
     cut = len(str(folder)) + 1
     waiting = [str(folder)]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
+        with os.scandir(waiting.pop()) as entries:
+            found = list(entries)
+        for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif entry.is_file(follow_symlinks=False):

@@ -1,0 +1,108 @@
+"""The real driver for a kernel whose headers differ from another's in the release alone."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modulus.host.survey import survey
+from tests.support.packages import cache_folder
+from tests.support.system import Node
+
+pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
+
+Kernels = dict[str, dict[str, list[str]]]
+AGAIN = "only what carries that is made again"
+
+
+def tree(release: str) -> Path:
+    """The newest header tree that is recorded for a kernel."""
+    records = [
+        (record["created"], path.parent / "tree")
+        for path in cache_folder().glob("headers/*/record.json")
+        if (record := json.loads(path.read_text()))["release"] == release
+    ]
+    return max(records)[1]
+
+
+def digests(node: Node, release: str) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in node.modules(release).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def provisioned(
+    tmp_path_factory: pytest.TempPathFactory, kernels: Kernels, instance: str
+) -> list[str]:
+    """Kernels of the stable series with headers at hand, newest first; a cloud kernel last."""
+    releases = [*kernels["6.1"]["amd64"][:3], kernels["6.1"]["cloud-amd64"][0]]
+    node = Node(tmp_path_factory.mktemp("small"), releases[0])
+    node.run("build", instance, *(w for r in releases for w in ("--kernel", r)))
+    return releases
+
+
+@pytest.fixture(scope="module")
+def twins(provisioned: list[str]) -> tuple[str, str]:
+    """Two kernels, the older first."""
+    for new, old in itertools.combinations(provisioned, 2):
+        if survey(tree(new), new).digest == survey(tree(old), old).digest:
+            return old, new
+    pytest.skip("no two kernels of the archive have the same headers today")
+
+
+@pytest.fixture(scope="module")
+def node(
+    tmp_path_factory: pytest.TempPathFactory,
+    mirrors: list[Any],
+    driver: str,
+    twins: tuple[str, str],
+) -> Node:
+    """A node that has the driver for the older of the two."""
+    node = Node(tmp_path_factory.mktemp("node"), twins[0], mirrors=mirrors)
+    done = node.run("build", f"nvidia-{driver}")
+    assert done.status == 0, done.stderr
+    return node
+
+
+def test_the_next_kernels_modules_are_those_of_a_whole_build(
+    node: Node, driver: str, mirrors: list[Any], twins: tuple[str, str], tmp_path: Path
+) -> None:
+    new = twins[1]
+    plan = node.run("plan", f"nvidia-{driver}", "--kernel", new)
+    assert AGAIN in plan.stdout
+    done = node.run("build", f"nvidia-{driver}", "--kernel", new, "--json")
+    assert done.status == 0, done.stderr
+    assert AGAIN in done.stderr
+    assert "all is compiled" not in done.stderr
+    (result,) = done.json["results"]
+    log = Path(result["path"], "build.log").read_text()
+    compiled = [line for line in log.splitlines() if line.startswith("  CC [M] ")]
+    assert [line for line in compiled if "nvidia-uvm/" in line] == []
+    other = Node(tmp_path / "whole", new, mirrors=mirrors)
+    whole = other.run("build", f"nvidia-{driver}", "--json")
+    assert whole.status == 0, whole.stderr
+    assert whole.json["results"][0]["key"] == result["key"]
+    assert len(digests(node, new)) == 5
+    assert digests(node, new) == digests(other, new)
+    assert node.leftovers() == []
+
+
+def test_kernels_with_other_headers_are_compiled_for_and_the_plan_says_why(
+    node: Node, driver: str, twins: tuple[str, str], provisioned: list[str]
+) -> None:
+    others = [release for release in provisioned if release not in twins]
+    assert len(others) == 2
+    for other in others:
+        plan = node.run("plan", f"nvidia-{driver}", "--kernel", other, "--json")
+        (build,) = (step for step in plan.json["steps"] if step["phase"] == "build")
+        assert build["why"].startswith(
+            f"all is compiled: other headers than those of {twins[0]}"
+        )
+        assert "files of the headers differ (" in build["why"]
