@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from modulus.host.survey import survey
 from tests.support.packages import cache_folder
@@ -17,6 +18,7 @@ from tests.support.system import Node
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
 Kernels = dict[str, dict[str, list[str]]]
+PROFILES = Path(__file__).parents[2] / "profiles"
 AGAIN = "only what carries that is made again"
 
 
@@ -106,3 +108,28 @@ def test_kernels_with_other_headers_are_compiled_for_and_the_plan_says_why(
             f"all is compiled: other headers than those of {twins[0]}"
         )
         assert "files of the headers differ (" in build["why"]
+
+
+def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(
+    twins: tuple[str, str], instance: str, tmp_path: Path
+) -> None:
+    old, new = twins
+    profile = yaml.safe_load((PROFILES / "v4l2loopback.yaml").read_text())
+    profile["remake"] = {"harmless": ["KERNELRELEASE|KERNEL_DIR"]}
+    nodes = [Node(tmp_path / name, old) for name in ("sound", "damaged")]
+    for node in nodes:
+        path = node.path / "etc/modulus/profiles/v4l2loopback.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(profile))
+        assert node.run("build", instance).status == 0
+    (kept,) = nodes[1].cache.glob("compiled/*/*/objects.tar.zst")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    sound, damaged = (node.run("build", instance, "--kernel", new) for node in nodes)
+    assert (sound.status, damaged.status) == (0, 0), sound.stderr + damaged.stderr
+    assert AGAIN in sound.stderr
+    assert "all is compiled after all" not in sound.stderr
+    assert "all is compiled after all: the kept objects are damaged" in damaged.stderr
+    assert digests(nodes[0], new) == digests(nodes[1], new)
+    assert len(digests(nodes[0], new)) == 1
+    # The damaged ones are gone, and sound ones in their place.
+    (kept,) = nodes[1].cache.glob("compiled/*/*/objects.tar.zst")

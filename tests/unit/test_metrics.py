@@ -165,8 +165,8 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
 
 
 _PREPARING, _COMPILING = (
-    "modulus.pipeline.prepare._provide",
-    "modulus.pipeline.build._locked_build",
+    "modulus.pipeline.prepare.provide",
+    "modulus.pipeline.build._do",
 )
 _HIT = Built(None, "6.1", "open", True, 0.0)  # type: ignore[arg-type] # no entry is looked at
 _MADE = Built(None, "6.1", "open", False, 7.5)  # type: ignore[arg-type] # as above
@@ -199,7 +199,7 @@ def test_whoever_builds_counts(
         return outcome
 
     monkeypatch.setattr("modulus.pipeline.prepare._find", lambda *_: None)
-    monkeypatch.setattr("modulus.pipeline.prepare._provide", lambda *_: object())
+    monkeypatch.setattr("modulus.pipeline.prepare.provide", lambda *_: object())
     monkeypatch.setattr(step, made)
     node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):

@@ -167,8 +167,8 @@ def test_large_files_are_kept_once(build: Build, tmp_path: Path) -> None:
     build.keep(tmp_path / "cache")
     write(build.headers / "source/include/linux/more.h")
     build.keep(tmp_path / "cache")
-    assert len(list((tmp_path / "cache").glob(f"objects/{FAMILY}/*/manifest.json"))) == 2
-    assert len(list((tmp_path / "cache").glob("objects/blobs/*.zst"))) == 1
+    assert len(list((tmp_path / "cache").glob(f"compiled/{FAMILY}/*/manifest.json"))) == 2
+    assert len(list((tmp_path / "cache").glob("compiled/blobs/*.zst"))) == 1
 
 
 def unknown_line(build: Build) -> None:
@@ -219,7 +219,7 @@ def test_what_is_damaged_is_not_used(
 ) -> None:
     cache = tmp_path / "cache"
     build.keep(cache)
-    (path,) = cache.glob(f"objects/{pattern}")
+    (path,) = cache.glob(f"compiled/{pattern}")
     content = path.read_bytes()
     path.unlink()
     if not gone:
@@ -229,13 +229,13 @@ def test_what_is_damaged_is_not_used(
     with pytest.raises(IntegrityError):
         objects.restore(kept, tmp_path / "work", NEW)
     objects.remove(kept)
-    assert not list(cache.glob("objects/**/*.zst"))
+    assert not list(cache.glob("compiled/**/*.zst"))
 
 
 def test_gc_collects_objects_by_their_use(build: Build, tmp_path: Path) -> None:
     site = Site(tmp_path / "root", None, (), 0, PlainReporter(io.StringIO()))
     entry = build.keep(site.cache)
-    blobs = list((site.cache / "objects/blobs").iterdir())
+    blobs = list((site.cache / "compiled/blobs").iterdir())
     assert len(blobs) == 1
     for path in (entry / "manifest.json", *blobs):
         os.utime(path, (1, 1))
@@ -245,7 +245,7 @@ def test_gc_collects_objects_by_their_use(build: Build, tmp_path: Path) -> None:
     os.utime(blobs[0], (1, 1))
     assert [item.path for item in collect(site, Bounds(max_age=3600))] == blobs
     assert [item.path for item in collect(site, Bounds(everything=True))] == [entry]
-    assert list(site.cache.glob("objects/*")) == []
+    assert list(site.cache.glob("compiled/*")) == []
 
 
 @pytest.mark.parametrize(
