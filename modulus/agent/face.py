@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
+from modulus.core.dataclass import replace
 from modulus.core.state import State
 from modulus.core.units import rfc3339
 from modulus.errors import ModulusError

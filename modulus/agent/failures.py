@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
+from modulus.core.dataclass import replace
 from modulus.core.state import Failure, State
 from modulus.errors import LockedError, ModulusError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from modulus.agent.loop import Loop
@@ -13,6 +12,7 @@ from modulus.agent.service import AgentService
 from modulus.core.agentvalues import agent_values
 from modulus.core.buildrecord import BuildRecord
 from modulus.core.busname import agent_name, agent_path
+from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.metrics import metrics_text
 from modulus.core.state import State

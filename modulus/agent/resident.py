@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from modulus.agent.lane import Work
 from modulus.agent.loop import Loop
 from modulus.agent.task import Task
 from modulus.core.boot import unit_name
+from modulus.core.dataclass import replace
 from modulus.core.events import Source
 from modulus.core.instance import Instance, parse_instance
 from modulus.errors import ModulusError, UsageError

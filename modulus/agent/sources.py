@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from modulus.agent.agent import Agent
 from modulus.agent.ahead import make_lane
@@ -17,6 +16,7 @@ from modulus.agent.modulewatch import ModuleWatch
 from modulus.agent.nodewatch import NodeWatch
 from modulus.agent.publisher import Publisher
 from modulus.agent.selection import SelectionWatch
+from modulus.core.dataclass import replace
 from modulus.core.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
 from modulus.core.instance import Instance
 from modulus.core.pci import PciMatch

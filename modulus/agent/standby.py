@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from modulus.agent.face import Face
 from modulus.agent.failures import how
@@ -11,6 +10,7 @@ from modulus.agent.lane import BUILD, Lane
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.task import Task
 from modulus.core.backoff import PERMANENT
+from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.statustext import standby_text
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.lane import Work
 from modulus.core.backoff import Backoff
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 from modulus.core.instance import Instance
 
 

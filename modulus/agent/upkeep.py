@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from modulus.agent.face import Face
 from modulus.agent.failures import how, span, with_error
@@ -11,6 +10,7 @@ from modulus.agent.lane import REPAIR, UP, Lane, Work
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.task import Task
 from modulus.agent.tries import Tries
+from modulus.core.dataclass import replace
 from modulus.core.events import GPUS, KERNELS, Event
 from modulus.core.events import REPAIR as WRONG
 from modulus.core.rate import Rate

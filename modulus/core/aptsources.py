@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.deb822 import stanzas
 from modulus.core.distribution import Distribution
 

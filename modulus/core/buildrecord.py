@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, replace
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass, field, replace
 from modulus.core.state import KernelReady
 
 

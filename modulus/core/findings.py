@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass
 
 LEVELS = ("loaded", "nodes", "usable")
 """How far a driver is right, each including those before it (setting ``ready_when``)."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass, field_names
 from modulus.core.findings import Finding
 from modulus.core.moddep import module_name
 
@@ -58,7 +57,7 @@ def parse_record(value: object) -> Record | None:
     if not isinstance(value, dict) or not isinstance(value.get("image"), dict):
         return None
     image, problem = value["image"], value.get("problem")
-    if image.keys() != {field.name for field in fields(Image)}:
+    if image.keys() != set(field_names(Image)):
         return None
     names = [value.get(key) for key in ("rivals", "held")]
     if not all(isinstance(item, list) and all(map(_is_text, item)) for item in names):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 from modulus.core.backoff import PERMANENT, Backoff
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 
 BACKOFF = Backoff(first=60.0, longest=6 * 3600.0, longest_fetch=600.0)
 """Longer than for the driver that is wanted now. What is permanent is said again as often as

@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from functools import cache
 
 from modulus.core.chardevs import MOST_MINOR, CharDevices
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 
 DEV = "/dev"
 MINOR = "{minor}"

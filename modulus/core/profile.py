@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 from modulus.core.diagnose import Cause
 from modulus.core.libcheck import Library
 from modulus.core.loadfailure import LoadCause

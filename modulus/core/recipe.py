@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 from modulus.core.diagnose import Cause
 from modulus.core.profile import BuildFile
 from modulus.core.progress import Work

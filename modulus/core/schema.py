@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from typing import Any, NoReturn, Protocol
 
 from modulus.core.dataclass import dataclass
@@ -120,7 +119,7 @@ class Record:
     fields: Mapping[str, Schema]
     required: tuple[str, ...] = ()
     short: str | None = None
-    make: Callable[..., Any] = field(default=dict)
+    make: Callable[..., Any] = dict
 
     def check(self, value: object, key: str, problems: Problems) -> Any:
         """What ``make`` makes of the keys that are there; None where a problem was noted."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass, field_names, replace
 from modulus.core.findings import Finding
 from modulus.errors import ModulusError
 
@@ -149,7 +148,7 @@ def _kernel(value: object) -> KernelReady:
 
 def _finding(value: object) -> Finding:
     given = _mapping(value, "a finding")
-    return Finding(*(_text(given, field.name) or "" for field in fields(Finding)))
+    return Finding(*(_text(given, name) or "" for name in field_names(Finding)))
 
 
 def _failure(value: object) -> Failure:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from modulus.core.dataclass import replace
 from modulus.core.findings import Finding
 from modulus.core.state import Failure, State
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass, field
 from modulus.core.nodes import DeviceNode, Minors, NodeRule, Params, When
 from modulus.core.pci import PciMatch
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modulus.core.dataclass import replace
 from modulus.core.layers import Source, merge, place
 from modulus.core.profile import BuildFile, Patch, Profile
 from modulus.core.profile_schema import parse_profile

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from modulus.core.dataclass import replace
 from modulus.core.manifest import StoredFile
 from modulus.host.objects import Hashed, Objects
 from modulus.host.patch import make_patch

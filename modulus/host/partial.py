@@ -12,10 +12,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass
 from modulus.host import files
 from modulus.host.lock import acquire
 from modulus.host.report import Reporter

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.checks.libraries import InstalledLibrary
 from modulus.core.checks.numa import has_several_nodes
+from modulus.core.dataclass import replace
 from modulus.core.findings import LEVELS, Finding
 from modulus.core.gpus import Census
 from modulus.core.ldcache import CacheEntry, find_library

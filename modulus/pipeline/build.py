@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.buildrecord import BuildRecord
+from modulus.core.dataclass import replace
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe

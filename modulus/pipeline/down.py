@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 from modulus.core.boot import build_unit_name, unit_name
+from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.errors import BuildError, BusyError, ConfigError, LockedError
 from modulus.host import bus

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modulus.core.dataclass import replace
 from modulus.core.gpus import Census
 from modulus.core.instance import Instance
 from modulus.core.kernelid import KernelId

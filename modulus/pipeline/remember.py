@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from modulus.core.dataclass import replace
 from modulus.core.moddep import module_name
 from modulus.core.wantedstate import WantedState
 from modulus.errors import ModulusError

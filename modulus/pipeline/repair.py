@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, replace
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.wantedstate import WantedState

@@ -8,11 +8,10 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, replace
 from modulus.core.installer import Manifest, parse_manifest
 from modulus.core.sources import Candidate, candidates, filename
 from modulus.errors import FetchError, IntegrityError, ModulusError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
+from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.keys import build_key
 from modulus.core.plan import inputs_of

@@ -7,10 +7,10 @@ the same bits as a whole build (``core.twin`` says when that is so).
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from modulus.core import twin
+from modulus.core.dataclass import replace
 from modulus.core.keys import UNKNOWN
 from modulus.core.plan import Plan
 from modulus.errors import IntegrityError

@@ -6,11 +6,10 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, replace
 from modulus.core.generation import key_of
 from modulus.core.tree import PLAIN
 from modulus.core.units import rfc3339

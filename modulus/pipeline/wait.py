@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
 from typing import Any
 
 from modulus.core.boot import (
@@ -20,7 +19,7 @@ from modulus.core.boot import (
     stand,
     unit_name,
 )
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import asdict, dataclass, replace
 from modulus.core.instance import parse_instance
 from modulus.core.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError

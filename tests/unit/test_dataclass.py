@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
 import pytest
 
+from modulus.core.dataclass import asdict, field, field_names, replace
 from modulus.core.dataclass import dataclass as ours
 
 
-def make(decorate: Callable[..., Any]) -> Any:
+def make(decorate: Callable[..., Any], field: Callable[..., Any]) -> Any:
     class One:
         """Has all that fields can have."""
 
         kind: ClassVar[str] = "one"
         a: str
         b: int = 1
-        c: list[int] = dataclasses.field(default_factory=list)
+        c: list[int] = field(default_factory=list)
 
         @cached_property
         def once(self) -> object:
@@ -34,7 +37,7 @@ def make(decorate: Callable[..., Any]) -> Any:
     return decorate(frozen=True)(One)
 
 
-OURS, THEIRS = make(ours), make(dataclasses.dataclass)
+OURS, THEIRS = make(ours, field), make(dataclasses.dataclass, dataclasses.field)
 BOTH = pytest.mark.parametrize("one", [OURS, THEIRS], ids=["ours", "theirs"])
 
 
@@ -44,10 +47,11 @@ BOTH = pytest.mark.parametrize("one", [OURS, THEIRS], ids=["ours", "theirs"])
 )
 def test_they_hold_the_same(args: tuple[Any, ...], given: dict[str, Any]) -> None:
     mine, other = OURS(*args, **given), THEIRS(*args, **given)
-    assert dataclasses.asdict(mine) == dataclasses.asdict(other)
+    assert dataclasses.asdict(mine) == dataclasses.asdict(other) == asdict(mine)
     assert repr(mine) == repr(other)
     assert str(mine) == "<x>"
     assert [each.name for each in dataclasses.fields(mine)] == ["a", "b", "c"]
+    assert field_names(OURS) == ("a", "b", "c")
 
 
 @BOTH
@@ -77,6 +81,7 @@ def test_nothing_is_changed_but_a_changed_copy_is_made(one: Any) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         del mine.a
     assert dataclasses.replace(mine, b=7) == one("x", 7)
+    assert replace(OURS("x"), b=7) == OURS("x", 7)
     assert mine == one("x") == copy.deepcopy(mine)
 
 
@@ -111,9 +116,40 @@ def test_a_derived_class_adds_its_fields() -> None:
     assert pickle.loads(pickle.dumps(Derived(5))) == Derived(5)
 
 
-def test_other_options_are_the_standard_librarys() -> None:
+def test_values_have_an_order_where_that_is_asked_for() -> None:
     @ours(frozen=True, order=True)
     class Ordered:
         a: int
+        b: int = 0
 
-    assert Ordered(1) < Ordered(2)
+    assert Ordered(1) < Ordered(1, 1) < Ordered(2)
+    assert Ordered(2) >= Ordered(2) > Ordered(1, 9)
+    with pytest.raises(TypeError):
+        assert Ordered(1) < OURS("x")
+
+
+def test_values_in_containers_become_dicts_too() -> None:
+    outer = OURS("x", c={"all": [Base(1), (Base(2), "text")]})
+    inner = {"all": [{"first": 1, "second": 2}, ({"first": 2, "second": 2}, "text")]}
+    assert asdict(outer) == dataclasses.asdict(outer) == {"a": "x", "b": 1, "c": inner}
+
+
+def test_a_default_that_can_change_is_refused() -> None:
+    with pytest.raises(ValueError, match="default_factory"):
+
+        @ours(frozen=True)
+        class Shared:
+            a: list[int] = []  # noqa: RUF012
+
+
+def test_other_options_are_the_standard_librarys() -> None:
+    @ours(frozen=True, slots=True)
+    class Slotted:
+        a: int
+
+    assert Slotted.__slots__ == ("a",)
+
+
+def test_they_are_made_without_the_standard_librarys() -> None:
+    script = "import sys, modulus.core.profile; assert 'dataclasses' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field
 from modulus.errors import BuildError, ToolchainError
 from modulus.host import run
 from modulus.host.container.limits import Group

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from modulus.core.dataclass import replace
 from modulus.host import run
 from modulus.host.container import service
 from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
