@@ -13,6 +13,7 @@ SCHEMA = 2
 _PLAIN = 1
 """The schema of older entries, which hold their modules as they are."""
 _SHA256 = re.compile("[0-9a-f]{64}")
+_MODULE_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.ko")
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
     files = value.get("files")
     plain = value["schema"] == _PLAIN
     found = tuple(_file(file, plain) for file in (files if isinstance(files, list) else ()))
-    modules = (inputs.get("profile") or {}).get("modules") or ()
-    if sorted(file.path for file in found) != sorted(f"{name}.ko" for name in modules):
+    profile = inputs.get("profile")
+    modules = profile.get("modules") if isinstance(profile, Mapping) else None
+    names = modules if isinstance(modules, list) else []
+    if sorted(file.path for file in found) != sorted(f"{name}.ko" for name in names):
         raise ValueError("its manifest does not list the modules of its key")
     return Manifest(inputs=inputs, files=found, **{k: str(v) for k, v in texts.items()})
 
@@ -82,7 +85,8 @@ def _file(value: object, plain: bool) -> StoredFile:
             isinstance(path, str)
             and isinstance(sha256, str)
             and isinstance(size, int)
-            # It becomes part of a path.
+            # Both become parts of paths.
+            and _MODULE_FILE.fullmatch(path)
             and (held is None or _SHA256.fullmatch(held))
         ):
             return StoredFile(path, sha256, size, held)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from modulus.core.dataclass import replace
 from modulus.core.manifest import StoredFile
+from modulus.host.decompress import Reader
 from modulus.host.objects import Hashed, Objects
 from modulus.host.patch import make_patch
 from modulus.host.stored import Stored
@@ -46,15 +48,42 @@ def pack(
 
 
 def _write_patch(source: Path, target: Path, objects: Objects, base: str, limit: int) -> bool:
-    """False where it would be too large, or ``base`` is damaged."""
+    """False where it would be too large, or ``base`` is damaged or cannot be read."""
     digest = hashlib.sha256()
     try:
         with (
             open(source, "rb") as new,
-            objects.open(base) as content,
+            _opened(objects, base) as content,
             open(target, "wb") as made,
         ):
             hashed = Hashed(content, digest)
             return make_patch(new, hashed, made, limit) and digest.hexdigest() == base
-    except (FileNotFoundError, ValueError):
+    except _BaseError:
         return False
+
+
+class _BaseError(Exception):
+    """A base is of no use."""
+
+
+class _Base:
+    """A base whose damage is told from that of what is written."""
+
+    def __init__(self, content: Reader) -> None:
+        self._content = content
+
+    def read(self, limit: int) -> bytes:
+        try:
+            return self._content.read(limit)
+        except (OSError, ValueError) as error:
+            raise _BaseError from error
+
+
+@contextlib.contextmanager
+def _opened(objects: Objects, base: str) -> Iterator[_Base]:
+    with contextlib.ExitStack() as stack:
+        try:
+            content = stack.enter_context(objects.open(base))
+        except (OSError, ValueError) as error:
+            raise _BaseError from error
+        yield _Base(content)

@@ -136,17 +136,20 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Every entry, our own first, those that cannot be read included."""
         for root in self._roots:
-            for path in sorted((root / "builds").glob("*/*")):
-                if path.is_dir() and not path.name.startswith("."):
-                    yield self._read(path)
+            yield from self._entries(root)
+
+    def _entries(self, root: Path) -> Iterator[Entry]:
+        for path in sorted((root / "builds").glob("*/*")):
+            if path.is_dir() and not path.name.startswith("."):
+                yield self._read(path)
 
     def _bases(self, instance: str, flavour: str) -> dict[str, list[str]]:
         """Objects that a module of ``instance`` may be like, by its name: those of the same
         flavour first, then what was made last."""
         found: dict[str, dict[str, tuple[bool, str]]] = {}
-        for entry in self.entries():
+        for entry in self._entries(self.cache):
             of = entry.manifest
-            if entry.own and of and of.instance == instance:
+            if of and of.instance == instance:
                 rank = (of.flavour == flavour, of.finished)
                 for file in of.files:
                     if file.object:

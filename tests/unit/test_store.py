@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import random
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import zstandard
 from modulus.core.keys import digest
 from modulus.errors import IntegrityError, UsageError
 from modulus.host.files import scratch
+from modulus.host.objects import Objects
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry, Store
 
@@ -256,6 +259,54 @@ def test_a_damaged_object_is_no_base_and_gives_way(tmp_path: Path) -> None:
     assert second.needs != first.needs
     again = put(tmp_path, alike(1), source="1")
     assert content(again, tmp_path) == alike(1)
+
+
+def test_a_base_that_cannot_be_read_costs_no_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = random.Random(1).randbytes(1 << 20)
+    put(tmp_path, code)
+
+    class Broken:
+        def read(self, limit: int) -> bytes:
+            raise OSError(errno.EIO, "bad sector")
+
+    @contextlib.contextmanager
+    def opened(objects: Objects, sha256: str) -> Iterator[Any]:
+        yield Broken()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "open", opened)
+        entry = put(tmp_path, code + b"more", kernel="other")
+    assert entry.damage() is None
+    assert content(entry, tmp_path) == code + b"more"
+
+
+@pytest.mark.parametrize("name", ["../m", "/lib/modules/m", "a/b", ".m", "m\n"])
+def test_a_foreign_manifest_does_not_name_files_elsewhere(tmp_path: Path, name: str) -> None:
+    inputs = {"source": "0", "profile": {"modules": [name]}}
+    entry = foreign(tmp_path, inputs, f"{name}.ko")
+    assert entry.manifest is None
+    assert entry.modules == {}
+
+
+@pytest.mark.parametrize("profile", ["x", ["m"], {"modules": "m"}, {"modules": {"m": 1}}, None])
+def test_a_malformed_foreign_manifest_is_a_bad_entry(tmp_path: Path, profile: Any) -> None:
+    assert foreign(tmp_path, {"source": "0", "profile": profile}, "m.ko").problem
+
+
+def foreign(tmp_path: Path, inputs: dict[str, Any], file: str) -> Entry:
+    """The entry of a manifest in another's store, as the store sees it."""
+    key = digest(inputs)
+    folder = tmp_path / "foreign/builds" / RELEASE / key
+    folder.mkdir(parents=True)
+    texts = dict.fromkeys(("instance", "flavour", "finished"), "x")
+    files = [{"path": file, "sha256": "0" * 64, "size": 1}]
+    manifest = {"schema": 1, "key": key, "kernel": RELEASE, **texts, "inputs": inputs}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+    store = Store(tmp_path / "own", [tmp_path / "foreign"], PlainReporter())
+    (entry,) = store.entries()
+    return entry
 
 
 def test_a_module_that_is_not_what_was_looked_at_is_not_stored(tmp_path: Path) -> None:
