@@ -93,14 +93,15 @@ def is_telling(path: str) -> bool:
     return path in _TELLING
 
 
-def family(inputs: Mapping[str, object]) -> str:
-    """What twins have in common besides their headers: the inputs of the build's key."""
+def family(inputs: Mapping[str, object], harmless: Sequence[str]) -> str:
+    """What twins have in common besides their headers: the inputs of the build's key, and what
+    was vouched for when objects were kept."""
     others = {
         name: value
         for name, value in inputs.items()
         if name not in ("kernel", "headers", "symvers")
     }
-    return digest({"form": FORM, **others})
+    return digest({"form": FORM, "harmless": list(harmless), **others})
 
 
 def names_release(data: bytes) -> bool:

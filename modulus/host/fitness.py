@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
+import mmap
 import os
 import posixpath
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,11 @@ from modulus.core.recipe import HEADERS_AT, WORK_AT
 from modulus.core.twin import Survey
 
 _ELF = b"\x7fELF"
+# What a build leaves is made by its payload, which may be hostile. Bytes; the vendors' largest
+# objects have a hundred megabytes.
+_MOST_FILE = 1 << 30
+_MOST_ALL = 4 << 30
+_MOST_TEXT = 16 << 20
 
 
 class UnfitError(Exception):
@@ -29,6 +35,7 @@ class Choice:
         self._sources = sources
         self._headers = headers
         self._release = release
+        self._made: frozenset[str] = frozenset()
         self.names: set[str] = set()
         self.left_out: set[str] = set()
         self.comments: set[str] = set()
@@ -38,14 +45,18 @@ class Choice:
         odd = twin.odd_headers(survey)
         if odd:
             raise UnfitError(f"the header {odd[0]} uses the release")
-        self.names = set(_regular(self._work))
+        self._made = frozenset(_regular(self._work))
+        self.names = set(self._made)
+        sizes = {name: (self._work / name).lstat().st_size for name in self.names}
+        if max(sizes.values(), default=0) > _MOST_FILE or sum(sizes.values()) > _MOST_ALL:
+            raise UnfitError("the build left too much")
         commands = {name for name in self.names if name.endswith(".o.cmd")}
         read: set[str] = set()
         compiled: set[str] = set()
         for name in sorted(commands):
             folder, _, last = name.rpartition("/")
             target = posixpath.join(folder, last.removeprefix(".").removesuffix(".cmd"))
-            text = (self._work / name).read_text("utf-8", "replace")
+            text = _text(self._work / name).decode("utf-8", "replace")
             dependencies = twin.files_read(text)
             if twin.is_remade(name):
                 continue
@@ -67,20 +78,20 @@ class Choice:
     def _check_sources(self, read: set[str], harmless: Sequence[re.Pattern[str]]) -> None:
         """What no object's list tells of may ask for the release only as is known."""
         for name in _regular(self._sources):
-            with open(self._sources / name, "rb") as file:
-                if name in read or file.read(len(_ELF)) == _ELF:
-                    continue
-                file.seek(0)
-                odd = twin.odd_lines(file.read(), harmless)
+            # As make has it, which a patch may have changed.
+            path = (self._work if name in self._made else self._sources) / name
+            if name in read or _is_elf(path):
+                continue
+            odd = twin.odd_lines(_text(path), harmless)
             if odd:
                 raise UnfitError(f"the driver's {name} uses the release: {odd[0][:80]}")
 
     def _check_made(self, name: str, compiled: bool, read: bool) -> None:
         """What the build has made must not tell the release."""
-        data = (self._work / name).read_bytes()
-        if self._release.encode() not in data:
+        path = self._work / name
+        if not _contains(path, self._release.encode()):
             return
-        if twin.only_in_comments(data, self._release):
+        if not _is_elf(path) and twin.only_in_comments(_text(path), self._release):
             self.comments.add(name)
         elif compiled or read:
             raise UnfitError(f"{name} contains the release")
@@ -88,12 +99,12 @@ class Choice:
             self._leave_out(name)
 
     def _is_source(self, name: str) -> bool:
-        try:
-            status = (self._sources / name).lstat()
-        except OSError:
-            return False
-        size = (self._work / name).lstat().st_size
-        return stat.S_ISREG(status.st_mode) and status.st_size == size
+        source = self._sources / name
+        return (
+            source.is_file()
+            and not source.is_symlink()
+            and filecmp.cmp(source, self._work / name, shallow=False)
+        )
 
     def _look(self, dependency: str) -> bool:
         """Whether a file that the compiler read uses the release; if in doubt it does."""
@@ -104,16 +115,35 @@ class Choice:
             if twin.is_telling(inside):
                 return False
             real = self._headers / inside
-            if not dependency.startswith("/") and not real.exists():
-                real = self._work / posixpath.normpath(dependency)
-        elif path.startswith(f"{WORK_AT}/"):
-            real = self._work / path.removeprefix(f"{WORK_AT}/")
-        else:
+            if dependency.startswith("/") or real.exists():
+                return not real.is_file() or twin.names_release(_text(real))
+            path = f"{WORK_AT}/{posixpath.normpath(dependency)}"
+        elif not path.startswith(f"{WORK_AT}/"):
             return False  # The toolchain's, whose digest is part of the family.
-        try:
-            return twin.names_release(real.read_bytes())
-        except OSError:
-            return True
+        # Only what is a file there by itself: a link may lead anywhere.
+        name = path.removeprefix(f"{WORK_AT}/")
+        return name not in self._made or twin.names_release(_text(self._work / name))
+
+
+def _is_elf(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(_ELF)) == _ELF
+
+
+def _text(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(_MOST_TEXT + 1)
+    if len(data) > _MOST_TEXT:
+        raise UnfitError(f"{path.name} is too large for a text")
+    return data
+
+
+def _contains(path: Path, needle: bytes) -> bool:
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            return data.find(needle) >= 0
 
 
 def _in_work(dependency: str) -> str:

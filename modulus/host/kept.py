@@ -9,6 +9,7 @@ the header tree's short digests. Its large files, such as a vendor's binary, are
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import time
@@ -83,7 +84,7 @@ class KeptObjects:
     def restore(self, kept: Kept, work: Path, release: str) -> None:
         """Lays the build folder out in the empty ``work``, for ``release``.
 
-        IntegrityError where anything is not what was kept.
+        IntegrityError where anything is not what was kept; OSError for a full disk.
         """
         archive = kept.path / "objects.tar.zst"
         try:
@@ -106,14 +107,14 @@ class KeptObjects:
             for blob in kept.blobs:
                 os.utime(self._blob(blob.sha256))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise IntegrityError(
                 f"the kept objects cannot be used ({error.strerror})", "build it again"
             ) from error
 
     def remove(self, kept: Kept) -> None:
-        """Takes damaged ones away, their large files included."""
-        for blob in kept.blobs:
-            self._blob(blob.sha256).unlink(missing_ok=True)
+        """Takes ones away that are of no use."""
         files.remove_tree(kept.path)
 
     def keep(
@@ -175,7 +176,9 @@ class KeptObjects:
 
         sha256 = files.sha256_file(path)
         final = self._blob(sha256)
-        if not final.exists():
+        if final.exists():
+            os.utime(final)  # It is wanted again.
+        else:
             final.parent.mkdir(parents=True, exist_ok=True)
             part = scratch / sha256
             with open(path, "rb") as old, open(part, "xb") as new:
@@ -190,14 +193,17 @@ class KeptObjects:
         import zstandard
 
         target = work / blob.path
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self._blob(blob.sha256), "rb") as old, open(target, "xb") as new:
                 zstandard.ZstdDecompressor().copy_stream(old, new)
-        except zstandard.ZstdError as error:
-            raise IntegrityError(f"{blob.path} is damaged: {error}", "build it again") from None
+            sound = files.sha256_file(target) == blob.sha256
+        except zstandard.ZstdError:
+            sound = False
+        if not sound:
+            self._blob(blob.sha256).unlink(missing_ok=True)
+            raise IntegrityError(f"the kept {blob.path} is damaged", "build it again")
         target.chmod(0o644)
-        if files.sha256_file(target) != blob.sha256:
-            raise IntegrityError(f"{blob.path} is damaged", "build it again")
 
 
 def _write_tar(path: Path, work: Path, names: Sequence[str]) -> None:

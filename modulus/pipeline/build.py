@@ -79,6 +79,7 @@ def _do(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Bui
         try:
             return _locked_build(node, job, False, meanwhile)
         except (BuildError, IntegrityError) as error:
+            twin.forget(node, job.made_of)
             node.reporter.warn(f"all is compiled after all: {error.message}")
         found = provide(node, job.wanted.facts.kernel, whole=True)
         if isinstance(found, Built):
@@ -111,9 +112,12 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
                 if log.exists():
                     kept = parent / f"{key}.failed.log"
                     log.replace(kept)
-                    node.reporter.error(f"build: the whole log is in {kept}")
+                    if not isinstance(job.made_of, Kept):
+                        node.reporter.error(f"build: the whole log is in {kept}")
                 raise
             entry = _commit(node, wanted, modules, scratch, started)
+            if not isinstance(job.made_of, Kept):
+                twin.keep(node, wanted, job.headers, scratch)
         (parent / f"{key}.failed.log").unlink(missing_ok=True)
         return Built(entry, release, wanted.facts.flavour, False, time.time() - started)
 
@@ -131,7 +135,6 @@ def _compile(
         folder.mkdir()
         folder.chmod(0o755)
     recipe = _recipe(node, wanted, toolchain)
-    again = isinstance(job.made_of, Kept)
     if isinstance(job.made_of, Kept):
         twin.restore(node, job.made_of, work, headers.release)
         recipe = replace(recipe, work=())
@@ -156,7 +159,7 @@ def _compile(
         kind, toolchain.root, mounts, limits, name=name, scratch=box, reporter=node.reporter
     ) as container:
         try:
-            modules = compile_modules(
+            return compile_modules(
                 container,
                 recipe,
                 sources=sources,
@@ -164,16 +167,13 @@ def _compile(
                 out=out,
                 log=entry / "build.log",
                 reporter=node.reporter,
-                again=again,
+                again=isinstance(job.made_of, Kept),
             )
         except BuildError as error:
             if shell:
                 node.reporter.error(f"build: {error.message}; a shell in the container follows")
                 container.shell()
             raise
-    if not again:
-        twin.keep(node, wanted, headers, scratch)
-    return modules
 
 
 def _unpack(node: Node, wanted: Plan, package: source.Source, target: Path) -> None:

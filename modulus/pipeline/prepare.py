@@ -103,7 +103,7 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
     with Aside(
         lambda aside: source.provide(told.beside(aside)), shared, patience=_PATIENCE
     ) as package:
-        if source.is_fetched(node) and not hoped_for:
+        if source.may_come_beside_apt(node) and not hoped_for:
             package.start()
         headers = told.provisioner.headers(release)
         gather(node, release)  # The kernel's options may rule the driver out.

@@ -120,7 +120,7 @@ def provide(node: Node) -> Source:
     return replace(source, manifest=manifest)
 
 
-def is_fetched(node: Node) -> bool:
+def may_come_beside_apt(node: Node) -> bool:
     """Whether no package of the distribution may have to be the source, which is had from apt
     like headers and toolchain, one after the other."""
     # With a hash that is known only a file of that hash will do.
@@ -220,7 +220,9 @@ def _known(node: Node, source: Source) -> tuple[str, Any] | None:
         case {"sha256": source.sha256, "manifest": str(text), "gpus": gpus} if (
             gpus is not None or not node.profile.gpu_list
         ):
-            return text, gpus
+            with contextlib.suppress(IntegrityError):  # A damaged record says nothing.
+                parse_manifest(text)
+                return text, gpus
     return None
 
 

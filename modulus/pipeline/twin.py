@@ -11,9 +11,7 @@ from pathlib import Path
 
 from modulus.core import twin
 from modulus.core.dataclass import replace
-from modulus.core.keys import UNKNOWN
 from modulus.core.plan import Plan
-from modulus.errors import IntegrityError
 from modulus.host.fitness import UnfitError
 from modulus.host.headers import Headers
 from modulus.host.kept import Kept, KeptObjects
@@ -23,9 +21,8 @@ from modulus.pipeline.node import Node
 
 def is_hoped_for(node: Node, wanted: Plan) -> bool:
     """Whether anything was kept that may do, were only the headers the same."""
-    return _with_container(node) and KeptObjects(node.site.cache).has(
-        twin.family(wanted.inputs)
-    )
+    family = _family(node, wanted)
+    return family is not None and KeptObjects(node.site.cache).has(family)
 
 
 def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
@@ -50,25 +47,26 @@ def explained(node: Node, wanted: Plan) -> Plan:
 
 
 def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
-    """Lays out what was kept; damaged ones are removed, and IntegrityError is raised."""
-    objects = KeptObjects(node.site.cache)
+    """Lays out what was kept; IntegrityError where it is damaged."""
     node.reporter.phase("unpack", f"the objects compiled for {kept.release}")
-    try:
-        objects.restore(kept, work, release)
-    except IntegrityError:
-        objects.remove(kept)
-        raise
+    KeptObjects(node.site.cache).restore(kept, work, release)
+
+
+def forget(node: Node, kept: Kept) -> None:
+    """Takes away what turned out to be of no use."""
+    KeptObjects(node.site.cache).remove(kept)
 
 
 def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
     """Keeps what a build has compiled. That it cannot be used again is no failure."""
-    if not _possible(node, wanted) or node.profile.remake is None:
+    family = _family(node, wanted)
+    if family is None or node.profile.remake is None:
         return
     objects = KeptObjects(node.site.cache)
     release = wanted.facts.kernel
     try:
         objects.keep(
-            twin.family(wanted.inputs),
+            family,
             survey(headers.path, release),
             release,
             work=scratch / "work",
@@ -78,26 +76,23 @@ def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
         )
     except UnfitError as error:
         node.reporter.phase("build", f"no objects kept for other kernels: {error}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         node.reporter.warn(f"no objects kept for other kernels: {error}")
 
 
-def _possible(node: Node, wanted: Plan) -> bool:
-    return _with_container(node) and UNKNOWN not in wanted.inputs.values()
-
-
-def _with_container(node: Node) -> bool:
-    # Without one more takes part in a build than its key has.
-    return node.settings.build.container != "none"
+def _family(node: Node, wanted: Plan) -> str | None:
+    """None where nothing may be made again."""
+    # Without a container more takes part in a build than its key has.
+    if node.profile.remake is None or node.settings.build.container == "none":
+        return None
+    return twin.family(wanted.inputs, node.profile.remake.harmless)
 
 
 def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
     """What can be used, and a sentence on what that means; empty without anything kept."""
-    if not _possible(node, wanted):
-        return None, ""
-    family = twin.family(wanted.inputs)
+    family = _family(node, wanted)
     objects = KeptObjects(node.site.cache)
-    if not objects.has(family):
+    if family is None or not objects.has(family):
         return None, ""
     try:
         found = survey(headers.path, wanted.facts.kernel)

@@ -143,8 +143,10 @@ def test_a_mode_or_a_link_makes_another_tree(tmp_path: Path) -> None:
 
 def test_the_family_is_all_of_the_key_but_kernel_and_headers() -> None:
     inputs = {"kernel": OLD, "headers": "1", "symvers": "2", "toolchain": "3"}
-    assert twin.family(inputs) == twin.family({**inputs, "kernel": NEW, "headers": "x"})
-    assert twin.family(inputs) != twin.family({**inputs, "toolchain": "4"})
+    family = twin.family(inputs, ["a"])
+    assert family == twin.family({**inputs, "kernel": NEW, "headers": "x"}, ["a"])
+    assert family != twin.family({**inputs, "toolchain": "4"}, ["a"])
+    assert family != twin.family(inputs, ["a", "b"])
 
 
 def test_what_tells_the_release_is_not_kept_and_all_else_is(
@@ -172,11 +174,11 @@ def test_large_files_are_kept_once(build: Build, tmp_path: Path) -> None:
 
 
 def unknown_line(build: Build) -> None:
-    write(build.sources / "test.sh", "echo UTS_RELEASE > note\ngcc -DX=$KERNELRELEASE\n")
+    write(build.work / "test.sh", "echo UTS_RELEASE > note\ngcc -DX=$KERNELRELEASE\n")
 
 
 def secret_header(build: Build) -> None:
-    write(build.sources / "test.sh", "echo UTS_RELEASE > note\n#include <linux/vermagic.h>\n")
+    write(build.work / "test.sh", "echo UTS_RELEASE > note\n#include <linux/vermagic.h>\n")
 
 
 def odd_header(build: Build) -> None:
@@ -204,6 +206,40 @@ def test_a_release_nobody_vouches_for_keeps_all_from_being_kept(
     assert not KeptObjects(tmp_path / "cache").has(FAMILY)
 
 
+@pytest.mark.parametrize(
+    "name", ["/build/pipe.h", "/build/link.h", "/build/folder/inner.h", "../outside.h"]
+)
+def test_only_files_of_the_build_folder_itself_are_read(
+    build: Build, tmp_path: Path, name: str
+) -> None:
+    # A payload that would have root read what it names.
+    os.mkfifo(build.work / "pipe.h")
+    (build.work / "link.h").symlink_to(build.work / "pipe.h")
+    (build.work / "folder").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "inner.h")
+    os.mkfifo(build.work.parent / "outside.h")
+    write(build.work / ".a.o.cmd", command("a.o", "a.c", name))
+    path = build.keep(tmp_path / "cache")
+    assert "a.o" in json.loads((path / "manifest.json").read_text())["left_out"]
+
+
+@pytest.mark.parametrize("name", ["core", ".a.o.cmd"])
+def test_what_is_far_too_large_is_not_read(build: Build, tmp_path: Path, name: str) -> None:
+    with open(build.work / name, "ab") as file:
+        file.truncate(8 << 40)
+    with pytest.raises(UnfitError, match="too much"):
+        build.keep(tmp_path / "cache")
+
+
+def test_a_large_file_may_be_alone_in_its_folder(build: Build, tmp_path: Path) -> None:
+    write(build.work / "bin/large", "large" * (1 << 18))
+    build.keep(tmp_path / "cache")
+    (tmp_path / "work").mkdir()
+    kept = found(tmp_path / "cache", tmp_path)
+    KeptObjects(tmp_path / "cache").restore(kept, tmp_path / "work", NEW)
+    assert (tmp_path / "work/bin/large").stat().st_size == 5 << 18
+
+
 def test_an_object_whose_headers_cannot_be_read_is_not_kept(
     build: Build, tmp_path: Path
 ) -> None:
@@ -229,7 +265,10 @@ def test_what_is_damaged_is_not_used(
     with pytest.raises(IntegrityError):
         objects.restore(kept, tmp_path / "work", NEW)
     objects.remove(kept)
-    assert not list(cache.glob("compiled/**/*.zst"))
+    assert not list(cache.glob(f"compiled/{FAMILY}/*"))
+    # What other kernels need, too, goes only where it is damaged itself.
+    whole = "blobs" not in pattern
+    assert len(list(cache.glob("compiled/blobs/*"))) == whole
 
 
 def test_gc_collects_objects_by_their_use(build: Build, tmp_path: Path) -> None:
