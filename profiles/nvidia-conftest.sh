@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # Answers the vendor's tests of the kernel (conftest.sh) all at once, into the files where make
 # looks for each; run by nvidia-conftest.mk, which says why.
 #

@@ -83,7 +83,7 @@ def test_all_of_modulus_is_in_it(deb: Path) -> None:
     checkout = deb.parents[1] / "checkout"
     wanted = {
         f"{home}/{path.relative_to(checkout / 'modulus')}"
-        for pattern in ("**/*.py", "templates/*", "py.typed")
+        for pattern in ("**/*.py", "templates/*", "payload/*", "py.typed")
         for path in (checkout / "modulus").glob(pattern)
     }
     assert {path for path in found if path.startswith(home) and path[-1] != "/"} == wanted
