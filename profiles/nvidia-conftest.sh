@@ -5,7 +5,7 @@
 #   nvidia-conftest.sh BUILD CC ARCH SOURCES OUTPUT CFLAGS HEADERS TESTS
 #
 # The vendor's functions run twice in one shell. First a stand-in for the compiler keeps what
-# they would have compiled. All of that is compiled in one go (manytests.c). Then the stand-in
+# they would have compiled. All of that is compiled in one go (forkcc.c). Then the stand-in
 # gives the answers, and what the functions print is what they would print anyway. Whatever goes
 # wrong, and any test that is not as it was, is left to the real compiler, or to make.
 #
@@ -122,12 +122,12 @@ is_as_known() {
 
 compile_all() {
     define_functions
-    $m_cc -O1 -fPIC -shared -nostdlib -o "$m_folder/manytests.so" "$MODULUS_RECIPE/manytests.c" ||
+    $m_cc -O1 -fPIC -shared -nostdlib -o "$m_folder/forkcc.so" "$MODULUS_RECIPE/forkcc.c" ||
         return
     echo '#include "modulus-next-0"' >modulus-conftest.c
     # shellcheck disable=SC2086
-    MODULUS_TESTS=$m_kept MODULUS_OUTPUT=$m_folder/all.s MODULUS_JOBS=$m_jobs \
-        LD_PRELOAD=$m_folder/manytests.so $m_cc $CFLAGS -S -o "$m_folder/all.s" modulus-conftest.c \
+    MODULUS_SOURCES=$m_kept MODULUS_OUTPUT=$m_folder/all.s MODULUS_JOBS=$m_jobs \
+        LD_PRELOAD=$m_folder/forkcc.so $m_cc $CFLAGS -S -o "$m_folder/all.s" modulus-conftest.c \
         2>/dev/null
     rm -f modulus-conftest.c
     while read -r m_number m_status; do

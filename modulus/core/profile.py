@@ -15,7 +15,7 @@ from modulus.core.pci import IdRange, PciMatch
 from modulus.core.progress import Work
 from modulus.core.version import ANY, Range
 
-RECIPE_FILES = ("build.sh", "manytests.c")
+RECIPE_FILES = ("build.sh", "batch.sh", "batch-cc.sh", "forkcc.c")
 """What a build finds in its folder ``MODULUS_RECIPE`` whatever the profile says."""
 
 
@@ -124,10 +124,15 @@ class Flags:
 
 @dataclass(frozen=True)
 class Make:
-    """What make is given; values may hold the placeholders of ``core.recipe.Recipe``."""
+    """What make is given; values may hold the placeholders of ``core.recipe.Recipe``.
+
+    With ``batch`` objects with the same flags are compiled together (payload/batch.sh), which
+    changes no bit of them.
+    """
 
     targets: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ class Profile:
             if flags.kernel.contains(release):
                 for name, value in flags.make.items():
                     variables[name] = f"{variables.get(name, '')} {value}".strip()
-        return Make(self.make.targets, variables)
+        return Make(self.make.targets, variables, self.make.batch)
 
     def patches_for(self, release: str, version: str) -> tuple[Path, ...]:
         """The patches of driver ``version`` for kernel ``release``, in order."""

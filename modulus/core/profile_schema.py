@@ -53,6 +53,7 @@ from modulus.core.profile_fields import (
 )
 from modulus.core.progress import Work
 from modulus.core.schema import (
+    BOOLEAN,
     ListOf,
     MapOf,
     Problems,
@@ -135,6 +136,7 @@ SCHEMA = Record(
                     text(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", "a target"), lone=True, least=1
                 ),
                 "variables": MAKE,
+                "batch": BOOLEAN,
             },
             ("targets",),
             make=Make,

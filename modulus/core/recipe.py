@@ -28,8 +28,8 @@ class Recipe:
     ``{source}`` and ``{build}`` (the two halves of the headers), ``{work}``, ``{cc}``,
     ``{arch}`` (kbuild's name of it), ``{jobs}`` and ``{modules}``. ``patches`` are applied in
     order with ``-p1``. ``work`` and ``causes`` are what progress and diagnosis know of this
-    driver; neither changes a bit of the result, nor does ``jobs``. ``files`` lie beside the
-    build script.
+    driver; neither changes a bit of the result, nor do ``jobs`` and ``batch``, which has
+    objects compiled together (payload/batch.sh). ``files`` lie beside the build script.
     """
 
     modules: tuple[str, ...]
@@ -43,6 +43,7 @@ class Recipe:
     files: tuple[BuildFile, ...] = ()
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
+    batch: bool = False
 
 
 def make_argv(recipe: Recipe, seen: Callable[[str], str]) -> list[str]:

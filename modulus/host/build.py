@@ -27,7 +27,7 @@ _TIME_LIMIT = 4 * 3600.0
 """Seconds; the slowest build known, under emulation, takes half an hour."""
 
 _SCRIPT_FOLDER = ".recipe"
-_MANY_TESTS = Path(__file__).parents[1] / "payload/manytests.c"
+_PAYLOAD = Path(__file__).parents[1] / "payload"
 _KILLED = 128 + 9
 
 _TELL_SECONDS = 1.0
@@ -199,7 +199,8 @@ def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) 
         (folder / name).chmod(0o644)
         return f"{seen}/{name}"
 
-    put(_MANY_TESTS, _MANY_TESTS.name)
+    for file in sorted(_PAYLOAD.iterdir()):
+        put(file, file.name)
     patches = [
         put(patch, f"{number:02d}-{patch.name}") for number, patch in enumerate(recipe.patches)
     ]
@@ -211,6 +212,8 @@ def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) 
             again=again,
             recipe=seen,
             jobs=recipe.jobs,
+            cc=recipe.cc,
+            batch=recipe.batch and not again,
             appended=[
                 {"path": path, "to": each.append_to} for path, each in files if each.append_to
             ],

@@ -1,19 +1,25 @@
 /*
- * Compiles many small tests in one run of the compiler.
+ * Compiles many files in one run of the compiler.
  *
- * A driver's package asks a kernel's headers hundreds of questions, each by a compile of its
- * own, and nearly all of such a compile is reading the same headers again. Preloaded into the
- * compiler (LD_PRELOAD), this gives it the tests as a tree: what tests have in common at their
- * beginning is read once, and where they part the compiler forks. Each test has the very tokens
- * and flags that it has alone, so it has the very outcome too.
+ * A driver is some hundred sources, and its package asks a kernel's headers hundreds of questions,
+ * each by a compile of its own. Most of such a compile is reading the same headers again. Preloaded
+ * into the compiler (LD_PRELOAD), this gives it the sources as a tree: what they have in common at
+ * their beginning is read once, and where they part the compiler forks. Each source has the very
+ * tokens and flags that it has alone, so it has the very outcome too.
  *
  * The compiler is run on a file with the one line
  *
  *     #include "modulus-next-0"
  *
- * and MODULUS_TESTS, the folder with the tests 0.c, 1.c and so on; MODULUS_OUTPUT, the compiler's
- * -o (with -S); MODULUS_JOBS. It writes N.s into that folder for each test, and to its file
- * results a line "N STATUS", as of waitpid(2); a test without one is not answered.
+ * and MODULUS_SOURCES, the folder with the sources 0.c, 1.c and so on; MODULUS_OUTPUT, the
+ * compiler's -o (with -S); MODULUS_JOBS. It writes N.s into that folder for each source, and to
+ * its file results a line "N STATUS", as of waitpid(2); a source without one is not answered.
+ *
+ * Where there is N.head, the source is to come out as the file that it is: the first line of
+ * N.head is its name in quotes, for __FILE__, and the rest is read when the compiler goes on with
+ * this source alone: what else is peculiar to it. Its warnings go to N.err, and the headers that
+ * it read to N.d if the compiler is to write them (-MMD) to /proc/self/fd/255. When it
+ * has come to an end, a line says so, as kbuild's lines do.
  *
  * Built without the C library's headers, which a toolchain for kernels lacks, and against
  * nothing: what is declared here is found in the compiler's own C library.
@@ -32,6 +38,7 @@ extern int strcmp(const char *a, const char *b);
 extern int strncmp(const char *a, const char *b, size_t size);
 extern char *strrchr(const char *text, int c);
 extern size_t strlen(const char *text);
+extern size_t strcspn(const char *text, const char *ends);
 extern int atoi(const char *text);
 extern int snprintf(char *to, size_t size, const char *format, ...);
 extern int openat(int folder, const char *path, int flags, ...);
@@ -66,25 +73,26 @@ enum {
 
 enum {
 	UNANSWERED = 99, /* An exit status that no compiler has. */
-	MOST_FILES = 256,
-	/* A compiler nests no more than 200 includes; the tests' own need some of them. */
+	MOST_FILES = 255,
+	DEPENDENCIES = MOST_FILES, /* A file of ours, open for the compiler to find. */
+	/* A compiler nests no more than 200 includes; the sources' own need some of them. */
 	DEEPEST = 100,
 };
 
-/* A test, of which all before ``at``, in line ``line``, has been given to the compiler. */
-struct test {
-	const char *text;
+/* A source, of which all before ``at``, in line ``line``, has been given to the compiler. */
+struct source {
+	const char *text, *head;
 	size_t size, at;
 	int line, number;
 };
 
 struct child {
 	pid_t pid;
-	int number; /* of the test that it is, or -1 */
+	const struct source *source; /* That it is, or null. */
 };
 
-/* The tests that this process stands for: they are the same up to where it is. */
-static struct test *tests;
+/* The sources that this process stands for: they are the same up to where it is. */
+static struct source *sources;
 static int count;
 static int depth;
 
@@ -117,7 +125,7 @@ static void give_token_back(void)
 	owned = 0;
 }
 
-/* The compiler ends a test by exit(3). */
+/* The compiler ends a source by exit(3). */
 __attribute__((destructor)) static void at_exit(void)
 {
 	give_token_back();
@@ -143,21 +151,24 @@ static void begin(void)
 	char path[4096];
 	const char *jobs = getenv("MODULUS_JOBS");
 
-	folder = getenv("MODULUS_TESTS");
+	folder = getenv("MODULUS_SOURCES");
 	output = getenv("MODULUS_OUTPUT");
 	require(folder && output && jobs && pipe2(tokens, 0) == 0);
 	require(fcntl(tokens[0], F_SETFL, O_NONBLOCK) == 0);
 	for (int i = 1; i < atoi(jobs); i++)
 		write_all(tokens[1], "", 1);
 	for (;; count++) {
-		struct test test = {.number = count, .line = 1};
+		struct source source = {.number = count, .line = 1};
+		size_t size;
 		snprintf(path, sizeof path, "%s/%d.c", folder, count);
-		test.text = read_file(path, &test.size);
-		if (!test.text)
+		source.text = read_file(path, &source.size);
+		if (!source.text)
 			break;
-		tests = realloc(tests, (count + 1) * sizeof test);
-		require(tests != 0);
-		tests[count] = test;
+		snprintf(path, sizeof path, "%s/%d.head", folder, count);
+		source.head = read_file(path, &size);
+		sources = realloc(sources, (count + 1) * sizeof source);
+		require(sources != 0);
+		sources[count] = source;
 	}
 }
 
@@ -168,44 +179,112 @@ static const char *skip_blanks(const char *p)
 	return p;
 }
 
+/* Behind the comment, string or character that begins at p, or p; 0 if it has no plain end. */
+static const char *skip_opaque(const char *p)
+{
+	if (*p == '/' && p[1] == '*') {
+		for (p += 2; *p && (*p != '*' || p[1] != '/'); p++)
+			;
+		return *p ? p + 2 : 0;
+	}
+	if (*p == '/' && p[1] == '/') {
+		for (; *p && *p != '\n'; p++)
+			if (*p == '\\' && p[1] == '\n')
+				return 0;
+		return p;
+	}
+	if (*p == '"') {
+		for (p++; *p != '"'; p++) {
+			if (*p == '\\')
+				p++;
+			if (!*p || *p == '\n')
+				return 0;
+		}
+		return p + 1;
+	}
+	/* Else an apostrophe, as in the text of an #error. */
+	if (*p == '\'' && p[1] && p[1] != '\n' && p[1] != '\\' && p[2] == '\'')
+		return p + 3;
+	if (*p == '\'' && p[1] == '\\' && p[2] && p[2] != '\n' && p[3] == '\'')
+		return p + 4;
+	return p;
+}
+
+/* To what is neither space nor comment; 0 where that cannot be told. */
+static const char *skip_space(const char *p)
+{
+	while (p) {
+		const char *behind = *p == ' ' || *p == '\t' || *p == '\n' ? p + 1
+			: *p == '/'                                      ? skip_opaque(p)
+									 : p;
+		if (behind == p)
+			break;
+		p = behind;
+	}
+	return p;
+}
+
+static int lines_in(const char *text, const char *end)
+{
+	int lines = 0;
+
+	for (; text < end; text++)
+		lines += *text == '\n';
+	return lines;
+}
+
 /*
- * The size of what comes next of a test, if it is a directive: of that one, or from an #if to
+ * The size of what comes next of a source, if it is a directive: of that one, or from an #if to
  * its #endif. 0 where code begins, or what only a preprocessor can tell the end of.
  */
-static size_t directive(struct test *test)
+static size_t directive(struct source *source)
 {
-	const char *p = test->text + test->at;
+	const char *begin = source->text + source->at, *p = skip_space(begin);
 	int nested = 0;
 
-	for (; *p == ' ' || *p == '\t' || *p == '\n'; p++)
-		test->line += *p == '\n';
-	test->at = p - test->text;
+	if (!p)
+		return 0;
+	source->line += lines_in(begin, p);
+	source->at += p - begin;
+	begin = p;
 	if (*p != '#')
 		return 0;
 	do {
-		p = skip_blanks(p);
+		for (const char *comment = 0; p && p != comment;) {
+			comment = p = skip_blanks(p);
+			p = *p == '/' ? skip_opaque(p) : p;
+		}
+		if (!p)
+			return 0;
 		if (*p == '#') {
 			p = skip_blanks(p + 1);
-			nested += !strncmp(p, "if", 2) - !strncmp(p, "endif", 5);
-		}
-		for (; *p && *p != '\n'; p++) {
-			if (*p == '/' && (p[1] == '*' || p[1] == '/'))
+			if (!strncmp(p, "line", 4) || (*p >= '0' && *p <= '9'))
 				return 0;
-			if (*p == '\\' && p[1] == '\n')
-				p++;
+			nested += !strncmp(p, "if", 2) - !strncmp(p, "endif", 5);
+		} else if (source->head && *p != '\n') {
+			/* Code, which may ask for the name of its file, or for the line. */
+			return 0;
+		}
+		while (*p && *p != '\n') {
+			const char *behind = skip_opaque(p);
+			if (!behind)
+				return 0;
+			if (behind == p)
+				behind += *p == '\\' && p[1] == '\n' ? 2 : 1;
+			p = behind;
 		}
 		if (!*p++)
 			return 0;
 	} while (nested > 0);
-	return p - (test->text + test->at);
+	return p - begin;
 }
 
-static int same_next(const struct test *a, const struct test *b, size_t size)
+static int same_next(const struct source *a, const struct source *b, size_t size)
 {
 	return b->size - b->at >= size && !memcmp(a->text + a->at, b->text + b->at, size);
 }
 
-/* What the compiler reads next, as an open file: ``size`` bytes between two other texts. */
+/* Text that the compiler reads next, as an open file. */
 static int give(const char *before, const char *text, size_t size, const char *after)
 {
 	int fd = memfd_create("modulus", 0);
@@ -218,10 +297,21 @@ static int give(const char *before, const char *text, size_t size, const char *a
 	return fd;
 }
 
-/* Has the compiler write to the test's own file what it would write to that of all. */
+/* Opens a file of the source's own, NUMBER.ENDING, in place of ``fd``. */
+static void open_own(int number, const char *ending, int fd)
+{
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/%d.%s", folder, number, ending);
+	int own = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
+	require(own >= 0 && dup2(own, fd) == fd);
+	close(own);
+}
+
+/* Has the compiler write to the source's own file what it would write to that of all. */
 static void redirect_output(int number)
 {
-	char path[4096], target[4096];
+	char path[64], target[4096];
 
 	for (int fd = 3; fd < MOST_FILES; fd++) {
 		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -233,39 +323,45 @@ static void redirect_output(int number)
 			continue;
 		/* What is in the file by now would be missing in ours. */
 		require(lseek(fd, 0, SEEK_CUR) == 0);
-		snprintf(path, sizeof path, "%s/%d.s", folder, number);
-		int own = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
-		require(own >= 0 && dup2(own, fd) == fd);
-		close(own);
+		open_own(number, "s", fd);
 		return;
 	}
 	_exit(UNANSWERED);
 }
 
-/* The rest of a test that goes on alone. */
-static int finish(const struct test *test)
+/* The rest of a source that goes on alone. */
+static int finish(const struct source *source)
 {
-	char line[64];
+	const char *rest = source->text + source->at, *head = source->head;
+	size_t size = source->size - source->at, name = 0, most;
+	char *before;
 
-	redirect_output(test->number);
-	snprintf(line, sizeof line, "#line %d\n", test->line);
-	return give(line, test->text + test->at, test->size - test->at, "\n");
+	redirect_output(source->number);
+	if (head) {
+		open_own(source->number, "err", 2);
+		open_own(source->number, "d", DEPENDENCIES);
+		name = strcspn(head, "\n");
+		head += name + (head[name] == '\n');
+	}
+	most = (head ? strlen(head) : 0) + name + 64;
+	before = malloc(most);
+	require(before != 0);
+	snprintf(before, most, "%s#line %d %.*s\n", head ? head : "", source->line, (int)name,
+		 head ? source->head : "");
+	return give(before, rest, size, "\n");
 }
 
-/* What several tests have next, and a way back to here behind it. */
-static int go_on(struct test *group, int members, size_t size)
+/* What several sources have next, and a way back to here behind it. */
+static int go_on(struct source *group, int members, size_t size)
 {
 	char again[64];
 	const char *text = group->text + group->at;
-	int lines = 0;
 
-	for (size_t i = 0; i < size; i++)
-		lines += text[i] == '\n';
 	for (int i = 0; i < members; i++) {
 		group[i].at += size;
-		group[i].line += lines;
+		group[i].line += lines_in(text, text + size);
 	}
-	tests = group;
+	sources = group;
 	count = members;
 	snprintf(again, sizeof again, "#include \"" NEXT "%d\"\n", ++depth);
 	return give("", text, size, again);
@@ -277,23 +373,28 @@ static void await(struct child child)
 	int status;
 
 	require(waitpid(child.pid, &status, 0) == child.pid);
-	if (child.number < 0)
+	if (!child.source)
 		return;
 	snprintf(path, sizeof path, "%s/results", folder);
-	snprintf(line, sizeof line, "%d %d\n", child.number, status);
+	snprintf(line, sizeof line, "%d %d\n", child.source->number, status);
 	int fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND);
 	require(fd >= 0);
 	write_all(fd, line, strlen(line));
 	close(fd);
+	if (child.source->head && status == 0) {
+		int size = strcspn(child.source->head, "\n");
+		write_all(1, path, snprintf(path, sizeof path, "  CC1 [M]  %.*s\n", size,
+					    child.source->head));
+	}
 }
 
 /*
- * Forks a process for each way in which the tests go on. Returns in these only, with the file
+ * Forks a process for each way in which the sources go on. Returns in these only, with the file
  * that they read next. One that gets a token runs beside this one, the others in its place.
  */
 static int next(void)
 {
-	int first = !tests, running = 0;
+	int first = !sources, running = 0;
 	char byte;
 
 	if (first)
@@ -303,23 +404,23 @@ static int next(void)
 	struct child *children = malloc(count * sizeof *children);
 	require(sizes && taken && children);
 	for (int i = 0; i < count; i++) {
-		sizes[i] = depth < DEEPEST ? directive(&tests[i]) : 0;
+		sizes[i] = depth < DEEPEST ? directive(&sources[i]) : 0;
 		taken[i] = 0;
 	}
 	for (int i = 0; i < count; i++) {
 		if (taken[i])
 			continue;
-		struct test *group = malloc((count - i) * sizeof *group);
+		struct source *group = malloc((count - i) * sizeof *group);
 		int members = 0;
 		require(group != 0);
 		for (int j = i; j < count; j++) {
-			if (j > i && (taken[j] || !sizes[i] || !same_next(&tests[i], &tests[j], sizes[i])))
+			if (j > i && (taken[j] || !sizes[i] || !same_next(&sources[i], &sources[j], sizes[i])))
 				continue;
 			taken[j] = 1;
-			group[members++] = tests[j];
+			group[members++] = sources[j];
 		}
 		int beside = read(tokens[0], &byte, 1) == 1;
-		struct child child = {fork(), members == 1 ? group->number : -1};
+		struct child child = {fork(), members == 1 ? group : 0};
 		require(child.pid >= 0);
 		if (child.pid == 0) {
 			owned = beside;

@@ -216,6 +216,7 @@ def _recipe(node: Node, wanted: Plan, toolchain: Toolchain) -> Recipe:
         files=profile.files_for(node.instance.version),
         work=profile.work,
         causes=profile.causes,
+        batch=make.batch,
     )
 
 

@@ -1,4 +1,4 @@
-"""The vendor's tests of the kernel, answered all at once, beside the vendor's own way."""
+"""The vendor's tests of the kernel and objects, compiled together, beside the vendor's way."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(folder: Path, instance: str, release: str, **settings: Any) -> None:
     at_once = Node(folder / "at-once", release, **settings)
     vendors = Node(folder / "vendors", release, **settings)
     profile = yaml.safe_load(PROFILE.read_text())
-    del profile["files"]
+    del profile["files"], profile["make"]["batch"]
     own = vendors.path / "etc/modulus/profiles/nvidia.yaml"
     own.parent.mkdir()
     own.write_text(yaml.safe_dump(profile))
@@ -51,9 +51,14 @@ def compare(folder: Path, instance: str, release: str, **settings: Any) -> None:
     assert said
     assert said[1] == said[2]
     assert int(said[1]) > 150
+    said = re.search(r"^batch: (\d+) of (\d+) objects compiled together$", log, re.MULTILINE)
+    assert said
+    assert said[1] == said[2]
+    assert int(said[1]) > 150
 
     vendors_digests, vendors_answers, log = build(vendors, instance, release)
     assert "conftest: " not in log
+    assert "batch: " not in log
     assert len(vendors_answers) > 200
     assert answers == vendors_answers
     assert digests == vendors_digests

@@ -1,0 +1,111 @@
+# shellcheck shell=sh
+# Has kbuild's compiles done together, so that the headers they share are read once (forkcc.c).
+#
+#   batch.sh FOLDER JOBS CC COMMAND...
+#
+# COMMAND, a make of external modules, runs twice. The first time, here, the compiler that PATH
+# has (batch-cc.sh) only notes what it is asked for, and fails. What has the same flags is then
+# compiled together, in FOLDER. The second time, by the caller, with FOLDER/bin first on PATH, the
+# compiler has ready what was noted, if it is asked for just that; anything else, and whatever
+# failed here, the real compiler does. make, kbuild and the .cmd files they leave know nothing
+# of it.
+set -u
+
+folder=$1 jobs=$2 cc=$3
+shift 3
+here=$(dirname "$0")
+
+# forkcc.c is made for this one compiler, which has to come from PATH.
+case $cc in
+    */*) exit ;;
+    gcc | gcc-* | *-gcc | *-gcc-*) ;;
+    *) exit ;;
+esac
+mkdir -p "$folder/bin" "$folder/sets" || exit
+trap 'rm -f "$folder/noting"' EXIT
+command -v "$cc" >"$folder/real" || exit
+read -r real <"$folder/real"
+"$real" -O1 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" || exit
+
+# What is done by now, such as tests of the kernel, is not done again. No object is.
+: >"$folder/noted"
+: >"$folder/noting"
+cp "$here/batch-cc.sh" "$folder/bin/$cc" && chmod +x "$folder/bin/$cc" || exit
+PATH=$folder/bin:$PATH "$@" -k 2>&1 | sed -u '/^make/d; /^  CC \[M\] /d'
+rm "$folder/noting"
+noted=$(wc -l <"$folder/noted")
+
+# A source that asks how it is read would be told otherwise.
+xargs grep -ls '__BASE_FILE__\|__INCLUDE_LEVEL__\|include_next' <"$folder/noted" >"$folder/unfit"
+
+# Puts each into the set of those that have all but these in common: notes on dependencies, its
+# name, -c -o TO FROM. Left out is what would not come out as it does alone: where a compile
+# keeps state or makes files of its own, or where debug information tells how it was read.
+# shellcheck disable=SC2016 # these are awk's
+sed "s|^|$folder/asked|; s/c$/o/" "$folder/noted" | sort | xargs awk -v folder="$folder" '
+    FNR == 1 { plan(); unfit = name = set = before = debug = ""; asked = FILENAME }
+    FNR > 1 && /^-g/ { debug = $0 }
+    /^-f(plugin|lto|profile|auto-profile|random-seed|callgraph-info|dump)/ { unfit = 1 }
+    /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address)/ { unfit = 1 }
+    { words[FNR] = $0; last = FNR }
+    END { plan() }
+
+    function plan(    i, from, place, count, path) {
+        from = words[last]
+        if (!asked || unfit || (debug != "" && debug != "-g0") || words[last - 3] != "-c" ||
+            words[last - 2] != "-o" || from ~ /[^A-Za-z0-9_.\/+-]/ || from in odd)
+            return
+        place = from
+        sub(/\/[^\/]*$/, "", place)
+        set = place "\n" words[1]
+        for (i = 2; i < last - 3; i++)
+            if (words[i] ~ /^-DKBUILD_BASENAME=/)
+                name = substr(words[i], 19)
+            else if (words[i] !~ /^-Wp,-MM?D,/)
+                set = set "\n" words[i]
+        if (!(set in number)) {
+            number[set] = sets++
+            members[set] = 0
+            print number[set]
+            system("mkdir " folder "/sets/" number[set])
+            path = folder "/sets/" number[set] "/words"
+            print set >path
+            close(path)
+        }
+        path = folder "/sets/" number[set] "/" members[set]++
+        printf "\"%s\"\n#undef KBUILD_BASENAME\n#define KBUILD_BASENAME %s\n", from, name >(path ".head")
+        close(path ".head")
+        system("cp " from " " path ".c")
+        print path >(asked ".at")
+        close(asked ".at")
+    }
+    BEGIN { while ((getline line <(folder "/unfit")) > 0) odd[line] = 1 }
+' >"$folder/plan"
+
+compile_set() {
+    set=$1
+    shift
+    {
+        read -r place
+        read -r where
+        while IFS= read -r word; do
+            set -- "$@" "$word"
+        done
+    } <"$set/words"
+    cd "$where" || return
+    echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
+    # What all of them read is not told for which object it is. Where it asks, none comes out.
+    MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$jobs LD_PRELOAD=$folder/forkcc.so \
+        "$real" "$@" -Wp,-MMD,/proc/self/fd/255 -DKBUILD_BASENAME=modulus_not_yet_known \
+        -S -o "$set/all.s" "$place/modulus-batch.c"
+    rm "$place/modulus-batch.c"
+    mkdir "$set/done"
+    while read -r number status; do
+        [ "$status" != 0 ] || echo "$set/$number.s"
+    done <"$set/results" | xargs grep -L modulus_not_yet_known | xargs mv -t "$set/done"
+}
+
+while read -r number; do
+    (compile_set "$folder/sets/$number")
+done <"$folder/plan"
+echo "batch: $(find "$folder"/sets/*/done -name '*.s' | wc -l) of $noted objects compiled together"
