@@ -138,7 +138,7 @@ compile_all() {
     done <"$m_kept/results"
     cd "$m_kept" || return
     # shellcheck disable=SC2086
-    $m_cc $CFLAGS -c ./*.passed.s 2>/dev/null
+    printf '%s\0' ./*.passed.s | xargs -0 -n 16 -P "$m_jobs" $m_cc $CFLAGS -c 2>/dev/null
     for object in *.passed.o; do
         mv "$object" "${object%.passed.o}.o"
     done

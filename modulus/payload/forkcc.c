@@ -30,6 +30,11 @@ typedef __PTRDIFF_TYPE__ ssize_t;
 typedef long off_t;
 typedef int pid_t;
 
+struct pollfd {
+	int fd;
+	short events, revents;
+};
+
 extern char *getenv(const char *name);
 extern void *malloc(size_t size);
 extern void *realloc(void *old, size_t size);
@@ -50,6 +55,7 @@ extern int memfd_create(const char *name, unsigned flags);
 extern int close(int fd);
 extern int dup2(int old, int new);
 extern int pipe2(int *ends, int flags);
+extern int poll(struct pollfd *files, unsigned long count, int milliseconds);
 extern int fcntl(int fd, int what, ...);
 extern pid_t fork(void);
 extern pid_t waitpid(pid_t pid, int *status, int options);
@@ -67,6 +73,7 @@ enum {
 	SEEK_CUR = 1,
 	SEEK_END = 2,
 	F_SETFL = 4,
+	POLLIN = 1,
 };
 
 #define NEXT "modulus-next-"
@@ -123,6 +130,15 @@ static void give_token_back(void)
 	if (owned)
 		write_all(tokens[1], "", 1);
 	owned = 0;
+}
+
+static void take_token(void)
+{
+	struct pollfd pipe = {.fd = tokens[0], .events = POLLIN};
+	char byte;
+
+	while (read(tokens[0], &byte, 1) != 1)
+		require(poll(&pipe, 1, -1) == 1);
 }
 
 /* The compiler ends a source by exit(3). */
@@ -431,10 +447,14 @@ static int next(void)
 		else
 			await(child);
 	}
-	owned |= first; /* There is one more to run when the first only waits. */
+	/* Who only waits runs not. One in the place of another goes back to it as it came. */
+	int lent = running && !owned && !first;
+	owned |= first || lent;
 	give_token_back();
 	while (running)
 		await(children[--running]);
+	if (lent)
+		take_token();
 	_exit(0);
 }
 
