@@ -9,9 +9,7 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,18 @@ _RANDOM = "????????"
 
 def sha256_file(path: Path) -> str:
     """The file's sha256 in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
+    return hash_file(path, "sha256")[0]
+
+
+def hash_file(path: Path, *algorithms: str) -> list[str]:
+    """The file's hashes in hexadecimal, by hashlib's names, of what is read once, in pieces."""
+    digests = [hashlib.new(name) for name in algorithms]
     with open(path, "rb", buffering=0) as file:
         piece = memoryview(bytearray(min(_CHUNK, os.fstat(file.fileno()).st_size + 1)))
         while count := file.readinto(piece):
-            digest.update(piece[:count])
-    return digest.hexdigest()
+            for digest in digests:
+                digest.update(piece[:count])
+    return [digest.hexdigest() for digest in digests]
 
 
 def fsync_dir(path: Path) -> None:
@@ -60,6 +64,8 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
 
     What a killed writer of it left is removed.
     """
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_files(path)
     with _locked_dir(path.parent, fcntl.LOCK_SH):
@@ -128,6 +134,8 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
+        import shutil
+
         shutil.rmtree(path)
 
 
@@ -138,6 +146,8 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     It is locked while in use, so that ``sweep`` can tell what a killed process left behind.
     All locks are shared but the sweeper's: ``parent`` may be a scratch folder itself.
     """
+    import tempfile
+
     parent.mkdir(parents=True, exist_ok=True)
     with _locked_dir(parent, fcntl.LOCK_SH):
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{prefix}."))

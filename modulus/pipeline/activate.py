@@ -187,7 +187,7 @@ def _warm(node: Node, hashes: Hashes) -> Target | None:
             # Without a GPU it does not matter yet what is loaded.
             missing = not_loaded(node.site.root, target.wanted)
             needed = target.wanted if node.census.missing else missing
-            check_startable(generation, needed, hashes)
+            check_startable(generation, needed, node.site.recall, hashes)
     except IntegrityError as error:
         node.reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None

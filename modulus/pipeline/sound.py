@@ -10,10 +10,14 @@ from modulus.errors import IntegrityError
 from modulus.host.hashing import Hashes
 from modulus.host.install import Generation
 from modulus.host.kmod import Wanted
+from modulus.host.recall import Recall
 
 
 def check_startable(
-    generation: Generation, modules: Iterable[Wanted], hashes: Hashes | None = None
+    generation: Generation,
+    modules: Iterable[Wanted],
+    recall: Recall,
+    hashes: Hashes | None = None,
 ) -> None:
     """Raises IntegrityError where a file is gone, or one of ``modules``, which are to be
     loaded, is not what was installed.
@@ -30,5 +34,5 @@ def check_startable(
     recorded = {file.path: file.sha256 for file in tree.files}
     for module in modules:
         path = module_path(generation.contents.release, f"{module.name}.ko")
-        if hashes.sha256(generation.path / path) != recorded.get(path):
+        if not hashes.holds(generation.path / path, recorded.get(path, ""), recall):
             raise IntegrityError(f"{path} is not what was installed", "run modulus up again")

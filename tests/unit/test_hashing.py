@@ -10,6 +10,7 @@ import pytest
 
 from modulus.host import files
 from modulus.host.hashing import Hashes, hash_modules
+from modulus.host.recall import Recall
 
 RELEASE = "6.1.0-9-amd64"
 
@@ -35,22 +36,42 @@ def digest(text: str) -> str:
 def test_modules_that_are_not_loaded_are_hashed_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed: list[tuple[str, bool]] = []
-    real = files.sha256_file
+    hashed: list[tuple[str, bool, tuple[str, ...]]] = []
+    real = files.hash_file
 
-    def note(path: Path) -> str:
-        hashed.append((path.name, threading.current_thread() is threading.main_thread()))
-        return real(path)
+    def note(path: Path, *algorithms: str) -> list[str]:
+        here = threading.current_thread() is threading.main_thread()
+        hashed.append((path.name, here, algorithms))
+        return real(path, *algorithms)
 
-    monkeypatch.setattr(files, "sha256_file", note)
+    monkeypatch.setattr(files, "hash_file", note)
     folder = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}"
-    hashes = hash_modules(root, "gpu")
-    hashes.settle()
-    assert hashed == [("gpu.ko", False)]
-    assert hashes.sha256(folder / "gpu.ko") == digest("gpu.ko")
-    assert hashed == [("gpu.ko", False)]
-    assert hashes.sha256(folder / "gpu-uvm.ko") == digest("gpu-uvm.ko")
-    assert hashed == [("gpu.ko", False), ("gpu-uvm.ko", True)]
+    path = root / "recall.json"
+    both = ("sha256", "sha512")
+    begun = ("gpu.ko", False, ("sha512",))
+    for here in (
+        (("gpu.ko", True, both), ("gpu-uvm.ko", True, both)),
+        (("gpu-uvm.ko", True, ("sha512",)),),
+    ):
+        hashed.clear()
+        recall = Recall(path)
+        hashes = hash_modules(root, "gpu")
+        hashes.settle()
+        assert hashed == [begun]
+        assert hashes.holds(folder / "gpu.ko", digest("gpu.ko"), recall)
+        assert hashes.holds(folder / "gpu-uvm.ko", digest("gpu-uvm.ko"), recall)
+        assert hashed == [begun, *here]
+        recall.keep()
+
+
+def test_a_file_that_changed_is_seen_whatever_is_remembered(root: Path) -> None:
+    path = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}/gpu.ko"
+    recall = Recall()
+    assert Hashes([path]).holds(path, digest("gpu.ko"), recall)
+    path.write_text("gpu.kO")
+    assert not Hashes([path]).holds(path, digest("gpu.ko"), recall)
+    assert not Hashes().holds(path, digest("gpu.ko"), recall)
+    assert not Hashes([path]).holds(path, "", recall)
 
 
 @pytest.mark.parametrize("gone", ["opt/drivers/gpu", "proc/sys/kernel/osrelease"])
@@ -63,4 +84,4 @@ def test_who_asks_for_a_file_that_is_gone_is_told(root: Path) -> None:
     gone = root / "gone.ko"
     hashes = Hashes([gone])
     with pytest.raises(FileNotFoundError):
-        hashes.sha256(gone)
+        hashes.holds(gone, digest("gone"), Recall())
