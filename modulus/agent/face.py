@@ -7,8 +7,8 @@ from pathlib import Path
 
 from modulus.core.dataclass import replace
 from modulus.core.state import State
-from modulus.core.units import rfc3339
 from modulus.errors import ModulusError
+from modulus.host.clock import rfc3339
 from modulus.host.notify import Notifier
 from modulus.host.report import Reporter
 from modulus.host.statefile import clear_state, is_anothers, read_state, write_state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -41,7 +42,25 @@ modulus COMMAND -h tells about one command, docs/reference.md about all of it.
 """
 
 
+class _Formatter(argparse.HelpFormatter):
+    """As wide as the terminal; argparse itself would import a lot to find that out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    with contextlib.suppress(ValueError):
+        return max(int(os.environ.get("COLUMNS", "")), 40)
+    with contextlib.suppress(OSError):
+        return max(os.get_terminal_size(1).columns, 40)
+    return 80
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **options)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see {self.prog} -h")
 

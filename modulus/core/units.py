@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 
@@ -49,12 +48,6 @@ def parse_size(value: object) -> int:
     if not 0 < size <= _LARGEST:
         raise ValueError("must be a size, such as 512M or 8G")
     return size
-
-
-def rfc3339(moment: float) -> str:
-    """``moment``, in seconds since the epoch, as text in UTC."""
-    when = datetime.datetime.fromtimestamp(int(moment), datetime.timezone.utc)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _sum_of_parts(text: str) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -180,6 +179,8 @@ def _copy_file(source: Path, target: Path) -> None:
     files.sweep(target.parent, target.name)
     with files.scratch(target.parent, target.name) as scratch:
         copy = scratch / target.name
+        import shutil
+
         shutil.copyfile(source, copy)
         copy.chmod(PLAIN)
         files.fsync_tree(scratch)

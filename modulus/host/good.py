@@ -8,8 +8,8 @@ from pathlib import Path
 
 from modulus.core.good import Good, good_value, names_for, parse_good, with_newest
 from modulus.core.kernelid import KernelId
-from modulus.core.units import rfc3339
 from modulus.host import files
+from modulus.host.clock import rfc3339
 from modulus.host.install import Generation, find_generation
 from modulus.host.place import STATE, below, replace_file, writing
 

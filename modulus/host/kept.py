@@ -21,10 +21,10 @@ from modulus.core import twin
 from modulus.core.dataclass import dataclass
 from modulus.core.tree import is_inside
 from modulus.core.twin import Survey
-from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError
 from modulus.host import files
 from modulus.host.archive import Archive
+from modulus.host.clock import rfc3339
 from modulus.host.fitness import Choice
 from modulus.host.survey import read_listing, write_listing
 

@@ -12,8 +12,8 @@ from modulus.core.findings import Finding
 from modulus.core.meter import progress_text
 from modulus.core.state import Failure, KernelReady, State
 from modulus.core.statustext import status_text, stopped
-from modulus.core.units import rfc3339
 from modulus.errors import LockedError, ModulusError
+from modulus.host.clock import rfc3339
 from modulus.host.notify import Notifier, make_notifier
 from modulus.host.report import Reporter, Stopwatch
 from modulus.host.statefile import clear_state, is_anothers, read_state, write_state

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from modulus.core.dataclass import dataclass
 from modulus.core.kernelid import KernelId, parse_build_id
-from modulus.core.osrelease import parse_os_release
 from modulus.core.pci import PciDevice
 from modulus.core.version import release_order
 from modulus.host.rootpath import resolve
@@ -22,13 +21,23 @@ _PCI = "/sys/bus/pci/devices"
 
 @dataclass(frozen=True)
 class Host:
-    """What a node is; ``running`` is None where no kernel can be seen below the root."""
+    """What a node is; ``running`` is None where no kernel can be seen below the root.
+
+    ``named`` is its os-release(5), as text.
+    """
 
     running: str | None
     kernels: tuple[str, ...]
     machine: str
-    os_release: Mapping[str, str]
+    named: str
     pci: tuple[PciDevice, ...]
+
+    @property
+    def os_release(self) -> Mapping[str, str]:
+        """What its os-release(5) assigns."""
+        from modulus.core.osrelease import parse_os_release
+
+        return parse_os_release(self.named)
 
     @property
     def distribution(self) -> Distribution | None:
@@ -41,7 +50,7 @@ class Host:
 def probe(root: Path) -> Host:
     """Reads what the node below ``root`` is; what cannot be read counts as absent."""
     kernel = root / "proc/sys/kernel"
-    os_release = _text(resolve(root, "/etc/os-release")) or _text(
+    named = _text(resolve(root, "/etc/os-release")) or _text(
         resolve(root, "/usr/lib/os-release")
     )
     return Host(
@@ -49,7 +58,7 @@ def probe(root: Path) -> Host:
         kernels=installed_kernels(root),
         # /proc/sys/kernel/arch is there since Linux 6.1.
         machine=_text(kernel / "arch") or os.uname().machine,
-        os_release=parse_os_release(os_release or ""),
+        named=named or "",
         pci=pci_devices(root),
     )
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,6 +54,8 @@ class CommandError(ModulusError):
         self.output = output
         last = output.strip().splitlines()[-1] if output.strip() else "no output"
         how = "ran out of time" if status is None else f"failed with status {status}"
+        import shlex
+
         super().__init__(f"{argv[0]} {how}: {last}", f"run it by hand: {shlex.join(argv)}")
 
 

@@ -13,11 +13,11 @@ from modulus.core.dataclass import replace
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
-from modulus.core.units import rfc3339
 from modulus.errors import BuildError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.build import compile_modules
 from modulus.host.buildrecord import change_record
+from modulus.host.clock import rfc3339
 from modulus.host.container import Limits, Mount, choose, open_container
 from modulus.host.kept import Kept
 from modulus.host.modules import Module

@@ -12,9 +12,9 @@ from typing import Any
 from modulus.core.dataclass import dataclass, replace
 from modulus.core.generation import key_of
 from modulus.core.tree import PLAIN
-from modulus.core.units import rfc3339
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
+from modulus.host.clock import rfc3339
 from modulus.host.generations import Removed, collect_generations, homes
 from modulus.host.install import active_names
 from modulus.host.place import writing

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from modulus import __version__
-from modulus.core.units import rfc3339
+from modulus.host.clock import rfc3339
 
 _TOOLS = {"dkms": "dkms", "compiler": "gcc-12"}
 """What peers are made of, and the packages that have it."""
