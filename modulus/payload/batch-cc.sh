@@ -19,7 +19,7 @@ for word; do
     source=$word
 done
 asked=$folder/asked$object
-if [ -f "$folder/noting" ] && [ "${source%.c}" = "${object%.o}" ]; then
+if [ -f "$folder/noting" ] && [ "$deps" ] && [ "${source%.c}" = "${object%.o}" ]; then
     [ -d "${asked%/*}" ] || mkdir -p "${asked%/*}"
     {
         pwd

@@ -41,28 +41,30 @@ xargs grep -ls '__BASE_FILE__\|__INCLUDE_LEVEL__\|include_next' <"$folder/noted"
 # Puts each into the set of those that have all but these in common: notes on dependencies, its
 # name, -c -o TO FROM. Left out is what would not come out as it does alone: where a compile
 # keeps state or makes files of its own, or where debug information tells how it was read.
-# shellcheck disable=SC2016 # these are awk's
-sed "s|^|$folder/asked|; s/c$/o/" "$folder/noted" | sort | xargs awk -v folder="$folder" '
-    FNR == 1 { plan(); unfit = name = set = before = debug = ""; asked = FILENAME }
-    FNR > 1 && /^-g/ { debug = $0 }
-    /^-f(plugin|lto|profile|auto-profile|random-seed|callgraph-info|dump)/ { unfit = 1 }
-    /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address)/ { unfit = 1 }
-    { words[FNR] = $0; last = FNR }
-    END { plan() }
-
-    function plan(    i, from, place, count, path) {
-        from = words[last]
-        if (!asked || unfit || (debug != "" && debug != "-g0") || words[last - 3] != "-c" ||
-            words[last - 2] != "-o" || from ~ /[^A-Za-z0-9_.\/+-]/ || from in odd)
-            return
-        place = from
-        sub(/\/[^\/]*$/, "", place)
-        set = place "\n" words[1]
-        for (i = 2; i < last - 3; i++)
-            if (words[i] ~ /^-DKBUILD_BASENAME=/)
-                name = substr(words[i], 19)
-            else if (words[i] !~ /^-Wp,-MM?D,/)
-                set = set "\n" words[i]
+sort "$folder/noted" | awk -v folder="$folder" '
+    BEGIN { while ((getline line <(folder "/unfit")) > 0) unfit[line] = 1 }
+    {
+        from = $0
+        asked = folder "/asked" substr(from, 1, length(from) - 1) "o"
+        set = from
+        sub(/\/[^\/]*$/, "", set)
+        name = debug = ""
+        fit = from !~ /[^A-Za-z0-9_.\/+-]/ && !(from in unfit)
+        while ((getline word <asked) > 0) {
+            if (word ~ /^-f(plugin|lto|profile|auto-profile|random-seed|callgraph-info|dump)/ ||
+                word ~ /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address)/)
+                fit = 0
+            if (word ~ /^-g/)
+                debug = word
+            if (word ~ /^-DKBUILD_BASENAME=/)
+                name = substr(word, 19)
+            else if (word !~ /^-Wp,-MMD,/)
+                set = set "\n" word
+        }
+        close(asked)
+        sub(/\n-c\n-o\n[^\n]*\n[^\n]*$/, "", set)
+        if (!fit || (debug != "" && debug != "-g0"))
+            next
         if (!(set in number)) {
             number[set] = sets++
             members[set] = 0
@@ -79,7 +81,6 @@ sed "s|^|$folder/asked|; s/c$/o/" "$folder/noted" | sort | xargs awk -v folder="
         print path >(asked ".at")
         close(asked ".at")
     }
-    BEGIN { while ((getline line <(folder "/unfit")) > 0) odd[line] = 1 }
 ' >"$folder/plan"
 
 compile_set() {
@@ -108,4 +109,4 @@ compile_set() {
 while read -r number; do
     (compile_set "$folder/sets/$number")
 done <"$folder/plan"
-echo "batch: $(find "$folder"/sets/*/done -name '*.s' | wc -l) of $noted objects compiled together"
+echo "batch: $(find "$folder/sets" -path '*/done/*.s' | wc -l) of $noted objects compiled together"
