@@ -16,7 +16,7 @@ from typing import Any
 
 _CHUNK = 8 << 20
 """Large, since a thread that hashes waits for the others between pieces."""
-_RANDOM = "????????"
+_RANDOM = "[a-z0-9_]" * 8
 """How names of temporary files end, made by tempfile."""
 
 
@@ -171,6 +171,19 @@ def sweep(parent: Path, prefix: str) -> None:
                 _locked_dir(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
             ):
                 remove_tree(folder)
+
+
+def sweep_all(parent: Path) -> None:
+    """Removes whatever killed processes left in ``parent``, scratch folders and files alike.
+
+    Who writes something sweeps what an earlier writer of it left; there may be none to come.
+    """
+    for left in parent.glob(f".*.{_RANDOM}"):
+        prefix = left.name[1:].rpartition(".")[0]
+        if left.is_dir():
+            sweep(parent, prefix)
+        else:
+            _sweep_files(parent / prefix)
 
 
 def _sweep_files(path: Path) -> None:

@@ -47,6 +47,11 @@ class Hashes:
             recall.note(quick, _QUICK, sha256)
         return found == sha256
 
+    @staticmethod
+    def keep(sha256: str, recall: Recall) -> None:
+        """Keeps what is remembered for that hash, although it is not asked for now."""
+        recall.find(_QUICK, sha256)
+
     def _quick(self, path: Path) -> str:
         if path in self._begun:
             self._begun[path].wait()

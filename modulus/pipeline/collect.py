@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from modulus.errors import ModulusError
+from modulus.host import files
+from modulus.host.place import STATE, below
 from modulus.pipeline.node import Node
 
 
@@ -14,9 +16,10 @@ def collect_old(node: Node) -> None:
     from modulus.host.generations import collect_generations
     from modulus.host.statefile import sweep_states
 
-    root = node.site.root
+    root, name = node.site.root, node.instance.profile
     try:
         sweep_states(root)
-        collect_generations(root, node.instance.profile, node.reporter)
+        files.sweep_all(below(root, f"{STATE}/{name}"))
+        collect_generations(root, name, node.reporter)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"what nobody needs stays: {error}")

@@ -32,6 +32,9 @@ def check_startable(
         if not os.path.lexists(generation.path / path):
             raise IntegrityError(f"{path} is gone", "run modulus up again")
     recorded = {file.path: file.sha256 for file in tree.files}
+    for file in tree.files:
+        if file.path.endswith(".ko"):
+            hashes.keep(file.sha256, recall)
     for module in modules:
         path = module_path(generation.contents.release, f"{module.name}.ko")
         if not hashes.holds(generation.path / path, recorded.get(path, ""), recall):

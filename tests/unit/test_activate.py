@@ -634,6 +634,16 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     assert ("sh" in imported) is booted
 
 
+def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(node: FakeNode) -> None:
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    assert node.run("up", "gpu-1.0") == 0
+    recall = node.root / "var/lib/modulus/gpu/recall.json"
+    noted = recall.read_text()
+    assert node.run("up", "gpu-1.0") == 0
+    assert recall.read_text() == noted
+
+
 def test_a_driver_of_one_module_needs_no_userspace_nodes_or_gpu(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -171,6 +171,18 @@ def test_sweep_takes_only_what_a_dead_process_left(tmp_path: Path) -> None:
     files.sweep(tmp_path / "missing", "build")
 
 
+def test_whatever_the_dead_left_in_a_folder_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.abcdefgh").touch()
+    (tmp_path / ".b.json.abcdefgh").mkdir()
+    (tmp_path / ".b.json.abcdefgh/b.json").touch()
+    for other in (".hidden", ".a.json.abc", "a.json"):
+        (tmp_path / other).touch()
+    with files.scratch(tmp_path, "c") as alive:
+        files.sweep_all(tmp_path)
+        assert names(tmp_path) == sorted([alive.name, ".hidden", ".a.json.abc", "a.json"])
+    files.sweep_all(tmp_path / "missing")
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
     (tmp_path / ".a.json.abcdefgh").touch()
     others = [tmp_path / ".b.json.abcdefgh", tmp_path / ".a.json.abc", tmp_path / ".a.json.ab"]
