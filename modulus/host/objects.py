@@ -64,13 +64,16 @@ class Objects:
             return False
         return digest.hexdigest() == sha256
 
+    def sweep(self) -> None:
+        """Removes what killed processes were adding."""
+        files.sweep(self.folder, _SCRATCH)
+
     def add(self, sha256: str, source: Path) -> None:
         """Makes ``source`` an object, durably and in one rename; a damaged one gives way.
 
         Raises IntegrityError where ``source`` has other content.
         """
         make_dirs(self.folder)
-        files.sweep(self.folder, _SCRATCH)
         with files.scratch(self.folder, _SCRATCH) as folder:
             made = folder / self.path(sha256).name
             if _compress(source, made) != sha256:

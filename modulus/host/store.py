@@ -110,6 +110,8 @@ class Store:
         final = self.cache / "builds" / release / key
         self.set_aside(self._read(final))
         bases = self._bases(manifest["instance"], manifest["flavour"])
+        # Also where all of them are there already.
+        self.objects.sweep()
         stored = []
         for value in manifest["files"]:
             file = StoredFile(value["path"], value["sha256"], value["size"])
