@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What is quick first. Also, unit tests fork, which the threads do not survive that
     # libraries start in integration tests.
     items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With two workers (``-n 2``) one begins with the files of the virtual machines, which keep
+    a core busy; all else is the other's, in its order, until that is through."""
+    if "not integration" in config.getoption("markexpr"):
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.startswith("tests/vm/") else "all else"
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

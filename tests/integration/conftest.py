@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
-from tests.support.system import Node
+from tests.support.system import Done, Node
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +54,51 @@ def mirrors(vendor: Mirror) -> list[dict[str, object]]:
     """The setting that names the mirror."""
     url = f"{vendor.url}/tesla/{{version}}/NVIDIA-Linux-{{arch}}-{{version}}.run"
     return [{"url": url, "trusted": True}]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A build of the real driver by ``node`` for its kernel, and how it ended."""
+
+    node: Node
+    release: str
+    done: Done
+    digests: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        (result,) = self.done.json["results"]
+        return str(result["key"])
+
+    @property
+    def log(self) -> str:
+        (result,) = self.done.json["results"]
+        return Path(result["path"], "build.log").read_text()
+
+
+def build_whole(path: Path, driver: str, release: str, **settings: Any) -> Whole:
+    """Builds the version ``driver`` on a node of its own at ``path``."""
+    return build_on(Node(path, release, **settings), driver, release)
+
+
+def build_on(node: Node, driver: str, release: str) -> Whole:
+    """Builds the version ``driver`` on ``node``, which has built nothing yet."""
+    done = node.run("build", f"nvidia-{driver}", "--json")
+    assert done.status == 0, done.stderr
+    return Whole(node, release, done, node.digests(release))
+
+
+@pytest.fixture(scope="session")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    mirrors: list[dict[str, object]],
+    driver: str,
+    kernels: dict[str, dict[str, list[str]]],
+) -> Whole:
+    """The current driver, for the newest kernel of the stable series: built once for all."""
+    path = tmp_path_factory.mktemp("whole") / "node"
+    release = kernels["6.1"]["amd64"][0]
+    return build_whole(path, driver, release, mirrors=mirrors, build={"container": "nspawn"})
 
 
 @pytest.fixture(scope="session")

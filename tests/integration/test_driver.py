@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import vendor_path
+from tests.integration.conftest import Whole, build_whole, vendor_path
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.system import Done, Node
@@ -26,21 +25,18 @@ Kernels = dict[str, dict[str, list[str]]]
 
 
 @pytest.fixture(scope="module")
-def release(kernels: Kernels) -> str:
-    return kernels["6.1"]["amd64"][0]
+def release(whole: Whole) -> str:
+    return whole.release
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, mirrors: list[Any], release: str) -> Node:
-    return Node(tmp_path_factory.mktemp("node"), release, mirrors=mirrors)
+def node(whole: Whole) -> Node:
+    return whole.node
 
 
 @pytest.fixture(scope="module")
-def built(node: Node, driver: str, release: str) -> Done:
-    """The driver, built once for all tests of this file."""
-    done = node.run("build", f"nvidia-{driver}", "--json", "--set", "build.container=nspawn")
-    assert done.status == 0, done.stderr
-    return done
+def built(whole: Whole) -> Done:
+    return whole.done
 
 
 def modinfo(path: Path, field: str) -> str:
@@ -53,13 +49,6 @@ def sections(path: Path) -> str:
     return subprocess.run(
         ["readelf", "-SW", path], check=True, capture_output=True, text=True
     ).stdout
-
-
-def digests(node: Node, release: str) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in node.modules(release).items()
-    }
 
 
 def test_compiles_five_modules_that_the_kernel_takes(
@@ -123,14 +112,13 @@ def test_the_plan_names_what_would_change(
 
 
 def test_the_same_key_gives_the_same_bits(
-    built: Done, node: Node, driver: str, release: str, mirrors: list[Any], tmp_path: Path
+    whole: Whole, driver: str, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    other = Node(tmp_path / "an/other/root", release, mirrors=mirrors, build={"jobs": 3})
-    done = other.run("build", f"nvidia-{driver}", "--json")
-    assert done.status == 0, done.stderr
-    assert done.json["results"][0]["key"] == built.json["results"][0]["key"]
-    assert not done.json["results"][0]["hit"]
-    assert digests(other, release) == digests(node, release)
+    path = tmp_path / "an/other/root"
+    other = build_whole(path, driver, whole.release, mirrors=mirrors, build={"jobs": 3})
+    assert other.key == whole.key
+    assert not other.done.json["results"][0]["hit"]
+    assert other.digests == whole.digests
 
 
 def test_up_puts_the_driver_in_place(

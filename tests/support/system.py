@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -100,6 +101,13 @@ class Node:
                 found[name].unlink(missing_ok=True)
                 module.write(found[name], 0o644)
         return found
+
+    def digests(self, release: str) -> dict[str, str]:
+        """The sha256 of the modules in the store, by file name."""
+        return {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in self.modules(release).items()
+        }
 
     def leftovers(self) -> list[Path]:
         """Hidden scratch folders that no finished run may leave."""

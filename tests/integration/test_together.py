@@ -1,0 +1,85 @@
+"""The vendor's tests of the kernel and objects, compiled together, beside the vendor's way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.conftest import Whole, build_on, build_whole, vendor_path
+from tests.support import runfile
+from tests.support.mirror import Mirror
+from tests.support.system import Node
+
+pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
+
+PROFILE = Path(__file__).parents[2] / "profiles/nvidia.yaml"
+Kernels = dict[str, dict[str, list[str]]]
+
+
+def answers(built: Whole) -> list[str]:
+    """What the tests found; make prints the files that it makes of it, in no order."""
+    return sorted(re.findall(r"^#(?:define|undef) .*", built.log, re.MULTILINE))
+
+
+def all_of(log: str, what: str) -> bool:
+    """Whether a line of the log says that all of many were compiled together."""
+    said = re.search(rf"^{what}", log, re.MULTILINE)
+    return said is not None and said[1] == said[2] and int(said[1]) > 150
+
+
+def compare(together: Whole, folder: Path, driver: str, **settings: Any) -> None:
+    path = folder / "vendors"
+    profile = yaml.safe_load(PROFILE.read_text())
+    del profile["files"], profile["make"]["batch"]
+    vendors = Node(path, together.release, **settings)
+    own = path / "etc/modulus/profiles/nvidia.yaml"
+    own.parent.mkdir()
+    own.write_text(yaml.safe_dump(profile))
+    alone = build_on(vendors, driver, together.release)
+
+    assert all_of(together.log, r"conftest: (\d+) of (\d+) compiles in one$")
+    assert all_of(together.log, r"batch: (\d+) of (\d+) objects compiled together$")
+    assert not re.search("^(conftest|batch): ", alone.log, re.MULTILINE)
+    assert len(answers(alone)) > 200
+    assert answers(together) == answers(alone)
+    assert together.digests == alone.digests
+
+
+def test_answers_and_modules_are_the_vendors(
+    whole: Whole, driver: str, mirrors: list[Any], tmp_path: Path
+) -> None:
+    compare(whole, tmp_path, driver, mirrors=mirrors)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("series", "flavour"), [("6.1", "cloud-amd64"), ("6.12", "amd64")])
+def test_they_are_on_other_kernels(
+    series: str,
+    flavour: str,
+    driver: str,
+    kernels: Kernels,
+    mirrors: list[Any],
+    tmp_path: Path,
+) -> None:
+    release = kernels[series][flavour][0]
+    together = build_whole(tmp_path / "together", driver, release, mirrors=mirrors)
+    compare(together, tmp_path, driver, mirrors=mirrors)
+
+
+@pytest.mark.full
+def test_they_are_for_the_open_flavour(
+    vendor: Mirror, kernels: Kernels, mirrors: list[Any], tmp_path: Path
+) -> None:
+    path, version = runfile.open_run()
+    if path is None:
+        pytest.skip(version)
+    vendor.serve(vendor_path(version), path)
+    vendor.serve_checksum(vendor_path(version))
+    release = kernels["6.1"]["amd64"][-1]
+    settings: dict[str, Any] = {"mirrors": mirrors, "flavour": "open"}
+    together = build_whole(tmp_path / "together", version, release, **settings)
+    compare(together, tmp_path, version, **settings)
