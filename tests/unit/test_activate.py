@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from modulus.core.instance import Instance
+from modulus.host import hashing
 from modulus.host.install import active_generation
 from modulus.host.lock import locked
 from modulus.host.report import PlainReporter
@@ -634,7 +635,10 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     assert ("sh" in imported) is booted
 
 
-def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(node: FakeNode) -> None:
+def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "has_instructions", lambda: False)
     assert node.run("up", "gpu-1.0") == 0
     node.reboot()
     assert node.run("up", "gpu-1.0") == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host import files
+from modulus.host import files, hashing
 from modulus.host.hashing import Hashes, hash_modules
 from modulus.host.recall import Recall
 
@@ -33,8 +33,16 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.fixture(params=[False, True], ids=["plain processor", "with instructions"])
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor has instructions for SHA-256."""
+    found = bool(request.param)
+    monkeypatch.setattr(hashing, "has_instructions", lambda: found)
+    return found
+
+
 def test_modules_that_are_not_loaded_are_hashed_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
 ) -> None:
     hashed: list[tuple[str, bool, tuple[str, ...]]] = []
     real = files.hash_file
@@ -47,12 +55,11 @@ def test_modules_that_are_not_loaded_are_hashed_once(
     monkeypatch.setattr(files, "hash_file", note)
     folder = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}"
     path = root / "recall.json"
-    both = ("sha256", "sha512")
-    begun = ("gpu.ko", False, ("sha512",))
-    for here in (
-        (("gpu.ko", True, both), ("gpu-uvm.ko", True, both)),
-        (("gpu-uvm.ko", True, ("sha512",)),),
-    ):
+    plain, quick, both = ("sha256",), ("sha512",), ("sha256", "sha512")
+    begun = ("gpu.ko", False, plain if instructions else quick)
+    first = (("gpu.ko", True, both), ("gpu-uvm.ko", True, both))
+    second = (("gpu-uvm.ko", True, plain if instructions else quick),)
+    for here in (second if instructions else first, second):
         hashed.clear()
         recall = Recall(path)
         hashes = hash_modules(root, "gpu")
@@ -64,7 +71,9 @@ def test_modules_that_are_not_loaded_are_hashed_once(
         recall.keep()
 
 
-def test_a_file_that_changed_is_seen_whatever_is_remembered(root: Path) -> None:
+def test_a_file_that_changed_is_seen_whatever_is_remembered(
+    root: Path, instructions: bool
+) -> None:
     path = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}/gpu.ko"
     recall = Recall()
     assert Hashes([path]).holds(path, digest("gpu.ko"), recall)
