@@ -50,11 +50,13 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def _columns() -> int:
+    found = 0
     with contextlib.suppress(ValueError):
-        return max(int(os.environ.get("COLUMNS", "")), 40)
-    with contextlib.suppress(OSError):
-        return max(os.get_terminal_size(1).columns, 40)
-    return 80
+        found = int(os.environ.get("COLUMNS", ""))
+    if found <= 0:
+        with contextlib.suppress(OSError):
+            found = os.get_terminal_size(1).columns
+    return max(found or 80, 40)
 
 
 class _Parser(argparse.ArgumentParser):
