@@ -2,6 +2,8 @@
 # In the place of the compiler while kbuild runs under batch.sh, which says why.
 
 folder=${0%/bin/*}
+# A compiler that is a link to a cache of compiles would find us again.
+PATH=${PATH#"$folder/bin:"}
 read -r real <"$folder/real"
 case $* in
     *'
@@ -18,26 +20,34 @@ for word; do
     esac
     source=$word
 done
-asked=$folder/asked$object
+case $object in
+    /*) asked=$folder/asked$object ;;
+    *) asked=$folder/asked$PWD/$object ;;
+esac
 if [ -f "$folder/noting" ] && [ "$deps" ] && [ "${source%.c}" = "${object%.o}" ]; then
     [ -d "${asked%/*}" ] || mkdir -p "${asked%/*}"
     {
         pwd
         printf '%s\n' "$@"
     } >"$asked"
-    echo "$source" >>"$folder/noted"
+    echo "$asked" >>"$folder/noted"
     exit 1
 fi
 
-read -r ready 2>/dev/null <"$asked.at" || exec "$real" "$@"
-made=${ready%/*}/done/${ready##*/}.s
-if ! [ -f "$made" ] || ! { pwd && printf '%s\n' "$@"; } | cmp -s - "$asked"; then
-    exec "$real" "$@"
-fi
-name=${source##*/}
-sed -i "1s/^\t\.file\t.*/\t.file\t\"$name\"/" "$made"
-sed "1s|^.*modulus-batch\.c|${name%.c}.o: $source|; s|[^ ]*modulus-next-[0-9]*||g" \
-    "$ready.d" >"$deps"
+# Takes what is ready, if it is what was asked for, of the very source, and whole.
+take() {
+    read -r ready 2>/dev/null <"$asked.at" || return
+    made=${ready%/*}/done/${ready##*/}.s
+    name=${source##*/}
+    [ -f "$made" ] || return
+    { pwd && printf '%s\n' "$@"; } | cmp -s - "$asked" || return
+    cmp -s "$source" "$ready.c" || return
+    sed -i "0,/^\t\.file\t.*/s//\t.file\t\"$name\"/" "$made" || return
+    sed "1{\$!N;s|^.*modulus-batch\.c|${name%.c}.o: $source|}; s|[^ ]*modulus-next-[0-9]*||g" \
+        "$ready.d" >"$deps"
+}
+
+take "$@" || exec "$real" "$@"
 cat "$ready.err" >&2
 count=$#
 for word; do

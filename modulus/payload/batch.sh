@@ -17,9 +17,13 @@ here=$(dirname "$0")
 
 # forkcc.c is made for this one compiler, which has to come from PATH.
 case $cc in
-    */*) exit ;;
+    */*) exit 1 ;;
     gcc | gcc-* | *-gcc | *-gcc-*) ;;
-    *) exit ;;
+    *) exit 1 ;;
+esac
+# It becomes part of commands.
+case $folder in
+    *[!A-Za-z0-9_./+-]*) exit 1 ;;
 esac
 mkdir -p "$folder/bin" "$folder/sets" || exit
 trap 'rm -f "$folder/noting"' EXIT
@@ -27,7 +31,8 @@ command -v "$cc" >"$folder/real" || exit
 read -r real <"$folder/real"
 "$real" -O1 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" || exit
 
-# What is done by now, such as tests of the kernel, is not done again. No object is.
+# What is done by now, such as tests of the kernel, is not done again. Objects are not, but by
+# the kbuilds that batch-cc.sh lets compile for themselves.
 : >"$folder/noted"
 : >"$folder/noting"
 cp "$here/batch-cc.sh" "$folder/bin/$cc" && chmod +x "$folder/bin/$cc" || exit
@@ -35,36 +40,35 @@ PATH=$folder/bin:$PATH "$@" -k 2>&1 | sed -u '/^make/d; /^  CC \[M\] /d'
 rm "$folder/noting"
 noted=$(wc -l <"$folder/noted")
 
-# A source that asks how it is read would be told otherwise.
-xargs grep -ls '__BASE_FILE__\|__INCLUDE_LEVEL__\|include_next' <"$folder/noted" >"$folder/unfit"
-
 # Puts each into the set of those that have all but these in common: notes on dependencies, its
 # name, -c -o TO FROM. Left out is what would not come out as it does alone: where a compile
 # keeps state or makes files of its own, or where debug information tells how it was read.
 sort "$folder/noted" | awk -v folder="$folder" '
-    BEGIN { while ((getline line <(folder "/unfit")) > 0) unfit[line] = 1 }
     {
-        from = $0
-        asked = folder "/asked" substr(from, 1, length(from) - 1) "o"
-        set = from
-        sub(/\/[^\/]*$/, "", set)
-        name = debug = ""
-        fit = from !~ /[^A-Za-z0-9_.\/+-]/ && !(from in unfit)
+        asked = $0
+        debug = name = words = ""
+        fit = 1
+        getline where <asked
         while ((getline word <asked) > 0) {
             if (word ~ /^-f(plugin|lto|profile|auto-profile|random-seed|callgraph-info|dump)/ ||
-                word ~ /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address)/)
+                word ~ /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address|x)/)
                 fit = 0
             if (word ~ /^-g/)
                 debug = word
             if (word ~ /^-DKBUILD_BASENAME=/)
                 name = substr(word, 19)
             else if (word !~ /^-Wp,-MMD,/)
-                set = set "\n" word
+                words = words "\n" word
         }
         close(asked)
-        sub(/\n-c\n-o\n[^\n]*\n[^\n]*$/, "", set)
-        if (!fit || (debug != "" && debug != "-g0"))
+        from = words
+        sub(/^.*\n/, "", from)
+        sub(/\n-c\n-o\n[^\n]*\n[^\n]*$/, "", words)
+        if (!fit || (debug != "" && debug != "-g0") || from !~ /^[A-Za-z0-9_.\/+-]*\/[^\/]*$/)
             next
+        set = from
+        sub(/\/[^\/]*$/, "", set)
+        set = set "\n" where words
         if (!(set in number)) {
             number[set] = sets++
             members[set] = 0
@@ -77,11 +81,23 @@ sort "$folder/noted" | awk -v folder="$folder" '
         path = folder "/sets/" number[set] "/" members[set]++
         printf "\"%s\"\n#undef KBUILD_BASENAME\n#define KBUILD_BASENAME %s\n", from, name >(path ".head")
         close(path ".head")
-        system("cp " from " " path ".c")
+        print from >(path ".from")
+        close(path ".from")
         print path >(asked ".at")
         close(asked ".at")
     }
 ' >"$folder/plan"
+
+# Prints those of a set whose files name what would be told otherwise: how deep they are included,
+# and by which file.
+odd_ones() {
+    pattern='__BASE_FILE__\|__INCLUDE_LEVEL__'
+    grep -ls "$pattern\|include_next" "$set"/*.c | sed 's/c$/s/'
+    sed 's/[\\ ]/\n/g' "$set"/*.d | sort -u | grep '\.h$' | xargs -r grep -ls "$pattern" |
+        while read -r header; do
+            grep -lsF "$header" "$set"/*.d | sed 's/d$/s/'
+        done
+}
 
 compile_set() {
     set=$1
@@ -94,16 +110,23 @@ compile_set() {
         done
     } <"$set/words"
     cd "$where" || return
+    for from in "$set"/*.from; do
+        read -r source <"$from"
+        cp "$source" "${from%from}c" || return
+    done
     echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
-    # What all of them read is not told for which object it is. Where it asks, none comes out.
+    # What all of them read is not told for which object it is. Where that ends up in one, or is
+    # more than text, it does not come out.
     MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$jobs LD_PRELOAD=$folder/forkcc.so \
         "$real" "$@" -Wp,-MMD,/proc/self/fd/255 -DKBUILD_BASENAME=modulus_not_yet_known \
         -S -o "$set/all.s" "$place/modulus-batch.c"
-    rm "$place/modulus-batch.c"
+    rm -f "$place/modulus-batch.c"
     mkdir "$set/done"
+    [ -f "$set/results" ] || return
     while read -r number status; do
         [ "$status" != 0 ] || echo "$set/$number.s"
-    done <"$set/results" | xargs grep -L modulus_not_yet_known | xargs mv -t "$set/done"
+    done <"$set/results" | xargs -r grep -L modulus_not_yet_known | xargs -r mv -t "$set/done"
+    odd_ones | sed 's|.*/|done/|' | (cd "$set" && xargs -r rm -f)
 }
 
 while read -r number; do

@@ -96,6 +96,7 @@ struct source {
 struct child {
 	pid_t pid;
 	const struct source *source; /* That it is, or null. */
+	int beside;
 };
 
 /* The sources that this process stands for: they are the same up to where it is. */
@@ -111,8 +112,11 @@ static const char *folder, *output;
 
 static void require(int holds)
 {
-	if (!holds)
-		_exit(UNANSWERED);
+	if (holds)
+		return;
+	if (owned)
+		write(tokens[1], "", 1);
+	_exit(UNANSWERED);
 }
 
 static int open_file(const char *path, int flags)
@@ -389,6 +393,8 @@ static void await(struct child child)
 	int status;
 
 	require(waitpid(child.pid, &status, 0) == child.pid);
+	if (child.beside && (status & 0x7f)) /* killed, with its token */
+		write_all(tokens[1], "", 1);
 	if (!child.source)
 		return;
 	snprintf(path, sizeof path, "%s/results", folder);
@@ -436,7 +442,7 @@ static int next(void)
 			group[members++] = sources[j];
 		}
 		int beside = read(tokens[0], &byte, 1) == 1;
-		struct child child = {fork(), members == 1 ? group : 0};
+		struct child child = {fork(), members == 1 ? group : 0, beside};
 		require(child.pid >= 0);
 		if (child.pid == 0) {
 			owned = beside;
