@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # In the place of the compiler while kbuild runs under batch.sh, which says why.
 
 folder=${0%/bin/*}

@@ -35,7 +35,11 @@ read -r real <"$folder/real"
 # the kbuilds that batch-cc.sh lets compile for themselves.
 : >"$folder/noted"
 : >"$folder/noting"
-cp "$here/batch-cc.sh" "$folder/bin/$cc" && chmod +x "$folder/bin/$cc" || exit
+{
+    echo '#!/bin/sh'
+    cat "$here/batch-cc.sh"
+} >"$folder/bin/$cc" || exit
+chmod +x "$folder/bin/$cc" || exit
 PATH=$folder/bin:$PATH "$@" -k 2>&1 | sed -u '/^make/d; /^  CC \[M\] /d'
 rm "$folder/noting"
 noted=$(wc -l <"$folder/noted")
