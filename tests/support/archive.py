@@ -43,7 +43,8 @@ class SigningKey:
     def close(self) -> None:
         """Ends the agent and forgets the key."""
         subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=True)
-        shutil.rmtree(self._home)
+        # The agent takes its sockets away itself, maybe at the same time.
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def _gpg(self, *arguments: str) -> None:
         command = ["gpg", "--homedir", self._home, "--batch", "--quiet", *arguments]
