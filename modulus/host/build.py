@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -78,7 +79,8 @@ def compile_modules(
         for work in (*recipe.work, *KBUILD)
     )
     diagnosis = Diagnosis(recipe.causes, recipe.release)
-    with _Log(log) as written, _Teller(progress, reporter) as teller:
+    with open(log, "wb", buffering=0) as file, _Teller(progress, reporter) as teller:
+        written = _Log(file)
         teller.tell()
 
         def on_line(line: str) -> None:
@@ -136,15 +138,9 @@ class _Teller:
 class _Log:
     """The log file, a line at a time; remembers a full disk rather than ending the build."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
         self.error: OSError | None = None
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def line(self, line: str) -> None:
         try:

@@ -23,13 +23,13 @@ _PCI = "/sys/bus/pci/devices"
 class Host:
     """What a node is; ``running`` is None where no kernel can be seen below the root.
 
-    ``named`` is its os-release(5), as text.
+    ``os_release_text`` is its os-release(5).
     """
 
     running: str | None
     kernels: tuple[str, ...]
     machine: str
-    named: str
+    os_release_text: str
     pci: tuple[PciDevice, ...]
 
     @property
@@ -37,7 +37,7 @@ class Host:
         """What its os-release(5) assigns."""
         from modulus.core.osrelease import parse_os_release
 
-        return parse_os_release(self.named)
+        return parse_os_release(self.os_release_text)
 
     @property
     def distribution(self) -> Distribution | None:
@@ -50,7 +50,7 @@ class Host:
 def probe(root: Path) -> Host:
     """Reads what the node below ``root`` is; what cannot be read counts as absent."""
     kernel = root / "proc/sys/kernel"
-    named = _text(resolve(root, "/etc/os-release")) or _text(
+    os_release = _text(resolve(root, "/etc/os-release")) or _text(
         resolve(root, "/usr/lib/os-release")
     )
     return Host(
@@ -58,7 +58,7 @@ def probe(root: Path) -> Host:
         kernels=installed_kernels(root),
         # /proc/sys/kernel/arch is there since Linux 6.1.
         machine=_text(kernel / "arch") or os.uname().machine,
-        named=named or "",
+        os_release_text=os_release or "",
         pci=pci_devices(root),
     )
 

@@ -38,6 +38,13 @@ class ExtractLimits:
     ratio: int = 250
 
 
+class _TarFile(tarfile.TarFile):
+    """With the attributes that typeshed leaves out."""
+
+    firstmember: tarfile.TarInfo | None
+    members: list[tarfile.TarInfo]
+
+
 class TarStream:
     """The members of a tar, in order; also the file object that tarfile reads headers from."""
 
@@ -55,13 +62,12 @@ class TarStream:
         """Each member; its data can be had until the next is asked for."""
         count = 0
         try:
-            tar = tarfile.TarFile(
+            tar = _TarFile(
                 fileobj=cast(IO[bytes], self), encoding="utf-8", errors="surrogateescape"
             )
         except _MALFORMED as error:
             raise damaged(str(error)) from None
-        first = tar.firstmember  # type: ignore[attr-defined]  # typeshed does not know it
-        if first is None and self._block != bytes(_BLOCK):
+        if tar.firstmember is None and self._block != bytes(_BLOCK):
             # Newer versions of tarfile pass over a bad first header in silence.
             raise damaged("its first header is none")
         while (member := self._next(tar)) is not None:
@@ -70,13 +76,13 @@ class TarStream:
                 raise hostile(f"it has more than {self._limits.members} members")
             yield member
 
-    def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    def _next(self, tar: _TarFile) -> tarfile.TarInfo | None:
         self._header_left = _HEADER_BYTES
         try:
             member = tar.next()
         except _MALFORMED as error:
             raise damaged(str(error)) from None
-        tar.members = []  # type: ignore[attr-defined]  # it would remember them all
+        tar.members = []  # It would remember them all.
         if len(tar.pax_headers) > _GLOBAL_KEYS:
             raise hostile("its global headers are absurdly long")
         if member is not None and member.size < 0:

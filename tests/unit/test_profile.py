@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from modulus.core.fields import COMPONENTS
 from modulus.core.installer import TYPES
 from modulus.core.kernel import KernelConfig, check
 from modulus.core.pci import PciMatch
-from modulus.core.profile import Make, Patch, Profile, Source
+from modulus.core.profile import RECIPE_FILES, Make, Patch, Profile, Source
 from modulus.core.profile_fields import PLACEHOLDERS
 from modulus.core.profile_schema import SCHEMA, parse_profile
 from modulus.core.recipe import Recipe, make_argv
@@ -250,3 +251,10 @@ def test_v4l2loopback() -> None:
     cloud = KernelConfig.parse("CONFIG_MODULES=y\n# CONFIG_VIDEO_DEV is not set\n")
     with pytest.raises(UnsupportedError, match="VIDEO_DEV"):
         check(cloud, "6.1", requires=profile.requires_config)
+
+
+def test_no_profile_can_take_the_place_of_what_every_build_finds() -> None:
+    payload = resources.files("modulus") / "payload"
+    assert sorted(RECIPE_FILES) == sorted(
+        ["build.sh", *(each.name for each in payload.iterdir())]
+    )
