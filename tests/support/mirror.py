@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import email.utils
+import fcntl
 import hashlib
 import socket
 import ssl
 import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Mapping
@@ -139,6 +141,15 @@ class Mirror:
         return [seen.headers.get("Range") for seen in self.requests if seen.path == path]
 
 
+def _drain(connection: socket.socket) -> None:
+    """Waits until the other side has all that was sent, which an RST would throw away."""
+    deadline = time.monotonic() + 10
+    while fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+        if time.monotonic() > deadline:
+            raise TimeoutError("what was sent does not arrive")
+        time.sleep(0.001)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -255,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.close_connection = True
             if resource.reset:
-                time.sleep(0.05)  # What is on its way arrives before the RST overtakes it.
+                _drain(self.connection)
                 self.mirror.reset(self.connection)
         elif resource.framing == "chunked":
             self.wfile.write(b"0\r\n\r\n")

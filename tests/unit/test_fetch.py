@@ -243,17 +243,9 @@ def test_a_break_goes_on_where_it_was(
         assert isinstance(bench.fails(url), IntegrityError)
         return
     assert bench.fetch(url).path.read_bytes() == DATA
-    first, *others = mirror.ranges(RUN)
-    starts = [int(str(other).removeprefix("bytes=").removesuffix("-")) for other in others]
-    assert first is None
-    if reset:
-        # What was not read by then is lost with the connection.
-        assert 0 < starts[0] <= 700_000
-        assert starts[0] < starts[1] <= starts[0] + 800_000
-    else:
-        assert starts == [700_000, 1_500_000]
+    assert mirror.ranges(RUN) == [None, "bytes=700000-", "bytes=1500000-"]
     guards = [seen.headers.get("If-Range") for seen in mirror.requests]
-    assert guards == [None, *[mirror.resources[RUN].validator()] * len(others)]
+    assert guards == [None, *[mirror.resources[RUN].validator()] * 2]
     assert bench.left() == [SHA]
 
 
