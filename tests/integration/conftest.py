@@ -44,6 +44,21 @@ def driver(vendor: Mirror) -> str:
     except packages.UnavailableError as error:
         # The vendor's packages may be out of reach; where "driver" is required this fails.
         pytest.skip(str(error))
+    return _serve(vendor, path, version)
+
+
+@pytest.fixture(scope="session")
+def open_driver(vendor: Mirror) -> str:
+    """The newest version that the distribution has both flavours of, from the mirror."""
+    path, version = runfile.open_run()
+    if path is None:
+        # It may have none of which both are there; ``version`` says so. Where "driver" is
+        # required this fails.
+        pytest.skip(version)
+    return _serve(vendor, path, version)
+
+
+def _serve(vendor: Mirror, path: Path, version: str) -> str:
     vendor.serve(vendor_path(version), path)
     vendor.serve_checksum(vendor_path(version))
     return version

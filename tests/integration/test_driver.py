@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Whole, build_whole, vendor_path
-from tests.support import packages, runfile
+from tests.integration.conftest import Whole, build_whole
+from tests.support import packages
 from tests.support.mirror import Mirror
 from tests.support.system import Done, Node
 
@@ -185,25 +185,16 @@ def test_a_version_nobody_has_cannot_be_fetched(
 
 
 def test_the_open_flavour(
-    vendor: Mirror, kernels: Kernels, mirrors: list[Any], tmp_path: Path
+    open_driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    path, version = runfile.open_run()
-    if path is None:
-        pytest.skip(version)
-    vendor.serve(vendor_path(version), path)
-    vendor.serve_checksum(vendor_path(version))
     release = kernels["6.1"]["amd64"][-1]
-    node = Node(tmp_path / "node", release, mirrors=mirrors, flavour="open")
-    done = node.run("build", f"nvidia-{version}", "--json")
-    assert done.status == 0, done.stderr
-    module = node.modules(release)["nvidia.ko"]
+    path = tmp_path / "node"
+    built = build_whole(path, open_driver, release, mirrors=mirrors, flavour="open")
+    module = built.node.modules(release)["nvidia.ko"]
     assert modinfo(module, "license") == "Dual MIT/GPL"
-    assert (
-        json.loads(Path(done.json["results"][0]["path"], "manifest.json").read_text())[
-            "flavour"
-        ]
-        == "open"
-    )
+    (result,) = built.done.json["results"]
+    manifest = json.loads(Path(result["path"], "manifest.json").read_text())
+    assert manifest["flavour"] == "open"
 
 
 def test_packages_are_current(driver: str) -> None:

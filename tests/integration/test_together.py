@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import Whole, build_on, build_whole, vendor_path
-from tests.support import runfile
-from tests.support.mirror import Mirror
+from tests.integration.conftest import Whole, build_on, build_whole
 from tests.support.system import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
@@ -72,14 +70,9 @@ def test_they_are_on_other_kernels(
 
 @pytest.mark.full
 def test_they_are_for_the_open_flavour(
-    vendor: Mirror, kernels: Kernels, mirrors: list[Any], tmp_path: Path
+    open_driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    path, version = runfile.open_run()
-    if path is None:
-        pytest.skip(version)
-    vendor.serve(vendor_path(version), path)
-    vendor.serve_checksum(vendor_path(version))
     release = kernels["6.1"]["amd64"][-1]
     settings: dict[str, Any] = {"mirrors": mirrors, "flavour": "open"}
-    together = build_whole(tmp_path / "together", version, release, **settings)
-    compare(together, tmp_path, version, **settings)
+    together = build_whole(tmp_path / "together", open_driver, release, **settings)
+    compare(together, tmp_path, open_driver, **settings)
