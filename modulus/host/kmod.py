@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,11 +16,19 @@ from modulus.host.foreign import origin_of
 from modulus.host.kernellog import KernelLog, kernel_log
 from modulus.host.modulefile import read_module_file
 from modulus.host.moduleroot import ModuleRoot
+from modulus.host.notify import ask_for_time
 from modulus.host.report import Reporter
-from modulus.host.run import CommandError, run
+from modulus.host.run import CommandError
+from modulus.host.shelter import Whole, shelter
 
 LOAD_SECONDS = 300.0
 """How long a module may take to start: some seconds for each GPU."""
+SETTLE_SECONDS = 30.0
+"""How long a load that outlived its run may go on."""
+_POLL_SECONDS = 0.1
+_HANGS = (
+    "read the kernel's log (journalctl -k -b); what hangs in the kernel goes only with a reboot"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,28 @@ def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
     """Those of the modules ``names`` that are in the kernel, by the kernel's name."""
     found = (_state(root, module_name(name)) for name in names)
     return {module.name: module for module in found if module}
+
+
+def settle(root: Path, names: Iterable[str], reporter: Reporter) -> None:
+    """Waits until none of the modules ``names`` is being loaded or unloaded.
+
+    What does that may be left of a run that was killed. Raises BusyError where one does not
+    get there.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    told = False
+    while moving := [each for each in loaded(root, names).values() if each.state != "live"]:
+        module = moving[0]
+        if time.monotonic() >= deadline:
+            raise BusyError(
+                f"{module.name} is {module.state}, and has been for {SETTLE_SECONDS:.0f} s",
+                _HANGS,
+            )
+        if not told:
+            told = True
+            reporter.phase("wait", f"for {module.name}, which is {module.state}")
+            ask_for_time(SETTLE_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def read_wanted(name: str, path: Path) -> Wanted:
@@ -125,17 +156,17 @@ def load(
         return ()
     command = ("modprobe", "-d", modules.path, "-C", config, "--ignore-install")
     said: list[str] = []
-    with kernel_log(root) as log:
+    with kernel_log(root) as log, shelter(f"Modules of {name}, as they are loaded") as whole:
         for extra in modules.preload:
             if not loaded(root, [extra]):
                 try:
-                    run([*command, extra], timeout=LOAD_SECONDS)
+                    whole([*command, extra], LOAD_SECONDS)
                 except ModulusError as error:
                     reporter.warn(f"{extra} was not loaded before {name}: {error.message}")
         log.new_messages()
         for module in todo:
             reporter.phase("load", " ".join(filter(None, (module.name, module.version))))
-            said += _load(command, module, modules.release, causes, log)
+            said += _load(whole, command, module, modules.release, causes, log)
             state = _state(root, module_name(module.name))
             if state and not _is(state, module):
                 _refuse(root, name, modules.release, module, state)
@@ -144,6 +175,7 @@ def load(
 
 
 def _load(
+    whole: Whole,
     command: Sequence[str | Path],
     module: Wanted,
     release: str,
@@ -152,13 +184,12 @@ def _load(
 ) -> tuple[str, ...]:
     """What the kernel said while ``module`` was loaded."""
     try:
-        run([*command, module.name], timeout=LOAD_SECONDS)
+        whole([*command, module.name], LOAD_SECONDS)
     except CommandError as error:
         if error.status is None:
             raise BusyError(
                 f"{module.name} did not finish loading in {LOAD_SECONDS:.0f} s",
-                "read the kernel's log (journalctl -k -b); what hangs in the kernel goes only "
-                "with a reboot",
+                _HANGS,
             ) from error
         raise explain(module.name, release, log.new_messages(), error.output, causes) from error
     return log.new_messages()

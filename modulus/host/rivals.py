@@ -27,7 +27,8 @@ from modulus.host.display import display_nodes, free_console, has_the_console
 from modulus.host.inuse import module_use
 from modulus.host.processes import processes_using
 from modulus.host.report import Reporter
-from modulus.host.run import run
+from modulus.host.shelter import shelter
+from modulus.host.unload import UNLOAD_SECONDS
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _TRIES, _PAUSE = 4, 0.5
@@ -136,13 +137,14 @@ def _unload(rival: Rival, reporter: Reporter) -> list[Finding]:
     ``modprobe -r`` would take helpers away that others use next.
     """
     reporter.phase("load", f"unloading {rival.module}")
-    for left in reversed(range(_TRIES)):
-        try:
-            run(["rmmod", rival.module])
-        except ModulusError as error:
-            if not left:
-                return [stays_loaded(rival, error.message)]
-            time.sleep(_PAUSE)
-        else:
-            break
+    with shelter(f"{rival.module}, as it is unloaded") as whole:
+        for left in reversed(range(_TRIES)):
+            try:
+                whole(["rmmod", rival.module], UNLOAD_SECONDS)
+            except ModulusError as error:
+                if not left:
+                    return [stays_loaded(rival, error.message)]
+                time.sleep(_PAUSE)
+            else:
+                break
     return []

@@ -2,7 +2,8 @@
 
 Argument lists and never shell strings, a minimal environment, no standard input, a time
 limit, and on failure the whole error output with the command as a line that can be pasted.
-No program outlives the process that runs it, not even one ended by SIGKILL.
+No program outlives the process that runs it, not even one ended by SIGKILL, unless it is to
+be left unbroken.
 Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, the reading is done here in
 the caller's thread, so that a callback's exception or a Ctrl-C ends the program.
 """
@@ -31,6 +32,7 @@ _CHUNK = 1 << 16
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def run(
     on_line: Callable[[str], object] | None = None,
     preexec: Callable[[], None] | None = None,
     stdin: IO[bytes] | None = None,
+    unbroken: bool = False,
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
 
@@ -92,6 +95,9 @@ def run(
     runs in the child before the program. Raises CommandError for a status not in ``ok`` or
     a passed time limit, ToolchainError where PATH has no such program; then, as with any
     exception, the program and its process group have been killed.
+
+    One that is ``unbroken`` comes to its own end: it ignores what asks programs to end, it
+    outlives us, an exception waits for it, and where the time limit passes it runs on.
     """
     words = [str(word) for word in argv]
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -112,7 +118,7 @@ def run(
             sinks[err_read] = err.extend
         if cwd is not None:
             options["_cwd"] = str(cwd)
-        running = _start(words, env, preexec, options)
+        running = _start(words, env, preexec, options, unbroken)
         try:
             write.close()
             if not lines:
@@ -124,8 +130,11 @@ def run(
             if lines:
                 lines.close()
         except BaseException:
-            _kill_group(running.pid)
-            _status(running)
+            if not unbroken:
+                _kill_group(running.pid)
+                _status(running)
+            elif _pump(running.pid, {}, deadline):
+                _status(running)
             raise
     result = Result(status, _text(out), _text(err))
     if status not in ok:
@@ -170,6 +179,7 @@ def _start(
     env: Mapping[str, str] | None,
     preexec: Callable[[], None] | None,
     options: dict[str, Any],
+    unbroken: bool = False,
 ) -> Any:
     """The started program, as sh's RunningCommand."""
     import ctypes
@@ -186,11 +196,15 @@ def _start(
     parent = os.getpid()
 
     def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-        if os.getppid() != parent:
-            os._exit(255)
-        # sh ignores it in background commands.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if unbroken:
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_IGN)
+        else:
+            prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+            if os.getppid() != parent:
+                os._exit(255)
+            # sh ignores it in background commands.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         if preexec is not None:
             preexec()
 

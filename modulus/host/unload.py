@@ -9,7 +9,7 @@ from modulus.core.moddep import module_name
 from modulus.errors import BusyError, ModulusError
 from modulus.host.kmod import Loaded, loaded
 from modulus.host.report import Reporter
-from modulus.host.run import run
+from modulus.host.shelter import shelter
 
 UNLOAD_SECONDS = 120.0
 
@@ -30,16 +30,17 @@ def unload(root: Path, order: Sequence[str], reporter: Reporter) -> tuple[str, .
             "end what uses it and run it again, or reboot",
         )
     names = tuple(name for name in map(module_name, order) if name in present)
-    for name in dict.fromkeys(names):
-        reporter.phase("load", f"unloading {name}")
-        try:
-            run(["rmmod", name], timeout=UNLOAD_SECONDS)
-        except ModulusError as error:
-            if loaded(root, [name]):
-                raise BusyError(
-                    f"{name} was not unloaded: {error.message}",
-                    "end what uses it and run it again, or reboot",
-                ) from error
+    with shelter("Modules, as they are unloaded") as whole:
+        for name in dict.fromkeys(names):
+            reporter.phase("load", f"unloading {name}")
+            try:
+                whole(["rmmod", name], UNLOAD_SECONDS)
+            except ModulusError as error:
+                if loaded(root, [name]):
+                    raise BusyError(
+                        f"{name} was not unloaded: {error.message}",
+                        "end what uses it and run it again, or reboot",
+                    ) from error
     return names
 
 

@@ -97,5 +97,5 @@ def when_loaded(node: FakeNode, version: str, command: str) -> None:
 
 
 def half_dead(node: FakeNode, version: str) -> None:
-    """Has the first module of ``version`` load and never come to work."""
-    when_loaded(node, version, "echo coming >$module/initstate")
+    """Has the first module of ``version`` load and not stay."""
+    when_loaded(node, version, "rm -r $module")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from modulus.errors import (
     ToolchainError,
 )
 from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
-from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted
+from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted, settle
 from modulus.host.modprobeconf import configure_modprobe, modprobe_config
 from modulus.host.moduleroot import ModuleRoot, compose
 from modulus.host.recall import Recall
@@ -261,6 +263,24 @@ def test_a_module_that_is_just_coming_is_waited_for_by_modprobe(node: Node) -> N
     assert node.load()[0] == ("gpu", "gpu-uvm")
 
 
+def test_what_a_killed_run_left_coming_is_waited_for(node: Node) -> None:
+    node.sysfs("gpu", initstate="live")
+    node.sysfs("gpu_uvm", initstate="coming")
+    script = f"sleep 0.5; echo live >{node.root}/sys/module/gpu_uvm/initstate"
+    with subprocess.Popen(("sh", "-c", script)):
+        settle(node.root, ["gpu", "gpu-uvm"], node.reporter)
+    assert (node.root / "sys/module/gpu_uvm/initstate").read_text() == "live\n"
+    assert "wait: for gpu_uvm, which is coming" in node.log.getvalue()
+
+
+def test_what_stays_coming_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modulus.host.kmod.SETTLE_SECONDS", 0.2)
+    node.sysfs("gpu_uvm", initstate="coming")
+    with pytest.raises(BusyError, match="gpu_uvm is coming, and has been") as caught:
+        settle(node.root, ["gpu", "gpu-uvm"], node.reporter)
+    assert "only with a reboot" in caught.value.hint
+
+
 def test_a_preload_that_fails_is_a_warning(node: Node) -> None:
     write(node.tools / "ipmi_si.fail", "modprobe: ERROR: No such device\n")
     assert node.load()[0] == ("gpu", "gpu-uvm")
@@ -362,10 +382,14 @@ def test_a_load_that_succeeds_may_leave_findings(node: Node) -> None:
 
 def test_a_modprobe_that_hangs_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modulus.host.kmod.LOAD_SECONDS", 0.2)
-    write(node.tools / "modprobe", "#!/bin/sh\nexec sleep 9\n")
+    write(node.tools / "modprobe", f"#!/bin/sh\necho $$ >{node.root}/pid; exec sleep 9\n")
     node.sysfs("ipmi_si")
     with pytest.raises(BusyError, match="did not finish loading"):
         node.load()
+    # What starts a module is not killed.
+    pid = int((node.root / "pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def test_a_node_without_modprobe_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

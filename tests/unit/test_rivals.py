@@ -189,7 +189,7 @@ def test_a_bound_rival_that_is_idle_is_taken_off(node: Node) -> None:
 def test_a_rival_that_is_not_there_is_nothing_to_do(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rivals, "run", None)
+    monkeypatch.setattr(rivals, "shelter", None)
     assert node.remove("rival", "other-rival") == ()
 
 

@@ -6,6 +6,8 @@ import os
 import pty
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -165,6 +167,58 @@ def test_no_program_outlives_a_killed_caller(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert_gone(int(pid.read_text()))
+
+
+SLOW = "trap '' TERM; echo $$ >{0}/new; mv {0}/new {0}/pid; sleep 1; touch {0}/end"
+
+
+def test_an_unbroken_program_outlives_a_killed_caller(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        run.run(("sh", "-c", SLOW.format(tmp_path)), unbroken=True)
+    wait_for(tmp_path / "pid")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    wait_for(tmp_path / "end")
+
+
+def test_an_exception_waits_for_an_unbroken_program(tmp_path: Path) -> None:
+    def on_line(line: str) -> None:
+        raise KeyboardInterrupt
+
+    script = f"echo here; {SLOW.format(tmp_path)}"
+    with pytest.raises(KeyboardInterrupt):
+        run.run(("sh", "-c", script), on_line=on_line, unbroken=True)
+    assert (tmp_path / "end").exists()
+
+
+def test_the_time_limit_leaves_an_unbroken_program_to_itself(tmp_path: Path) -> None:
+    script = (
+        "from modulus.host import run\n"
+        "words = ('sh', '-c', 'echo $$ >pid; exec sleep 60')\n"
+        "try: run.run(words, timeout=0.3, unbroken=True)\n"
+        "except run.CommandError as error: print(error.status)\n"
+    )
+    # A process that goes has nothing to wait for either.
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(run.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path.name}"
+        time.sleep(0.01)
 
 
 def test_interactive_has_the_terminal() -> None:

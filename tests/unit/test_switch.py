@@ -209,7 +209,7 @@ def test_what_does_not_work_and_is_in_use_stays_until_the_next_boot(
     when_loaded(
         node,
         "2.0",
-        "{ echo coming >$module/initstate; mkdir -p $root/proc/77/fd; "
+        "{ rm -r $module; mkdir -p $root/proc/77/fd; "
         "ln -s /dev/gpu0 $root/proc/77/fd/3; echo grabber >$root/proc/77/comm; }",
     )
     done = command(node, capsys, "up", "gpu-2.0")

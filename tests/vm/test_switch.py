@@ -68,6 +68,13 @@ journalctl --follow --lines=0 --output=cat --unit="$1" | {
 rm /run/watching
 """
 
+# The same, as soon as modprobe is at nvidia.ko.
+KILL_AT_LOAD = r"""
+touch /run/watching
+until pgrep -f '/modprobe .* nvidia$'; do :; done
+echo 1 >"$1/cgroup.kill"
+"""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -235,6 +242,27 @@ def test_a_switch_that_is_killed_anywhere_ends_with_one_whole_driver(
     node.works(after)
     node.stands_by(before, after)
     assert restarts(guest, unit(after)) == 1
+
+
+def test_a_load_goes_on_when_its_unit_is_killed(node: Node) -> None:
+    # A module whose start is cut short may hang in the kernel, and the node until its reboot.
+    guest = node.guest
+    before, after = node.old, node.new
+    if node.selected() == node.new:
+        before, after = after, before
+    guest.run("systemctl", "stop", unit(after))
+    watching = guest.start("sh", "-c", KILL_AT_LOAD, "sh", f"{GROUPS}/{unit(after)}")
+    guest.wait_for(lambda: running(guest, watching, "/run/watching"), "the watch", pause=0.1)
+    guest.run("systemctl", "start", "--no-block", unit(after))
+    guest.wait_for(lambda: not running(guest, watching), "the kill", 180, pause=0.1)
+    live = "cat /sys/module/nvidia/initstate || :"
+    guest.wait_for(lambda: node.shell(live) == "live\n", "nvidia, loaded", 8, pause=0.1)
+    assert restarts(guest, unit(after)) == 0
+    guest.run("rm", "/run/watching")
+    guest.wait_for(lambda: restarts(guest, unit(after)), "a new start", 180)
+    node.shows(after, "ready: ")
+    node.works(after)
+    node.stands_by(before, after)
 
 
 def test_a_program_that_uses_the_driver_keeps_it_until_the_reboot(node: Node) -> None:
