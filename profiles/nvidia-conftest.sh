@@ -126,7 +126,7 @@ compile_all() {
         return
     echo '#include "modulus-next-0"' >modulus-conftest.c
     # shellcheck disable=SC2086
-    MODULUS_SOURCES=$m_kept MODULUS_OUTPUT=$m_folder/all.s MODULUS_JOBS=$((m_jobs + 1)) \
+    MODULUS_SOURCES=$m_kept MODULUS_OUTPUT=$m_folder/all.s MODULUS_JOBS=$m_jobs \
         LD_PRELOAD=$m_folder/forkcc.so $m_cc $CFLAGS -S -o "$m_folder/all.s" modulus-conftest.c \
         2>/dev/null
     rm -f modulus-conftest.c

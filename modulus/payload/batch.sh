@@ -119,10 +119,9 @@ compile_set() {
         cp "$source" "${from%from}c" || return
     done
     echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
-    # One more than there are cores: now and then each waits for another.
     # What all of them read is not told for which object it is. Where that ends up in one, or is
     # more than text, it does not come out.
-    MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$((jobs + 1)) LD_PRELOAD=$folder/forkcc.so \
+    MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$jobs LD_PRELOAD=$folder/forkcc.so \
         "$real" "$@" -Wp,-MMD,/proc/self/fd/255 -DKBUILD_BASENAME=modulus_not_yet_known \
         -S -o "$set/all.s" "$place/modulus-batch.c"
     rm -f "$place/modulus-batch.c"

@@ -175,7 +175,8 @@ static void begin(void)
 	output = getenv("MODULUS_OUTPUT");
 	require(folder && output && jobs && pipe2(tokens, 0) == 0);
 	require(fcntl(tokens[0], F_SETFL, O_NONBLOCK) == 0);
-	for (int i = 1; i < atoi(jobs); i++)
+	/* With this process that is one more than jobs: each waits for others now and then. */
+	for (int i = 0; i < atoi(jobs); i++)
 		write_all(tokens[1], "", 1);
 	for (;; count++) {
 		struct source source = {.number = count, .line = 1};
