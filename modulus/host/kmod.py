@@ -67,16 +67,19 @@ def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
     return {module.name: module for module in found if module}
 
 
-def settle(root: Path, names: Iterable[str], reporter: Reporter) -> None:
-    """Waits until none of the modules ``names`` is being loaded or unloaded.
+def settled(root: Path, names: Sequence[str], reporter: Reporter) -> dict[str, Loaded]:
+    """What ``loaded`` says once none of ``names`` is being loaded or unloaded any more.
 
     What does that may be left of a run that was killed. Raises BusyError where one does not
     get there.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
     told = False
-    while moving := [each for each in loaded(root, names).values() if each.state != "live"]:
-        module = moving[0]
+    while True:
+        present = loaded(root, names)
+        module = next((each for each in present.values() if each.state != "live"), None)
+        if module is None:
+            return present
         if time.monotonic() >= deadline:
             raise BusyError(
                 f"{module.name} is {module.state}, and has been for {SETTLE_SECONDS:.0f} s",

@@ -72,10 +72,10 @@ def _scope(what: str) -> Iterator[tuple[Path, ...]]:
     # The last one may not be gone yet.
     name = f"modulus-load-{os.getpid()}-{next(_numbers)}"
     # Something has to be in a scope, from its beginning until others are.
-    keeper = spawn((
-        tool, "--scope", "--quiet", "--collect", f"--unit={name}",
-        f"--description={what}", "--property=Delegate=yes", "--", sleep, "infinity",
-    ))  # fmt: skip
+    options = ("--quiet", "--collect", f"--unit={name}", f"--description={what}")
+    keeper = spawn(
+        (tool, "--scope", *options, "--property=Delegate=yes", "--", sleep, "infinity")
+    )
     try:
         yield _wait_for_scope(keeper)
     finally:

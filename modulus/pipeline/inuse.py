@@ -7,7 +7,7 @@ from modulus.core.inuse import NodeSet, Users, unload_order
 from modulus.core.nodes import NodeFacts, wanted_nodes
 from modulus.host.display import display_nodes
 from modulus.host.inuse import users
-from modulus.host.kmod import loaded, settle
+from modulus.host.kmod import settled
 from modulus.host.nodefacts import read_facts
 from modulus.pipeline.node import Node
 
@@ -24,9 +24,8 @@ class Use:
 def look_in_use(node: Node) -> Use:
     """Who uses the driver of ``node``, whichever generation of it is loaded."""
     root, profile = node.site.root, node.profile
-    names = (*profile.unload, *profile.build)
-    settle(root, names, node.reporter)
-    order = unload_order(profile, loaded(root, names))
+    there = settled(root, (*profile.unload, *profile.build), node.reporter)
+    order = unload_order(profile, there)
     facts = read_facts(root, profile.nodes)
     return Use(order, facts, users(root, profile, order, _nodes(node, facts)))
 

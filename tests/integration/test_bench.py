@@ -21,6 +21,7 @@ QUICK = ("unpack-zstd", "unpack-xz", "warm", "help")
 @pytest.fixture(autouse=True)
 def as_root() -> None:
     if os.geteuid():
+        # On a developer's own account; where "nspawn" is required, as in CI, this fails.
         pytest.skip("it takes root to make device nodes")
 
 

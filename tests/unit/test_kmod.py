@@ -21,7 +21,7 @@ from modulus.errors import (
     ToolchainError,
 )
 from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
-from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted, settle
+from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted, settled
 from modulus.host.modprobeconf import configure_modprobe, modprobe_config
 from modulus.host.moduleroot import ModuleRoot, compose
 from modulus.host.recall import Recall
@@ -268,8 +268,10 @@ def test_what_a_killed_run_left_coming_is_waited_for(node: Node) -> None:
     node.sysfs("gpu_uvm", initstate="coming")
     script = f"sleep 0.5; echo live >{node.root}/sys/module/gpu_uvm/initstate"
     with subprocess.Popen(("sh", "-c", script)):
-        settle(node.root, ["gpu", "gpu-uvm"], node.reporter)
-    assert (node.root / "sys/module/gpu_uvm/initstate").read_text() == "live\n"
+        found = settled(node.root, ["gpu", "gpu-uvm"], node.reporter)
+    assert {name: each.state for name, each in found.items()} == dict.fromkeys(
+        ("gpu", "gpu_uvm"), "live"
+    )
     assert "wait: for gpu_uvm, which is coming" in node.log.getvalue()
 
 
@@ -277,7 +279,7 @@ def test_what_stays_coming_is_given_up(node: Node, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("modulus.host.kmod.SETTLE_SECONDS", 0.2)
     node.sysfs("gpu_uvm", initstate="coming")
     with pytest.raises(BusyError, match="gpu_uvm is coming, and has been") as caught:
-        settle(node.root, ["gpu", "gpu-uvm"], node.reporter)
+        settled(node.root, ["gpu", "gpu-uvm"], node.reporter)
     assert "only with a reboot" in caught.value.hint
 
 

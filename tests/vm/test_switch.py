@@ -100,6 +100,10 @@ class Node:
     def selected(self) -> str:
         return self.guest.read("/var/lib/modulus/nvidia/selected").strip()
 
+    def selected_first(self) -> tuple[str, str]:
+        """The instance that is selected, and the other one."""
+        return (self.new, self.old) if self.selected() == self.new else (self.old, self.new)
+
     def status(self, instance: str) -> dict[str, Any]:
         shown = self.guest.run("modulus", "status", instance, "--json").stdout
         (state,) = json.loads(shown)["instances"]
@@ -227,9 +231,7 @@ def test_a_switch_that_is_killed_anywhere_ends_with_one_whole_driver(
     node: Node, step: str
 ) -> None:
     guest = node.guest
-    before, after = node.old, node.new
-    if node.selected() == node.new:
-        before, after = after, before
+    before, after = node.selected_first()
     # Its last start may have failed: not what is looked at here.
     guest.run("systemctl", "stop", unit(after))
     words = (unit(after), step, f"{GROUPS}/{unit(after)}")
@@ -247,9 +249,7 @@ def test_a_switch_that_is_killed_anywhere_ends_with_one_whole_driver(
 def test_a_load_goes_on_when_its_unit_is_killed(node: Node) -> None:
     # A module whose start is cut short may hang in the kernel, and the node until its reboot.
     guest = node.guest
-    before, after = node.old, node.new
-    if node.selected() == node.new:
-        before, after = after, before
+    before, after = node.selected_first()
     guest.run("systemctl", "stop", unit(after))
     watching = guest.start("sh", "-c", KILL_AT_LOAD, "sh", f"{GROUPS}/{unit(after)}")
     guest.wait_for(lambda: running(guest, watching, "/run/watching"), "the watch", pause=0.1)
@@ -267,9 +267,7 @@ def test_a_load_goes_on_when_its_unit_is_killed(node: Node) -> None:
 
 def test_a_program_that_uses_the_driver_keeps_it_until_the_reboot(node: Node) -> None:
     guest = node.guest
-    before, after = node.old, node.new
-    if node.selected() == node.new:
-        before, after = after, before
+    before, after = node.selected_first()
     guest.run("systemctl", "enable", unit(after), unit(before))
     pid = guest.start("sh", "-c", "exec sleep 10000 3</dev/nvidiactl")
     guest.wait_for(lambda: running(guest, pid, f"/proc/{pid}/fd/3"), "the program", pause=0.1)
