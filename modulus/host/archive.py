@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -19,12 +21,15 @@ from modulus.core.runfile import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
 from modulus.host.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
 from modulus.host.files import scratch
+from modulus.host.growing import Growth, open_growing
 from modulus.host.report import Reporter
 from modulus.host.untar import ExtractLimits, Extractor, TarStream, clean, hostile, shown
 
-__all__ = ["Archive", "ExtractLimits", "Extracted"]
+__all__ = ["Archive", "Enough", "ExtractLimits", "Extracted", "all_of"]
 
 _DEFAULT = ExtractLimits()
+Enough = Callable[[Sequence[str]], bool]
+"""Whether the members that are there, by their names, are all there is any need for."""
 _PREAMBLE_BYTES = 64 << 20  # shell header and the decompressor some bring along
 _PIECE = 1 << 20
 _AR_MAGIC = b"!<arch>\n"
@@ -52,23 +57,29 @@ class Archive:
     """A published driver; ``format`` is a profile's: ``run``, or ``tar`` for the others.
 
     ``vouched``: a hash of the whole file was found right, so that the weaker one that it brings
-    along has nothing to add. Errors are IntegrityError for what is damaged or hostile, and
-    OSError.
+    along has nothing to add. With ``growth`` the file is still coming. Errors are
+    IntegrityError for what is damaged or hostile, and OSError.
     """
 
     def __init__(
-        self, path: Path, format: Literal["run", "tar"], *, vouched: bool = False
+        self,
+        path: Path,
+        format: Literal["run", "tar"],
+        *,
+        vouched: bool = False,
+        growth: Growth | None = None,
     ) -> None:
         self.path = path
         self.format = format
         self.vouched = vouched
+        self.growth = growth
 
     @cached_property
     def header(self) -> RunHeader | None:
         """What a ``run``'s shell header says; None for a ``tar``."""
         if self.format != "run":
             return None
-        with open(self.path, "rb") as file:
+        with self._file() as file:
             return parse_header(file.read(HEADER_BYTES))
 
     def extract(
@@ -76,15 +87,15 @@ class Archive:
         target: Path,
         select: Callable[[str], str | None],
         *,
-        listed: Collection[str] = (),
+        enough: Enough = lambda _: False,
         limits: ExtractLimits = _DEFAULT,
         reporter: Reporter | None = None,
     ) -> Extracted:
         """Unpacks into ``target``, which is absent or empty and stays so on failure.
 
         ``select`` maps a member's name, without a leading ``./``, to its path below
-        ``target``, or to None to leave it out. ``listed`` are the members that are known to be
-        all: once they are there, what follows the next that is left out is not unpacked.
+        ``target``, or to None to leave it out. ``enough`` is asked where one is left out;
+        what follows then is not unpacked.
         Files become 0644, or 0755 where anyone may execute them. The archive's own digest is
         checked first, where it has one that counts.
         """
@@ -94,7 +105,7 @@ class Archive:
             with self._open(limits, reporter, check=not self.vouched) as stream:
                 extractor = Extractor(folder, stream, limits)
                 symlinks: set[str] = set()
-                awaited = set(listed)
+                names: list[str] = []
                 for member in stream:
                     name = clean(member.name)
                     if symlinks and any(parent in symlinks for parent in _parents(name)):
@@ -106,8 +117,8 @@ class Archive:
                     path = select(name) if name else None
                     if path is not None:
                         extractor.extract(member, name, clean(path))
-                        awaited.discard(name)
-                    elif listed and not awaited:
+                        names.append(name)
+                    elif enough(names):
                         break
                 else:
                     stream.finish()
@@ -140,7 +151,7 @@ class Archive:
         self, limits: ExtractLimits, reporter: Reporter | None, *, check: bool
     ) -> Iterator[TarStream]:
         """The tar inside; with ``check`` its digests were right."""
-        with open(self.path, "rb") as file:
+        with self._file() as file:
             start, size, checks = self._locate(file)
             for known in checks if check else ():
                 file.seek(known.start)
@@ -158,9 +169,12 @@ class Archive:
             if source.done < size:
                 progress(size)
 
+    def _file(self) -> BufferedReader:
+        return open_growing(self.path, self.growth) if self.growth else open(self.path, "rb")
+
     def _locate(self, file: BinaryIO) -> tuple[int, int, tuple[_Check, ...]]:
         """Where the tar's first byte is, how many follow, and their digests."""
-        end = os.fstat(file.fileno()).st_size
+        end = sys.maxsize if self.growth else os.fstat(file.fileno()).st_size
         header = self.header
         if header is not None:
             start = _line_start(file, header.payload_line)
@@ -174,6 +188,19 @@ class Archive:
         if file.read(len(_AR_MAGIC)) == _AR_MAGIC:
             return (*_package_data(file, end), ())
         return 0, end, ()
+
+
+def all_of(listed: Collection[str]) -> Enough:
+    """That all of ``listed`` are there; never, if there are none."""
+    awaited, seen = set(listed), 0
+
+    def enough(names: Sequence[str]) -> bool:
+        nonlocal seen
+        awaited.difference_update(names[seen:])
+        seen = len(names)
+        return bool(listed) and not awaited
+
+    return enough
 
 
 def _hold(file: BinaryIO, known: _Check) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from typing import BinaryIO, Protocol, cast
 
 from modulus.errors import IntegrityError
@@ -27,14 +28,15 @@ class Reader(Protocol):
 class Source:
     """``size`` bytes of ``file`` from where it stands, counted as they are read."""
 
-    def __init__(self, file: BinaryIO, size: int, on_read: Callable[[int], None]) -> None:
+    def __init__(self, file: BufferedReader, size: int, on_read: Callable[[int], None]) -> None:
         self._file = file
         self._left = size
         self._on_read = on_read
         self.done = 0
 
     def read(self, limit: int) -> bytes:
-        data = self._file.read(min(limit, self._left))
+        # What is there: the file may still be coming.
+        data = self._file.read1(min(limit, self._left))
         self._left -= len(data)
         self.done += len(data)
         self._on_read(self.done)

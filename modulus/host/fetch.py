@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
@@ -17,6 +17,7 @@ from modulus.core.sources import Candidate, beside, counts, filename, redact, sh
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.failure import Kind, TransferError
+from modulus.host.growing import Growth
 from modulus.host.http import Client, ClientOptions
 from modulus.host.notify import ask_for_time
 from modulus.host.pace import Pace
@@ -26,6 +27,15 @@ from modulus.host.transfer import Transfer, local_path
 
 UNVERIFIED = "nothing (allow_unverified)"
 """Who vouches for a download that was taken as it came."""
+
+Begins = Callable[[Path, str], Growth]
+"""Told which file begins to come, and its format; what it returns is told how far that is."""
+
+
+def unheeded(*_: object) -> Growth:
+    """Where nobody reads what comes."""
+    return Growth()
+
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -85,31 +95,39 @@ class Fetcher:
         self._pace = pace or Pace()
 
     def fetch(
-        self, candidates: Sequence[Candidate], known: str | None, known_origin: str
+        self,
+        candidates: Sequence[Candidate],
+        known: str | None,
+        known_origin: str,
+        begins: Begins = unheeded,
     ) -> Download:
         """The file, from the first of ``candidates`` that has it and whose hash holds.
 
         ``known`` is its sha256 if the settings or the profile (``known_origin``) have it; else
-        that beside the file must count. Raises FetchError, IntegrityError where a place had
-        other bytes or nothing to check them by, LockedError.
+        that beside the file must count. ``begins`` is for who would read it while it comes: it
+        is called for each place that has it, and told of the end once the hash holds. Raises
+        FetchError, IntegrityError where a place had other bytes or nothing to check them by,
+        LockedError.
         """
         checksum = Checksum(known.lower(), known_origin) if known else None
         try:
             if checksum and (path := self._stored(checksum.sha256)):
                 return _finished(path, checksum, candidates)
             with self._client:
-                return self._from_any(candidates, checksum)
+                return self._from_any(candidates, checksum, begins)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _from_any(self, candidates: Sequence[Candidate], known: Checksum | None) -> Download:
+    def _from_any(
+        self, candidates: Sequence[Candidate], known: Checksum | None, begins: Begins
+    ) -> Download:
         """Goes through the places in order, and again through those that were out of reach."""
         failures: dict[Candidate, TransferError] = {}
         until = self._pace.clock() + self._network_wait
         todo, rounds = list(candidates), 0
         while todo:
             for candidate in todo:
-                result = self._attempt(candidate, known)
+                result = self._attempt(candidate, known, begins)
                 if isinstance(result, Download):
                     return result
                 failures[candidate] = result
@@ -132,10 +150,10 @@ class Fetcher:
         raise _all_failed(failures)
 
     def _attempt(
-        self, candidate: Candidate, known: Checksum | None
+        self, candidate: Candidate, known: Checksum | None, begins: Begins
     ) -> Download | TransferError:
         try:
-            return self._from(candidate, known)
+            return self._from(candidate, known, begins)
         except TransferError as error:
             text = f"{redact(candidate.url)}: {error.cause}"
             if error.kind is Kind.INTEGRITY:
@@ -144,7 +162,7 @@ class Fetcher:
                 self._reporter.phase("fetch", text)
             return error
 
-    def _from(self, candidate: Candidate, known: Checksum | None) -> Download:
+    def _from(self, candidate: Candidate, known: Checksum | None, begins: Begins) -> Download:
         checksum = known or self._beside(candidate)
         shown = redact(candidate.url)
         ident = checksum.sha256 if checksum else hashlib.sha256(shown.encode()).hexdigest()
@@ -160,13 +178,18 @@ class Fetcher:
                 part.discard()
                 return _finished(path, checksum, [candidate])
             self._reporter.phase("fetch", shown)
+            growth = begins(part.path, candidate.format)
+            part.tell(growth)
             try:
                 self._complete(part, candidate, checksum)
                 digest, size, path = part.sha256, part.size, part.commit()
+                growth.end()
             except OSError as error:
                 if error.errno in _FULL:
                     part.discard()
                 raise
+            finally:
+                growth.lose()
         by = checksum.origin if checksum else UNVERIFIED
         return Download(path, digest, size, shown, candidate.format, by)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from modulus.core.dataclass import asdict, dataclass
 from modulus.host import files
+from modulus.host.growing import Growth
 from modulus.host.lock import acquire
 from modulus.host.report import Reporter
 
@@ -48,6 +49,7 @@ class Partial:
         self.size = 0
         self.pieced = False
         self.origin: Origin | None = None
+        self._growth: Growth | None = None
         self._handle = handle
         self._digest = hashlib.sha256()
         self._head = b""
@@ -73,8 +75,15 @@ class Partial:
         """Whether what is there so far begins like a page for a browser."""
         return looks_like_html(self._head)
 
+    def tell(self, growth: Growth) -> None:
+        """Has ``growth`` know how far it is, from now on."""
+        self._growth = growth
+        growth.reach(self.size)
+
     def restart(self) -> None:
         """Empties it."""
+        if self._growth and self.size:
+            self._growth.lose()
         os.ftruncate(self._handle, 0)
         os.lseek(self._handle, 0, os.SEEK_SET)
         self.size, self._digest, self._head = 0, hashlib.sha256(), b""
@@ -95,6 +104,8 @@ class Partial:
     def _account(self, chunk: bytes) -> None:
         self._digest.update(chunk)
         self.size += len(chunk)
+        if self._growth:
+            self._growth.reach(self.size)
         if len(self._head) < _HEAD:
             self._head += chunk[: _HEAD - len(self._head)]
 

@@ -23,7 +23,7 @@ from modulus.core.userspace import (
 )
 from modulus.errors import IntegrityError
 from modulus.host import files
-from modulus.host.archive import Archive
+from modulus.host.archive import Archive, all_of
 from modulus.host.place import make_dirs, writing
 from modulus.host.report import Reporter
 from modulus.host.soname import read_soname
@@ -120,7 +120,7 @@ def _unpack(archive: Archive, layout: Layout, folder: Path, reporter: Reporter) 
     for file in layout.files:
         first.setdefault(file.member, file.path)
     reporter.phase("unpack", f"{len(layout.files)} files of the userspace")
-    archive.extract(folder, first.get, listed=first, reporter=reporter)
+    archive.extract(folder, first.get, enough=all_of(first), reporter=reporter)
     for file in layout.files:
         source, path = folder / first[file.member], folder / file.path
         if source.is_symlink() or not source.is_file():

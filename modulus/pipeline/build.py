@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.errors import BuildError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host import files
+from modulus.host.archive import all_of
 from modulus.host.build import compile_modules
 from modulus.host.buildrecord import change_record
 from modulus.host.clock import rfc3339
@@ -95,7 +97,10 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
         raise ModulusError(
             f"an input of {node.instance} for {release} is still unknown", "report this bug"
         )
-    with node.site.lock(key, f"the build of {node.instance} for {release}"):
+    with (
+        contextlib.closing(job.early),
+        node.site.lock(key, f"the build of {node.instance} for {release}"),
+    ):
         found = stored(node, wanted)
         if found:
             return found
@@ -139,7 +144,7 @@ def _compile(
         twin.restore(node, job.made_of, work, headers.release)
         recipe = replace(recipe, work=())
     else:
-        _unpack(node, wanted, job.made_of, sources)
+        _unpack(node, job, job.made_of, sources)
     meanwhile()
     mounts = (
         Mount(headers.path, HEADERS_AT),
@@ -176,27 +181,23 @@ def _compile(
             raise
 
 
-def _unpack(node: Node, wanted: Plan, package: source.Source, target: Path) -> None:
-    flavour = wanted.facts.flavour
-    folders = node.profile.flavours[flavour].folders(node.instance.version)
+def _unpack(node: Node, job: Job, package: source.Source, target: Path) -> None:
+    flavour = job.wanted.facts.flavour
+    members = source.members(node, flavour)
+    listed = package.listed(members.folders)
     node.reporter.phase("unpack", f"the {flavour} sources of {node.instance}")
-
-    def select(name: str) -> str | None:
-        for folder in folders:
-            if folder == ".":
-                return name
-            if name.startswith(f"{folder}/"):
-                return name.removeprefix(f"{folder}/")
-        return None
-
+    # What nobody vouches for is first held to the sums that it brings along.
+    if package.archive.vouched and job.early.take(members, listed, target):
+        return
     with source.discarding(node, package):
         extracted = package.archive.extract(
-            target, select, listed=package.listed(folders), reporter=node.reporter
+            target, members, enough=all_of(listed), reporter=node.reporter
         )
     if not extracted.files:
         others = ", ".join(name for name in node.profile.flavours if name != flavour)
         raise UnsupportedError(
-            f"the package of {node.instance} has no {flavour} sources ({' or '.join(folders)})",
+            f"the package of {node.instance} has no {flavour} sources "
+            f"({' or '.join(members.folders)})",
             f"try another flavour ({others})" if others else "choose another version",
         )
 

@@ -18,7 +18,7 @@ from modulus.host.headers import Headers
 from modulus.host.kept import Kept
 from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
-from modulus.pipeline import source, twin
+from modulus.pipeline import early, source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather, plan
 
@@ -52,12 +52,13 @@ class Built:
 @dataclass(frozen=True)
 class Job:
     """A build that is to be done, and all that it takes: the package, or what was compiled
-    for another kernel."""
+    for another kernel. ``early`` may have the sources by now, and is closed by the build."""
 
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
     made_of: source.Source | Kept
+    early: early.Early
 
 
 def prepare(node: Node, release: str) -> Built | Job:
@@ -88,7 +89,8 @@ def _find(node: Node, release: str) -> Built | None:
     found = stored(node, plan(node, release))
     if found:
         # One that was killed at its very end was a build all the same.
-        files.sweep(node.site.cache / "builds" / release, SCRATCH)
+        for prefix in (SCRATCH, early.SCRATCH):
+            files.sweep(node.site.cache / "builds" / release, prefix)
     return found
 
 
@@ -97,23 +99,34 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
 
     With ``whole`` all will be compiled, whatever was kept from other kernels.
     """
-    hoped_for = not whole and twin.is_hoped_for(node, plan(node, release))
+    first = plan(node, release)
+    hoped_for = not whole and twin.is_hoped_for(node, first)
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
-    with Aside(
-        lambda aside: source.provide(told.beside(aside)), shared, patience=_PATIENCE
-    ) as package:
-        if source.may_come_beside_apt(node) and not hoped_for:
-            package.start()
-        headers = told.provisioner.headers(release)
-        gather(node, release)  # The kernel's options may rule the driver out.
-        toolchain = told.toolchain(headers.config.compiler)
-        kept = twin.find(node, plan(node, release), headers) if hoped_for else None
-        made_of = kept or package.result()
-    final = plan(node, release)
-    for difference in final.miss:
-        node.reporter.phase("plan", f"miss: {difference}")
-    return stored(node, final) or Job(final, headers, toolchain, made_of)
+    members = source.members(node, first.facts.flavour)
+    unpacking = early.Early(node.site.cache / "builds" / release, members)
+    with contextlib.ExitStack() as unless_used:
+        unless_used.callback(unpacking.close)
+        with Aside(
+            lambda aside: source.provide(told.beside(aside), unpacking.begins),
+            shared,
+            patience=_PATIENCE,
+        ) as package:
+            if source.may_come_beside_apt(node) and not hoped_for:
+                package.start()
+            headers = told.provisioner.headers(release)
+            gather(node, release)  # The kernel's options may rule the driver out.
+            toolchain = told.toolchain(headers.config.compiler)
+            kept = twin.find(node, plan(node, release), headers) if hoped_for else None
+            made_of = kept or package.result()
+        final = plan(node, release)
+        for difference in final.miss:
+            node.reporter.phase("plan", f"miss: {difference}")
+        found = stored(node, final)
+        if found:
+            return found
+        unless_used.pop_all()
+        return Job(final, headers, toolchain, made_of, unpacking)
 
 
 def stored(node: Node, wanted: Plan) -> Built | None:

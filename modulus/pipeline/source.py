@@ -17,11 +17,27 @@ from modulus.core.sources import Candidate, candidates, filename
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.archive import Archive
-from modulus.host.fetch import UNVERIFIED, Checksum
+from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded
 from modulus.pipeline.node import Node
 
 _PACKAGE_SCHEME = "apt:"
 _METADATA_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Members:
+    """Chooses the members of a package that are below ``folders``; ``.`` is all of it."""
+
+    folders: tuple[str, ...]
+
+    def __call__(self, name: str) -> str | None:
+        """Where ``name`` goes, None for nowhere."""
+        for folder in self.folders:
+            if folder == ".":
+                return name
+            if name.startswith(f"{folder}/"):
+                return name.removeprefix(f"{folder}/")
+        return None
 
 
 @dataclass(frozen=True)
@@ -96,9 +112,12 @@ def is_downloaded(node: Node, sha256: str) -> bool:
     )
 
 
-def provide(node: Node) -> Source:
-    """The package, downloaded if need be, held to the version asked for and recorded."""
-    source = _fetch(node)
+def provide(node: Node, begins: Begins = unheeded) -> Source:
+    """The package, downloaded if need be, held to the version asked for and recorded.
+
+    ``begins`` is for who would read it while it comes.
+    """
+    source = _fetch(node, begins)
     with discarding(node, source):
         text, gpus = _known(node, source) or _describe(node, source)
         manifest = None if text is None else parse_manifest(text)
@@ -118,6 +137,11 @@ def provide(node: Node) -> Source:
         },
     )
     return replace(source, manifest=manifest)
+
+
+def members(node: Node, flavour: str) -> Members:
+    """The members that are the sources of ``flavour``."""
+    return Members(tuple(node.profile.flavours[flavour].folders(node.instance.version)))
 
 
 def may_come_beside_apt(node: Node) -> bool:
@@ -146,7 +170,7 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
         ) from error
 
 
-def _fetch(node: Node) -> Source:
+def _fetch(node: Node, begins: Begins) -> Source:
     known, record = known_checksum(node), recorded(node)
     if known is None and record and is_downloaded(node, record.sha256):
         known = Checksum(record.sha256, record.verified_by)
@@ -157,7 +181,7 @@ def _fetch(node: Node) -> Source:
             if packaged and known is None:
                 return _from_packages(node, next(places).url)
             # With a hash that is known only a file of that hash will do.
-            return _download(node, tuple(places), known)
+            return _download(node, tuple(places), known, begins)
         except (FetchError, IntegrityError) as error:
             if _is_full(error):
                 raise
@@ -195,9 +219,11 @@ def _from_packages(node: Node, url: str) -> Source:
     return Source(package.path, package.sha256, "tar", "the distribution")
 
 
-def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> Source:
+def _download(
+    node: Node, places: Sequence[Candidate], known: Checksum | None, begins: Begins
+) -> Source:
     digest, origin = (known.sha256, known.origin) if known else (None, "")
-    found = node.fetcher.fetch(places, digest, origin)
+    found = node.fetcher.fetch(places, digest, origin, begins)
     return Source(found.path, found.sha256, found.format, found.verified_by)
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from modulus.core.installer import parse_manifest
-from modulus.host.archive import Archive
+from modulus.host.archive import Archive, all_of
 
 _TOP = "kernel/"
 _MANIFEST = ".manifest"
@@ -21,7 +21,7 @@ def main() -> None:
     archive.extract(
         target,
         lambda name: name.removeprefix(_TOP) if name.startswith(_TOP) else None,
-        listed=[each.file for each in manifest.entries if each.file.startswith(_TOP)],
+        enough=all_of([each.file for each in manifest.entries if each.file.startswith(_TOP)]),
     )
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from modulus.core.installer import parse_manifest
 from modulus.errors import IntegrityError
-from modulus.host.archive import Archive, Extracted, ExtractLimits
+from modulus.host.archive import Archive, Extracted, ExtractLimits, all_of
 from tests.support.runfile import assemble
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -185,10 +185,12 @@ def test_what_follows_all_that_is_listed_is_not_unpacked(tmp_path: Path) -> None
     members = [member("kernel/a.c"), member("kernel/b.c"), member("kernel/c.c"), member("x")]
     (tmp_path / "x.tar").write_bytes(tar(*members, end=False) + b"\xff" * 512)
     archive = Archive(tmp_path / "x.tar", "tar")
-    done = archive.extract(tmp_path / "out", kernel, listed=["kernel/a.c", "kernel/b.c"])
+    done = archive.extract(
+        tmp_path / "out", kernel, enough=all_of(["kernel/a.c", "kernel/b.c"])
+    )
     assert done.files == ("a.c", "b.c", "c.c")
     with pytest.raises(IntegrityError, match="damaged"):
-        archive.extract(tmp_path / "all", kernel, listed=["kernel/a.c", "kernel/d.c"])
+        archive.extract(tmp_path / "all", kernel, enough=all_of(["kernel/a.c", "kernel/d.c"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tar"]
 
 
@@ -197,7 +199,7 @@ def test_its_own_digest_counts_where_nothing_better_does(tmp_path: Path) -> None
     path = tmp_path / "x.run"
     path.write_bytes(run_file(tar(*SOURCES), md5="1" * 32))
     with pytest.raises(IntegrityError, match="md5 sum does not hold"):
-        Archive(path, "run").extract(tmp_path / "out", kernel, listed=["kernel/nv.c"])
+        Archive(path, "run").extract(tmp_path / "out", kernel, enough=all_of(["kernel/nv.c"]))
     assert Archive(path, "run", vouched=True).extract(tmp_path / "out", kernel).files
 
 

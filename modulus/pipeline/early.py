@@ -1,0 +1,108 @@
+"""Unpacks a driver's sources while its package is still coming.
+
+Into a scratch folder. What is there counts once the hash of the package holds, of whose very
+bytes it is; else it goes, and the package is unpacked as if there had been nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from modulus.errors import ModulusError
+from modulus.host import files
+from modulus.host.archive import Archive, Enough, all_of
+from modulus.host.growing import Growth, LostError
+
+SCRATCH = "early"
+
+Select = Callable[[str], str | None]
+"""Where a member of the package goes, or None for one that is left out."""
+
+
+class Early:
+    """The sources that ``select`` chooses, unpacked below ``parent``; to be closed."""
+
+    def __init__(self, parent: Path, select: Select) -> None:
+        self._parent = parent
+        self._select = select
+        self._attempt: _Attempt | None = None
+        self._closed = False
+        files.sweep(parent, SCRATCH)
+
+    def begins(self, path: Path, format: str) -> Growth:
+        """A package begins to come, in the place of what came before."""
+        self._drop()
+        growth = Growth()
+        if not self._closed:
+            # Without room for it nothing is early.
+            with contextlib.suppress(OSError):
+                self._attempt = _Attempt(self._parent, self._select, path, format, growth)
+        return growth
+
+    def take(self, select: Select, listed: Collection[str], target: Path) -> bool:
+        """Makes ``target``, an empty folder, what the package has, or leaves it empty.
+
+        ``select`` and ``listed`` are what is wanted now that the package is known.
+        """
+        attempt = self._attempt
+        if attempt is None or select != self._select:
+            return False
+        found = attempt.result(listed)
+        if not found or not {*map(select, listed)} <= {*found}:
+            return False
+        attempt.folder.rename(target)
+        target.chmod(0o755)
+        return True
+
+    def close(self) -> None:
+        """Removes what was not taken."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt:
+            attempt.close()
+
+
+class _Attempt:
+    """One file, as it comes, in a thread of its own."""
+
+    def __init__(
+        self, parent: Path, select: Select, path: Path, format: str, growth: Growth
+    ) -> None:
+        self._select = select
+        self._growth = growth
+        self._enough: Enough | None = None
+        self._found: Sequence[str] | None = None
+        self._stack = contextlib.ExitStack()
+        scratch = self._stack.enter_context(files.scratch(parent, SCRATCH))
+        self.folder = scratch / "src"
+        kind = cast(Literal["run", "tar"], format)
+        archive = Archive(path, kind, vouched=True, growth=growth)
+        self._thread = threading.Thread(target=self._unpack, args=(archive,), daemon=True)
+        self._thread.start()
+
+    def result(self, listed: Collection[str]) -> Sequence[str] | None:
+        """What was unpacked, as far as ``listed`` is not all; None where that failed."""
+        self._enough = all_of(listed)
+        self._thread.join()
+        return self._found if self._growth.ended else None
+
+    def close(self) -> None:
+        self._enough = lambda _: True
+        self._growth.lose()
+        self._thread.join()
+        self._stack.close()
+
+    def _unpack(self, archive: Archive) -> None:
+        # Whoever unpacks what has come says what is wrong with it.
+        with contextlib.suppress(LostError, ModulusError, OSError):
+            self._found = archive.extract(self.folder, self._select, enough=self._goes).files
+
+    def _goes(self, names: Sequence[str]) -> bool:
+        return self._enough is not None and self._enough(names)

@@ -1,0 +1,164 @@
+"""Sources are unpacked while their package is still coming."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from modulus.core.instance import Instance
+from modulus.errors import ModulusError
+from modulus.host.growing import Growth, LostError, open_growing
+from modulus.host.partial import Partial
+from modulus.host.report import PlainReporter
+from modulus.pipeline import source
+from modulus.pipeline.node import Node
+from modulus.pipeline.prepare import Job, prepare
+from modulus.pipeline.site import Site
+from tests.support.fakedriver import RELEASE, FakeNode
+from tests.support.mirror import Mirror
+from tests.unit.test_prepare import PACKAGE, fake, mirror  # noqa: F401 - fixtures
+
+LONG = 10.0
+SOURCES = ("gpu.c", "parts/gpu.h")
+
+
+def test_what_has_not_come_yet_is_waited_for(tmp_path: Path) -> None:
+    path, growth, got = tmp_path / "file", Growth(), list[bytes]()
+    path.write_bytes(b"one")
+    growth.reach(3)
+    with open_growing(path, growth) as file:
+        assert file.read(2) == b"on"
+        reader = threading.Thread(target=lambda: got.append(file.read()))
+        reader.start()
+        with open(path, "ab") as more:
+            more.write(b"two" * 1_000_000)
+        growth.reach(3_000_003)
+        reader.join(0.2)
+        assert not got
+        growth.end()
+        growth.lose()  # Comes too late.
+        reader.join(LONG)
+        assert got == [b"e" + b"two" * 1_000_000]
+        assert (file.seek(1), file.read(4)) == (1, b"netw")
+
+
+def test_what_is_lost_is_not_waited_for(tmp_path: Path) -> None:
+    path, growth = tmp_path / "file", Growth()
+    path.write_bytes(b"one")
+    growth.reach(3)
+    with open_growing(path, growth) as file:
+        threading.Timer(0.1, growth.lose).start()
+        with pytest.raises(LostError):
+            file.read(4)
+
+
+@pytest.fixture
+def node(fake: FakeNode, mirror: Mirror) -> Node:  # noqa: F811 - the fixtures
+    """Its package has sources, too."""
+    resource = mirror.resources[PACKAGE]
+    data = io.BytesIO(resource.data)
+    with tarfile.open(fileobj=data, mode="a") as tar:
+        for name in SOURCES:
+            info = tarfile.TarInfo(f"kernel/{name}")
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    resource.data = data.getvalue()
+    fake.define(sha256={"1.0": hashlib.sha256(resource.data).hexdigest()})
+    site = Site(fake.root, None, (), 0, PlainReporter(io.StringIO()))
+    return Node(site, Instance("gpu", "1.0"))
+
+
+@pytest.fixture
+def unpacked(fake: FakeNode) -> Iterator[Callable[[], list[str]]]:  # noqa: F811 - the fixture
+    """What is in early sources; there are none left in the end."""
+    folder = fake.cache / "builds" / RELEASE
+    yield lambda: [path.name for path in folder.rglob("*") if path.is_file()]
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def take(node: Node, job: Job, target: Path, flavour: str = "open") -> bool:
+    members = source.members(node, flavour)
+    target.mkdir()
+    assert isinstance(job.made_of, source.Source)
+    return job.early.take(members, job.made_of.listed(members.folders), target)
+
+
+def test_sources_are_there_before_the_package_is(
+    node: Node,
+    unpacked: Callable[[], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commit = Partial.commit
+
+    def commit_later(self: Partial) -> Path:
+        until = time.monotonic() + LONG
+        while not unpacked() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert unpacked()
+        return commit(self)
+
+    monkeypatch.setattr(Partial, "commit", commit_later)
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    assert take(node, job, tmp_path / "taken")
+    (tmp_path / "plain").mkdir()
+    assert isinstance(job.made_of, source.Source)
+    job.made_of.archive.extract(tmp_path / "plain", source.members(node, "open"))
+    assert contents(tmp_path / "taken") == contents(tmp_path / "plain")
+    assert {*contents(tmp_path / "taken")} == {*SOURCES}
+    job.early.close()
+
+
+def test_sources_of_another_flavour_are_not_taken(
+    node: Node,
+    unpacked: Callable[[], list[str]],
+    tmp_path: Path,
+) -> None:
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    assert not job.early.take(source.Members(("kernel-other",)), (), tmp_path)
+    assert not job.early.take(source.members(node, "open"), ["kernel/missing.c"], tmp_path)
+    assert not list(tmp_path.glob("gpu.c"))
+    job.early.close()
+
+
+def test_what_was_not_taken_goes(node: Node, unpacked: Callable[[], list[str]]) -> None:
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    job.early.close()
+    assert not unpacked()
+
+
+@pytest.mark.parametrize("fault", ["hash", "cut", "no archive"])
+def test_nothing_is_early_of_a_package_that_is_bad(
+    node: Node,
+    mirror: Mirror,  # noqa: F811 - the fixture
+    unpacked: Callable[[], list[str]],
+    fault: str,
+) -> None:
+    resource = mirror.resources[PACKAGE]
+    if fault == "hash":
+        resource.data += bytes(10240)
+    elif fault == "cut":
+        resource.data = resource.data[: len(resource.data) // 2]
+    else:
+        resource.data = b"\xfd7zXZ\0" + resource.data
+    with pytest.raises(ModulusError, match="sha256"):
+        prepare(node, RELEASE)
+    assert not unpacked()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
