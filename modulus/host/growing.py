@@ -33,9 +33,9 @@ class Growth:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """All of it is there, and it is what it should be."""
+        """All of it is there, and it is what it should be; not what was lost before."""
         with self._changed:
-            self._ended = True
+            self._ended = not self._lost
             self._changed.notify_all()
 
     def lose(self) -> None:
@@ -46,7 +46,7 @@ class Growth:
 
     @property
     def ended(self) -> bool:
-        """Whether all of it is there."""
+        """Whether all of it is there, and is what was read of it meanwhile."""
         return self._ended
 
     def beyond(self, offset: int) -> int:
@@ -60,13 +60,14 @@ class Growth:
 
 def open_growing(path: Path, growth: Growth) -> io.BufferedReader:
     """The file at ``path``, whose readers wait for what has not come yet."""
-    return io.BufferedReader(_GrowingFile(path, growth), _CHUNK)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return io.BufferedReader(_GrowingFile(handle, growth), _CHUNK)
 
 
 class _GrowingFile(io.RawIOBase):
-    def __init__(self, path: Path, growth: Growth) -> None:
+    def __init__(self, handle: int, growth: Growth) -> None:
         super().__init__()
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._handle = handle
         self._growth = growth
         self._at = 0
 

@@ -93,14 +93,13 @@ def _do(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Bui
 def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Built:
     wanted = job.wanted
     key, release = wanted.key, wanted.facts.kernel
-    if key is None:
-        raise ModulusError(
-            f"an input of {node.instance} for {release} is still unknown", "report this bug"
-        )
-    with (
-        contextlib.closing(job.early),
-        node.site.lock(key, f"the build of {node.instance} for {release}"),
-    ):
+    with ExitStack() as held:
+        held.enter_context(contextlib.closing(job.early))
+        if key is None:
+            raise ModulusError(
+                f"an input of {node.instance} for {release} is still unknown", "report this bug"
+            )
+        held.enter_context(node.site.lock(key, f"the build of {node.instance} for {release}"))
         found = stored(node, wanted)
         if found:
             return found

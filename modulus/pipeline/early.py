@@ -16,6 +16,7 @@ from modulus.errors import ModulusError
 from modulus.host import files
 from modulus.host.archive import Archive, Enough, all_of
 from modulus.host.growing import Growth, LostError
+from modulus.host.place import writing
 
 SCRATCH = "early"
 
@@ -24,23 +25,29 @@ Select = Callable[[str], str | None]
 
 
 class Early:
-    """The sources that ``select`` chooses, unpacked below ``parent``; to be closed."""
+    """The sources that ``select`` chooses, unpacked below ``parent``; to be closed.
+
+    ``begins`` is called by whichever thread fetches, the rest by the owner's.
+    """
 
     def __init__(self, parent: Path, select: Select) -> None:
         self._parent = parent
         self._select = select
+        self._lock = threading.Lock()
         self._attempt: _Attempt | None = None
         self._closed = False
-        files.sweep(parent, SCRATCH)
+        with writing(parent):
+            files.sweep(parent, SCRATCH)
 
     def begins(self, path: Path, format: str) -> Growth:
         """A package begins to come, in the place of what came before."""
-        self._drop()
         growth = Growth()
-        if not self._closed:
-            # Without room for it nothing is early.
-            with contextlib.suppress(OSError):
-                self._attempt = _Attempt(self._parent, self._select, path, format, growth)
+        with self._lock:
+            self._drop()
+            if not self._closed:
+                # Without room for it, or for a thread (RuntimeError), nothing is early.
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._attempt = _Attempt(self._parent, self._select, path, format, growth)
         return growth
 
     def take(self, select: Select, listed: Collection[str], target: Path) -> bool:
@@ -51,17 +58,20 @@ class Early:
         attempt = self._attempt
         if attempt is None or select != self._select:
             return False
-        found = attempt.result(listed)
-        if not found or not {*map(select, listed)} <= {*found}:
+        found, wanted = attempt.result(listed), {*map(select, listed)}
+        # What comes after all that is listed is there or not as the threads ran: a build has
+        # the same sources whether they were early or not.
+        if not found or (wanted and not (wanted <= {*found} and found[-1] in wanted)):
             return False
         attempt.folder.rename(target)
         target.chmod(0o755)
         return True
 
     def close(self) -> None:
-        """Removes what was not taken."""
-        self._closed = True
-        self._drop()
+        """Removes what was not taken, and has nothing begin any more."""
+        with self._lock:
+            self._closed = True
+            self._drop()
 
     def _drop(self) -> None:
         attempt, self._attempt = self._attempt, None
@@ -78,14 +88,16 @@ class _Attempt:
         self._select = select
         self._growth = growth
         self._enough: Enough | None = None
+        self._closed = False
         self._found: Sequence[str] | None = None
-        self._stack = contextlib.ExitStack()
-        scratch = self._stack.enter_context(files.scratch(parent, SCRATCH))
-        self.folder = scratch / "src"
-        kind = cast(Literal["run", "tar"], format)
-        archive = Archive(path, kind, vouched=True, growth=growth)
-        self._thread = threading.Thread(target=self._unpack, args=(archive,), daemon=True)
-        self._thread.start()
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(files.scratch(parent, SCRATCH))
+            self.folder = scratch / "src"
+            kind = cast(Literal["run", "tar"], format)
+            archive = Archive(path, kind, vouched=True, growth=growth)
+            self._thread = threading.Thread(target=self._unpack, args=(archive,), daemon=True)
+            self._thread.start()
+            self._stack = stack.pop_all()
 
     def result(self, listed: Collection[str]) -> Sequence[str] | None:
         """What was unpacked, as far as ``listed`` is not all; None where that failed."""
@@ -94,7 +106,7 @@ class _Attempt:
         return self._found if self._growth.ended else None
 
     def close(self) -> None:
-        self._enough = lambda _: True
+        self._closed = True
         self._growth.lose()
         self._thread.join()
         self._stack.close()
@@ -102,7 +114,12 @@ class _Attempt:
     def _unpack(self, archive: Archive) -> None:
         # Whoever unpacks what has come says what is wrong with it.
         with contextlib.suppress(LostError, ModulusError, OSError):
-            self._found = archive.extract(self.folder, self._select, enough=self._goes).files
+            self._found = archive.extract(self.folder, self._choose, enough=self._goes).files
+
+    def _choose(self, name: str) -> str | None:
+        if self._closed:
+            raise LostError
+        return self._select(name)
 
     def _goes(self, names: Sequence[str]) -> bool:
         return self._enough is not None and self._enough(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tarfile
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
+from modulus.host import files
 from modulus.host.growing import Growth, LostError, open_growing
 from modulus.host.partial import Partial
 from modulus.host.report import PlainReporter
 from modulus.pipeline import source
+from modulus.pipeline.build import carry_out
+from modulus.pipeline.early import Early
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Job, prepare
 from modulus.pipeline.site import Site
@@ -59,10 +64,18 @@ def test_what_is_lost_is_not_waited_for(tmp_path: Path) -> None:
             file.read(4)
 
 
+def test_what_was_lost_once_is_never_what_it_should_be() -> None:
+    growth = Growth()
+    growth.lose()
+    growth.end()
+    assert not growth.ended
+
+
 @pytest.fixture
 def node(fake: FakeNode, mirror: Mirror) -> Node:  # noqa: F811 - the fixtures
     """Its package has sources, too."""
     resource = mirror.resources[PACKAGE]
+    assert isinstance(resource.data, bytes)
     data = io.BytesIO(resource.data)
     with tarfile.open(fileobj=data, mode="a") as tar:
         for name in SOURCES:
@@ -99,10 +112,7 @@ def test_sources_are_there_before_the_package_is(
     commit = Partial.commit
 
     def commit_later(self: Partial) -> Path:
-        until = time.monotonic() + LONG
-        while not unpacked() and time.monotonic() < until:
-            time.sleep(0.01)
-        assert unpacked()
+        assert until(unpacked)
         return commit(self)
 
     monkeypatch.setattr(Partial, "commit", commit_later)
@@ -145,6 +155,7 @@ def test_nothing_is_early_of_a_package_that_is_bad(
     fault: str,
 ) -> None:
     resource = mirror.resources[PACKAGE]
+    assert isinstance(resource.data, bytes)
     if fault == "hash":
         resource.data += bytes(10240)
     elif fault == "cut":
@@ -154,6 +165,85 @@ def test_nothing_is_early_of_a_package_that_is_bad(
     with pytest.raises(ModulusError, match="sha256"):
         prepare(node, RELEASE)
     assert not unpacked()
+
+
+def test_pieces_of_another_package_are_not_taken(
+    node: Node,
+    mirror: Mirror,  # noqa: F811 - the fixture
+    unpacked: Callable[[], list[str]],
+    tmp_path: Path,
+) -> None:
+    data = mirror.resources[PACKAGE].data
+    assert isinstance(data, bytes)
+    downloads = node.site.cache / "downloads"
+    part = downloads / f".part-{hashlib.sha256(data).hexdigest()}"
+    downloads.mkdir(exist_ok=True)
+    part.write_bytes(data.replace(b"gpu.c", b"gpu.h"))
+    origin = {"url": mirror.url + PACKAGE, "etag": None, "size": len(data)}
+    files.write_json(part.with_name(f"{part.name}.json"), origin)
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    assert not take(node, job, tmp_path / "taken")
+    assert not contents(tmp_path / "taken")
+    job.early.close()
+
+
+def test_what_the_order_of_threads_decides_is_not_taken(tmp_path: Path) -> None:
+    package, members = tmp_path / "package.tar", source.Members(("kernel",))
+    with tarfile.open(package, "w") as tar:
+        for name in ("kernel/a.c", "tool", "kernel/b.c"):
+            tar.addfile(tarfile.TarInfo(name))
+    for listed, taken in ((["kernel/a.c"], False), (["kernel/a.c", "kernel/b.c"], True)):
+        with contextlib.closing(Early(tmp_path / "early", members)) as early:
+            arrive(early, package)
+            assert until(lambda: list((tmp_path / "early").glob("*/src")))
+            (tmp_path / "target").mkdir(exist_ok=True)
+            assert early.take(members, listed, tmp_path / "target") is taken
+            assert len(contents(tmp_path / "target")) == (2 if taken else 0)
+
+
+def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "package").write_bytes(b"")
+    early = Early(tmp_path / "early", source.Members((".",)))
+    early.close()
+    arrive(early, tmp_path / "package")
+    assert not (tmp_path / "early").exists()
+
+
+def test_nothing_is_early_where_no_thread_can_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "package").write_bytes(b"")
+    with contextlib.closing(Early(tmp_path / "early", source.Members((".",)))) as early:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        arrive(early, tmp_path / "package")
+        assert not list((tmp_path / "early").iterdir())
+
+
+def test_a_job_that_cannot_be_done_is_closed(
+    node: Node, unpacked: Callable[[], list[str]]
+) -> None:
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    with pytest.raises(ModulusError, match="unknown"):
+        carry_out(node, replace(job, wanted=replace(job.wanted, key=None)))
+    assert not unpacked()
+
+
+def arrive(early: Early, package: Path) -> None:
+    growth = early.begins(package, "tar")
+    growth.reach(package.stat().st_size)
+    growth.end()
+
+
+def until(condition: Callable[[], object]) -> bool:
+    end = time.monotonic() + LONG
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(condition())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
