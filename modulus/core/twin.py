@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from modulus.core.dataclass import dataclass
 from modulus.core.keys import digest
 
 FORM = 1
-"""Raised whenever what is kept, or the rule for it, changes."""
+"""Raised whenever what was kept so far would not do any more: where the rule for it changes,
+or what the name of a slice's assembly stands for (``host.assembly``)."""
 
 NAMES = (b"UTS_RELEASE", b"UTS_VERSION", b"LINUX_PACKAGE_ID", b"BUILD_SALT", b"KERNELRELEASE")
 """What stands for a text of the release, in C, make and shell."""
@@ -60,6 +62,7 @@ _TELLING = frozenset(
 _EXPORTS = "build/Module.symvers"
 _DEPENDENCY = re.compile(r" +(?!\$)(\S+)(?: \\)?$")
 _SHOWN = 3
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,9 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 
 def nearest(
-    new: Mapping[str, str], others: Iterable[tuple[str, Mapping[str, str]]]
-) -> tuple[str, str] | None:
-    """Of trees by their release the one with the fewest differences, and what they are."""
+    new: Mapping[str, str], others: Iterable[tuple[_T, Mapping[str, str]]]
+) -> tuple[_T, str] | None:
+    """Of trees, each beside what it is of, the one with the fewest differences, and these."""
 
     def count(files: Mapping[str, str]) -> int:
         return sum(files.get(path) != new.get(path) for path in files.keys() | new.keys())

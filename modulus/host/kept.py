@@ -3,7 +3,9 @@
 ``compiled/FAMILY/TWIN/`` has the build folder of a finished build without what tells the
 release (``core.twin`` has the rule) in ``objects.tar.zst``, a manifest with the hashes, and
 the header tree's short digests. Its large files, such as a vendor's binary, are in
-``compiled/blobs/SHA256.zst``, once for all kernels. All of it may be deleted at any time.
+``compiled/blobs/SHA256.zst``, once for all kernels. What may do even for kernels with other
+headers is in ``assembly.tar.zst``, if there is any (``host.assembly``). All of it may be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from typing import Any
 
 from modulus.core import twin
 from modulus.core.dataclass import dataclass
+from modulus.core.recipe import MADE
 from modulus.core.tree import is_inside
 from modulus.core.twin import Survey
 from modulus.errors import IntegrityError
-from modulus.host import files
+from modulus.host import assembly, files
 from modulus.host.archive import Archive
 from modulus.host.clock import rfc3339
 from modulus.host.fitness import Choice
 from modulus.host.survey import read_listing, write_listing
+from modulus.host.tarball import write_tar
 
 FOLDER = "compiled"
 BLOBS = "blobs"
 _SCHEMA = 1
 _BLOB = 1 << 20
 """Bytes from which on a file is kept once for all kernels."""
-_LEVEL = 3
 _CHUNK = 1 << 20
 
 
@@ -49,7 +52,8 @@ class Blob:
 class Kept:
     """Kept objects at ``path``, compiled for ``release``.
 
-    ``comments`` are files with the release in a comment, which makefiles compare.
+    ``comments`` are files with the release in a comment, which makefiles compare. ``archive``
+    and ``assembly`` are the sha256 of what is packed; not every build has assembly.
     """
 
     path: Path
@@ -57,6 +61,7 @@ class Kept:
     archive: str
     blobs: tuple[Blob, ...]
     comments: tuple[str, ...]
+    assembly: str | None = None
 
 
 class KeptObjects:
@@ -77,9 +82,20 @@ class KeptObjects:
         except (ValueError, KeyError, TypeError):
             return None
 
-    def nearest(self, family: str, survey: Survey) -> tuple[str, str] | None:
-        """The release with the most similar headers, and in what they differ."""
-        return twin.nearest(survey.files, self._listings(family))
+    def nearest(
+        self, family: str, survey: Survey, *, with_assembly: bool = False
+    ) -> tuple[Kept, str] | None:
+        """The objects whose headers are the most similar, and in what these differ."""
+        return twin.nearest(survey.files, self._listings(family, with_assembly))
+
+    def lay_out_assembly(self, kept: Kept, target: Path) -> None:
+        """Makes the folder ``target`` of the assembly that is ``kept``, or nothing.
+
+        IntegrityError where it is damaged, which it is but once; OSError.
+        """
+        if kept.assembly:
+            assembly.lay_out(kept.path / assembly.NAME, kept.assembly, target)
+            self._used(kept)
 
     def restore(self, kept: Kept, work: Path, release: str) -> None:
         """Lays the build folder out in the empty ``work``, for ``release``.
@@ -102,10 +118,7 @@ class KeptObjects:
             for folder, _, names in os.walk(work):
                 for name in names:
                     os.utime(os.path.join(folder, name), ns=(now, now), follow_symlinks=False)
-            # What was used is kept longest.
-            os.utime(kept.path / "manifest.json")
-            for blob in kept.blobs:
-                os.utime(self._blob(blob.sha256))
+            self._used(kept)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -145,12 +158,13 @@ class KeptObjects:
             large = [
                 {"path": name, "sha256": self._pack(work / name, scratch)} for name in blobs
             ]
-            _write_tar(entry / "objects.tar.zst", work, sorted({*chosen.names} - {*blobs}))
+            write_tar(entry / "objects.tar.zst", work, sorted({*chosen.names} - {*blobs}))
             write_listing(entry / "headers.zst", survey.files)
             manifest = {
                 "schema": _SCHEMA,
                 "release": release,
                 "archive": files.sha256_file(entry / "objects.tar.zst"),
+                "assembly": assembly.pack(work / MADE, entry / assembly.NAME),
                 "blobs": large,
                 "comments": sorted(chosen.comments),
                 "left_out": sorted(chosen.left_out),
@@ -161,11 +175,21 @@ class KeptObjects:
             files.commit_tree(entry, final)
         return final
 
-    def _listings(self, family: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def _listings(
+        self, family: str, with_assembly: bool
+    ) -> Iterator[tuple[Kept, Mapping[str, str]]]:
         for path in sorted((self.folder / family).glob("*/manifest.json")):
             with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
                 kept = _parse(path.parent, files.read_json(path))
-                yield kept.release, read_listing(path.parent / "headers.zst")
+                if not with_assembly or _has_assembly(kept):
+                    yield kept, read_listing(path.parent / "headers.zst")
+
+    def _used(self, kept: Kept) -> None:
+        """What was used is kept longest, and all of it as long."""
+        blobs = (self._blob(blob.sha256) for blob in kept.blobs)
+        for path in (kept.path / "manifest.json", *blobs):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
 
     def _blob(self, sha256: str) -> Path:
         return self.folder / BLOBS / f"{sha256}.zst"
@@ -206,22 +230,8 @@ class KeptObjects:
         target.chmod(0o644)
 
 
-def _write_tar(path: Path, work: Path, names: Sequence[str]) -> None:
-    import tarfile
-
-    import zstandard
-
-    with (
-        open(path, "xb") as file,
-        zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as stream,
-        tarfile.open(fileobj=stream, mode="w|") as tar,
-    ):
-        for name in names:
-            with open(work / name, "rb") as member:
-                status = os.fstat(member.fileno())
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = status.st_size, status.st_mode & 0o777
-                tar.addfile(info, member)
+def _has_assembly(kept: Kept) -> bool:
+    return kept.assembly is not None and (kept.path / assembly.NAME).is_file()
 
 
 def _parse(path: Path, value: Any) -> Kept:
@@ -235,4 +245,12 @@ def _parse(path: Path, value: Any) -> Kept:
             raise ValueError(f"{name!r} is outside the folder")
     if not all(re.fullmatch(r"[0-9a-f]{64}", blob.sha256) for blob in blobs):
         raise ValueError("not a sha256")
-    return Kept(path, str(value["release"]), str(value["archive"]), blobs, comments)
+    packed = value.get("assembly")  # None, too, where an older version has kept it.
+    return Kept(
+        path=path,
+        release=str(value["release"]),
+        archive=str(value["archive"]),
+        blobs=blobs,
+        comments=comments,
+        assembly=None if packed is None else str(packed),
+    )

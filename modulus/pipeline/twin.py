@@ -1,7 +1,9 @@
-"""Modules made again from what was compiled for a kernel with the same headers.
+"""Modules made from what was compiled for other kernels.
 
-Only what carries the release is made: by the kernel's own scripts, in a build container, with
-the same bits as a whole build (``core.twin`` says when that is so).
+For a kernel with the same headers only what carries the release is made: by the kernel's own
+scripts, in a build container, with the same bits as a whole build (``core.twin`` says when that
+is so). For others a build may have the assembly of the nearest, of which it uses what it would
+make just so.
 """
 
 from __future__ import annotations
@@ -10,13 +12,25 @@ import re
 from pathlib import Path
 
 from modulus.core import twin
-from modulus.core.dataclass import replace
+from modulus.core.dataclass import dataclass, replace
 from modulus.core.plan import Plan
+from modulus.core.recipe import KNOWN
+from modulus.errors import IntegrityError
 from modulus.host.fitness import UnfitError
 from modulus.host.headers import Headers
 from modulus.host.kept import Kept, KeptObjects
 from modulus.host.survey import survey
 from modulus.pipeline.node import Node
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was kept that helps a build: the objects of a twin, or else the assembly of the
+    kernel with the nearest headers. ``why`` is what that means; empty if nothing was kept."""
+
+    twin: Kept | None = None
+    near: Kept | None = None
+    why: str = ""
 
 
 def is_hoped_for(node: Node, wanted: Plan) -> bool:
@@ -25,12 +39,12 @@ def is_hoped_for(node: Node, wanted: Plan) -> bool:
     return family is not None and KeptObjects(node.site.cache).has(family)
 
 
-def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
-    """What was kept for a kernel with these headers, and in the journal why there is none."""
-    kept, why = _look(node, wanted, headers)
-    if why:
-        node.reporter.phase("plan", why)
-    return kept
+def find(node: Node, wanted: Plan, headers: Headers) -> Found:
+    """What was kept for kernels with such headers, and in the journal what that means."""
+    found = _look(node, wanted, headers)
+    if found.why:
+        node.reporter.phase("plan", found.why)
+    return found
 
 
 def explained(node: Node, wanted: Plan) -> Plan:
@@ -38,7 +52,7 @@ def explained(node: Node, wanted: Plan) -> Plan:
     if wanted.hit:
         return wanted
     headers = node.provisioner.headers_recorded(wanted.facts.kernel)
-    why = _look(node, wanted, headers)[1] if headers else ""
+    why = _look(node, wanted, headers).why if headers else ""
     steps = tuple(
         replace(step, why=why) if why and step.phase == "build" else step
         for step in wanted.steps
@@ -50,6 +64,17 @@ def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
     """Lays out what was kept; IntegrityError where it is damaged."""
     node.reporter.phase("unpack", f"the objects compiled for {kept.release}")
     KeptObjects(node.site.cache).restore(kept, work, release)
+
+
+def lend(node: Node, near: Kept, work: Path) -> None:
+    """Lays out in ``work`` what was compiled for ``near``. Without it a build takes longer."""
+    try:
+        KeptObjects(node.site.cache).lay_out_assembly(near, work / KNOWN)
+        node.reporter.phase("unpack", f"the assembly compiled for {near.release}")
+    except IntegrityError as error:
+        node.reporter.warn(f"all is compiled after all: {error.message}")
+    except OSError as error:
+        node.reporter.warn(f"all is compiled after all: {error}")
 
 
 def forget(node: Node, kept: Kept) -> None:
@@ -88,22 +113,31 @@ def _family(node: Node, wanted: Plan) -> str | None:
     return twin.family(wanted.inputs, node.profile.remake.harmless)
 
 
-def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
-    """What can be used, and a sentence on what that means; empty without anything kept."""
+def _look(node: Node, wanted: Plan, headers: Headers) -> Found:
     family = _family(node, wanted)
     objects = KeptObjects(node.site.cache)
     if family is None or not objects.has(family):
-        return None, ""
+        return Found()
+    release = wanted.facts.kernel
     try:
-        found = survey(headers.path, wanted.facts.kernel)
+        tree = survey(headers.path, release)
     except OSError:
-        return None, ""  # Whoever builds with them will say so.
-    kept = objects.find(family, found)
+        return Found()  # Whoever builds with them will say so.
+    kept = objects.find(family, tree)
     if kept:
         same = f"its headers are those of {kept.release} but for the release"
-        return kept, f"{same}: only what carries that is made again"
-    nearest = objects.nearest(family, found)
+        return Found(twin=kept, why=f"{same}: only what carries that is made again")
+    # Assembly is of use only where objects are compiled together.
+    if node.profile.make_for(release).batch:
+        near = objects.nearest(family, tree, with_assembly=True)
+        if near:
+            other, differing = near
+            why = f"only what differs from {other.release} is compiled: {differing}"
+            return Found(near=other, why=why)
+    nearest = objects.nearest(family, tree)
     if nearest is None:
-        return None, ""
+        return Found()
     other, differing = nearest
-    return None, f"all is compiled: other headers than those of {other}: {differing}"
+    return Found(
+        why=f"all is compiled: other headers than those of {other.release}: {differing}"
+    )

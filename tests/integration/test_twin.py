@@ -129,3 +129,35 @@ def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(
     assert len(nodes[0].digests(new)) == 1
     # The damaged ones are gone, and sound ones in their place.
     (kept,) = nodes[1].cache.glob("compiled/*/*/objects.tar.zst")
+
+
+def test_a_small_module_has_what_was_compiled_for_other_headers(
+    provisioned: list[str], twins: tuple[str, str], instance: str, tmp_path: Path
+) -> None:
+    other = next((release for release in provisioned[:3] if release not in twins), None)
+    if other is None:
+        pytest.skip("all kernels of the archive have the same headers today")
+    node = Node(tmp_path / "node", twins[0])
+    profile = yaml.safe_load((PROFILES / "v4l2loopback.yaml").read_text())
+    profile["remake"] = {"harmless": ["KERNELRELEASE|KERNEL_DIR"]}
+    profile["make"]["batch"] = True
+    # In the place of a compiler that makes use of it.
+    profile["files"] = [{"file": "assembly.mk", "append_to": "Makefile"}]
+    name = "a" * 64
+    path = node.path / "etc/modulus/profiles/v4l2loopback.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(profile))
+    path.with_name("assembly.mk").write_text(
+        "$(info known: $(shell cat $(MODULUS_KNOWN)/*))\n"
+        f"$(shell echo an assembly >$(MODULUS_MADE)/{name})\n"
+    )
+    logs = []
+    for release in (twins[0], other):
+        done = node.run("build", instance, "--kernel", release, "--json")
+        assert done.status == 0, done.stderr
+        (result,) = done.json["results"]
+        logs.append(Path(result["path"], "build.log").read_text())
+    assert f"only what differs from {twins[0]} is compiled: " in done.stderr
+    assert ["known: an assembly\n" in log for log in logs] == [False, True]
+    assert len(list(node.cache.glob("compiled/*/*/assembly.tar.zst"))) == 2
+    assert node.leftovers() == []
