@@ -27,17 +27,16 @@ from modulus.core.twin import Survey
 from modulus.errors import IntegrityError
 from modulus.host import assembly, files
 from modulus.host.archive import Archive
+from modulus.host.blobs import Blobs
 from modulus.host.clock import rfc3339
 from modulus.host.fitness import Choice
 from modulus.host.survey import read_listing, write_listing
 from modulus.host.tarball import write_tar
 
 FOLDER = "compiled"
-BLOBS = "blobs"
 _SCHEMA = 1
 _BLOB = 1 << 20
 """Bytes from which on a file is kept once for all kernels."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class KeptObjects:
 
     def __init__(self, cache: Path) -> None:
         self.folder = cache / FOLDER
+        self._blobs = Blobs(self.folder / "blobs")
 
     def has(self, family: str) -> bool:
         """Whether there is anything to compare with."""
@@ -108,7 +108,7 @@ class KeptObjects:
                 raise IntegrityError("the kept objects are damaged", "build it again")
             Archive(archive, "tar").extract(work, lambda name: name)
             for blob in kept.blobs:
-                self._unpack(blob, work)
+                self._blobs.write(blob.sha256, work / blob.path)
             for name in kept.comments:
                 path = work / name
                 text = path.read_bytes().replace(kept.release.encode(), release.encode())
@@ -156,7 +156,8 @@ class KeptObjects:
             entry = scratch / "entry"
             entry.mkdir()
             large = [
-                {"path": name, "sha256": self._pack(work / name, scratch)} for name in blobs
+                {"path": name, "sha256": self._blobs.add(work / name, scratch)}
+                for name in blobs
             ]
             write_tar(entry / "objects.tar.zst", work, sorted({*chosen.names} - {*blobs}))
             write_listing(entry / "headers.zst", survey.files)
@@ -186,48 +187,10 @@ class KeptObjects:
 
     def _used(self, kept: Kept) -> None:
         """What was used is kept longest, and all of it as long."""
-        blobs = (self._blob(blob.sha256) for blob in kept.blobs)
+        blobs = (self._blobs.path(blob.sha256) for blob in kept.blobs)
         for path in (kept.path / "manifest.json", *blobs):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
-
-    def _blob(self, sha256: str) -> Path:
-        return self.folder / BLOBS / f"{sha256}.zst"
-
-    def _pack(self, path: Path, scratch: Path) -> str:
-        """Keeps a large file; its sha256."""
-        import zstandard
-
-        sha256 = files.sha256_file(path)
-        final = self._blob(sha256)
-        if final.exists():
-            os.utime(final)  # It is wanted again.
-        else:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            part = scratch / sha256
-            with open(path, "rb") as old, open(part, "xb") as new:
-                zstandard.ZstdCompressor(level=1).copy_stream(old, new)
-                new.flush()
-                os.fsync(new.fileno())
-            part.rename(final)
-            files.fsync_dir(final.parent)
-        return sha256
-
-    def _unpack(self, blob: Blob, work: Path) -> None:
-        import zstandard
-
-        target = work / blob.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(self._blob(blob.sha256), "rb") as old, open(target, "xb") as new:
-                zstandard.ZstdDecompressor().copy_stream(old, new)
-            sound = files.sha256_file(target) == blob.sha256
-        except zstandard.ZstdError:
-            sound = False
-        if not sound:
-            self._blob(blob.sha256).unlink(missing_ok=True)
-            raise IntegrityError(f"the kept {blob.path} is damaged", "build it again")
-        target.chmod(0o644)
 
 
 def _has_assembly(kept: Kept) -> bool:
