@@ -5,7 +5,8 @@ limit, and on failure the whole error output with the command as a line that can
 No program outlives the process that runs it, not even one ended by SIGKILL, unless it is to
 be left unbroken.
 Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, the reading is done here in
-the caller's thread, so that a callback's exception or a Ctrl-C ends the program.
+the caller's thread, so that a callback's exception or a Ctrl-C ends the program. What a warm
+start runs is started without it (``start``).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from modulus.core.dataclass import dataclass
-from modulus.errors import ModulusError, ToolchainError
+from modulus.errors import ModulusError
 from modulus.host.lines import Lines
 from modulus.host.notify import ask_for_time
+from modulus.host.start import ENDING, not_installed, prctl, start_quick, tie
 
 ANY_STATUS = range(-64, 256)
 """For ``ok``: every exit status; the negative ones are signals."""
@@ -31,8 +33,6 @@ _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_pr
 _CHUNK = 1 << 16
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
-_PR_SET_PDEATHSIG = 1
-_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def run(
     preexec: Callable[[], None] | None = None,
     stdin: IO[bytes] | None = None,
     unbroken: bool = False,
+    quick: bool = False,
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
 
@@ -98,6 +99,7 @@ def run(
 
     One that is ``unbroken`` comes to its own end: it ignores what asks programs to end, it
     outlives us, an exception waits for it, and where the time limit passes it runs on.
+    One that is ``quick`` is started without sh, and all else is the same.
     """
     words = [str(word) for word in argv]
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -118,7 +120,8 @@ def run(
             sinks[err_read] = err.extend
         if cwd is not None:
             options["_cwd"] = str(cwd)
-        running = _start(words, env, preexec, options, unbroken)
+        begin = start_quick if quick else _start
+        running = begin(words, environment(env), preexec, options, unbroken)
         try:
             write.close()
             if not lines:
@@ -140,6 +143,11 @@ def run(
     if status not in ok:
         raise CommandError(words, status, result.stderr or result.stdout)
     return result
+
+
+def get_ready() -> None:
+    """Loads what ``run`` needs for what is quick, for who waits for something else anyway."""
+    prctl()
 
 
 def interactive(
@@ -168,7 +176,8 @@ def interactive(
     try:
         for number in ours:
             signal.signal(number, signal.SIG_IGN)
-        return _status(_start([str(word) for word in argv], env, join_terminal, options))
+        words = [str(word) for word in argv]
+        return _status(_start(words, environment(env), join_terminal, options))
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
@@ -176,33 +185,27 @@ def interactive(
 
 def _start(
     words: list[str],
-    env: Mapping[str, str] | None,
+    env: dict[str, str],
     preexec: Callable[[], None] | None,
     options: dict[str, Any],
     unbroken: bool = False,
 ) -> Any:
     """The started program, as sh's RunningCommand."""
-    import ctypes
-
     import sh
 
     try:
         command = sh.Command(words[0])
     except sh.CommandNotFound:
-        raise ToolchainError(
-            f"{words[0]} is not installed", f"install the package that has {words[0]}"
-        ) from None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+        raise not_installed(words[0]) from None
+    prctl()
     parent = os.getpid()
 
     def prepare() -> None:
         if unbroken:
-            for number in _ENDING:
+            for number in ENDING:
                 signal.signal(number, signal.SIG_IGN)
         else:
-            prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-            if os.getppid() != parent:
-                os._exit(255)
+            tie(parent, signal.SIGKILL)
             # sh ignores it in background commands.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
         if preexec is not None:
@@ -210,7 +213,7 @@ def _start(
 
     return command(
         *words[1:],
-        _env=environment(env),
+        _env=env,
         _preexec_fn=prepare,
         _bg=True,
         _bg_exc=False,

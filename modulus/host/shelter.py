@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from modulus.host import systemd
 from modulus.host.run import Result, find, run
 
 _OUR_UNITS = "modulus@"
@@ -45,7 +46,7 @@ def shelter(what: str) -> Iterator[Whole]:
                     (group / "cgroup.procs").write_text("0")
 
         def run_whole(argv: Sequence[str | Path], timeout: float) -> Result:
-            return run(argv, timeout=timeout, preexec=enter, unbroken=True)
+            return run(argv, timeout=timeout, preexec=enter, unbroken=True, quick=True)
 
         yield run_whole
 
@@ -55,9 +56,7 @@ def _in_unit() -> bool:
 
     Others' units, by default, first ask all they have to end.
     """
-    from modulus.host.container import service
-
-    return service.available() and service.own_unit(_cgroup("self")).startswith(_OUR_UNITS)
+    return systemd.available() and systemd.own_unit(_cgroup("self")).startswith(_OUR_UNITS)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import BuildError, ToolchainError
-from modulus.host import container
+from modulus.host import container, systemd
 from modulus.host.container import Limits, Mount, choose, engine, none, nspawn, service
 from modulus.host.container.base import Container, Way
 from modulus.host.container.payload import SCRIPT
@@ -50,7 +50,7 @@ def silent() -> PlainReporter:
 @pytest.fixture(autouse=True)
 def no_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without systemd and docker, whatever this one is."""
-    monkeypatch.setattr(service, "_RUNNING", tmp_path / "no-systemd")
+    monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no-systemd")
     monkeypatch.setattr(engine, "_DOCKER_PID", tmp_path / "docker.pid")
 
 
@@ -148,7 +148,7 @@ def test_none_is_explicit_and_said(fake: Fake) -> None:
     ],
 )
 def test_own_unit(cgroup: str, expected: str) -> None:
-    assert service.own_unit(cgroup) == expected
+    assert systemd.own_unit(cgroup) == expected
 
 
 @pytest.mark.parametrize("niceness", [0, 19])
@@ -163,8 +163,8 @@ def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
 def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_RUNNING", tmp_path)
-    monkeypatch.setattr(service, "own_unit", lambda _: "modulus@a.service")
+    monkeypatch.setattr(systemd, "_RUNNING", tmp_path)
+    monkeypatch.setattr(systemd, "own_unit", lambda _: "modulus@a.service")
     monkeypatch.setattr(nspawn, "give_writable", lambda *_: None)
     log = tmp_path / "log"
     fake("systemctl", script=f'echo "systemctl $*" >>{log}')

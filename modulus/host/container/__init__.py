@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modulus.errors import ToolchainError
-from modulus.host import files
-from modulus.host.container import engine, none, nspawn, service
+from modulus.host import files, systemd
+from modulus.host.container import engine, none, nspawn
 from modulus.host.container.base import Container, Mount, Way
 from modulus.host.container.limits import Group, Limits, open_group
 from modulus.host.report import Reporter, make_reporter
@@ -93,7 +93,7 @@ def _limit(
     kind: str, limits: Limits, reporter: Reporter, stack: contextlib.ExitStack
 ) -> tuple[Group | None, int | None]:
     """The group that holds the limits, or the limit on each process's address space."""
-    held_by_another = kind == "docker" or (kind == "nspawn" and service.available())
+    held_by_another = kind == "docker" or (kind == "nspawn" and systemd.available())
     if held_by_another or limits == Limits():
         return None, None
     try:

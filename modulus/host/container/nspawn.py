@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from modulus.core.dataclass import replace
-from modulus.host import run
+from modulus.host import run, systemd
 from modulus.host.container import service
 from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
 from modulus.host.container.limits import Limits
@@ -56,7 +56,7 @@ def ways(root: Path, mounts: Sequence[Mount], limits: Limits, name: str) -> list
         nspawn = _nspawn(root, mounts, mapped)
         front: tuple[str, ...] = TIED
         more = Way((), ())
-        if service.available():
+        if systemd.available():
             front = service.argv(name, limits, _ENV)
             end = partial(service.end, name)
             more = Way((), (), flags="wo", join=False, begin=end, end=end)

@@ -6,18 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from modulus.host import run
+from modulus.host import run, systemd
 from modulus.host.container.limits import Limits
 
-_RUNNING = Path("/run/systemd/system")
-"""There if systemd is PID 1, sd_booted(3)."""
-
 _SECONDS = 30.0
-
-
-def available() -> bool:
-    """Whether systemd runs this host."""
-    return _RUNNING.is_dir()
 
 
 def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -36,7 +28,7 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         # group only, weights between them.
         properties += [f"Nice={niceness}", "CPUSchedulingPolicy=batch", "CPUWeight=10"]
         properties += ["IOSchedulingClass=idle", "IOWeight=10"]
-    ours = own_unit(Path("/proc/self/cgroup").read_text())
+    ours = systemd.own_unit(Path("/proc/self/cgroup").read_text())
     if ours:
         # Not After=: while our own unit is still starting, this one would wait for it.
         properties.append(f"BindsTo={ours}")
@@ -64,15 +56,3 @@ def end(name: str) -> None:
             timeout=_SECONDS,
             ok=run.ANY_STATUS,
         )
-
-
-def own_unit(cgroup: str) -> str:
-    """The system service this process is in, from the text of ``/proc/self/cgroup``, or ""."""
-    for line in cgroup.splitlines():
-        _, names, path = line.split(":", 2)
-        parts = path.split("/")
-        if names in ("", "name=systemd") and "user.slice" not in parts:
-            for part in reversed(parts):
-                if part.endswith(".service"):
-                    return part
-    return ""
