@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 _CHUNK = 8 << 20
 """Large, since a thread that hashes waits for the others between pieces."""
 _RANDOM = "[a-z0-9_]" * 8
-"""How names of temporary files end, made by tempfile."""
+"""How names of temporary files end."""
 
 
 def sha256_file(path: Path) -> str:
@@ -64,12 +66,10 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
 
     What a killed writer of it left is removed.
     """
-    import tempfile
-
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_files(path)
     with _locked_dir(path.parent, fcntl.LOCK_SH):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = _unique(path.parent, path.name, _create)
         fcntl.flock(handle, fcntl.LOCK_SH)
     try:
         with open(handle, "wb") as file:
@@ -146,11 +146,9 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     It is locked while in use, so that ``sweep`` can tell what a killed process left behind.
     All locks are shared but the sweeper's: ``parent`` may be a scratch folder itself.
     """
-    import tempfile
-
     parent.mkdir(parents=True, exist_ok=True)
     with _locked_dir(parent, fcntl.LOCK_SH):
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{prefix}."))
+        _, folder = _unique(parent, prefix, lambda path: path.mkdir(0o700))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(handle, fcntl.LOCK_SH)
     try:
@@ -171,6 +169,22 @@ def sweep(parent: Path, prefix: str) -> None:
                 _locked_dir(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
             ):
                 remove_tree(folder)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def _unique(parent: Path, prefix: str, make: Callable[[Path], _T]) -> tuple[_T, Path]:
+    """What ``make`` makes of a path that nothing has yet, and that path.
+
+    As tempfile does, which takes longer to import than all that is written at a warm start.
+    """
+    while True:
+        path = parent / f".{prefix}.{os.urandom(4).hex()}"
+        with contextlib.suppress(FileExistsError):
+            return make(path), path
 
 
 def sweep_all(parent: Path) -> None:
