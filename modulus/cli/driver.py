@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
-from modulus.cli.system import find_root, make_node, make_site
+from modulus.cli.system import make_node, make_site
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.state import KernelReady
@@ -51,17 +51,13 @@ def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
-    from modulus.host.hashing import hash_modules
-
-    # Before most of what is needed is imported.
-    hashes = hash_modules(find_root(options), instance.profile)
     from modulus.host.live import StatusReporter
     from modulus.pipeline.activate import up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
-        done = up(node, hashes=hashes)
+        done = up(node, hashes=options.hashes)
         _finish(live, node, done)
     return node, done
 

@@ -8,6 +8,7 @@ is remembered which SHA-512 belongs to a SHA-256.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from modulus.host.place import DRIVERS, below
 from modulus.host.recall import Recall
 
 _SHA, _QUICK = "sha256", "sha512"
+_SWITCH_SECONDS = 0.00002
 _INSTRUCTIONS = frozenset((b"sha_ni", b"sha2"))
 """As /proc/cpuinfo calls them, on x86 and on ARM."""
 
@@ -33,7 +35,22 @@ class Hashes:
         if self._begun:
             self._thread.start()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether there is something to wait for."""
+        return not all(ended.is_set() for ended in self._begun.values())
+
     def _work(self) -> None:
+        usual = sys.getswitchinterval()
+        # Between two pieces it takes a moment, for which it would wait longer than for a piece
+        # while others import.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        try:
+            self._hash_all()
+        finally:
+            sys.setswitchinterval(usual)
+
+    def _hash_all(self) -> None:
         for path, ended in self._begun.items():
             # Who asks for one that cannot be read finds out himself.
             with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ from modulus.errors import IntegrityError, ModulusError
 from modulus.host.hashing import Hashes
 from modulus.host.install import Generation, check_ours, verify_generation
 from modulus.host.kmod import not_loaded
+from modulus.host.run import get_ready
 from modulus.pipeline.begin import Begun, Target, begin, make_target, put_in_place, tell
 from modulus.pipeline.collect import collect_old
 from modulus.pipeline.load import (
@@ -76,6 +77,9 @@ def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activa
             return _without_gpu(node, census, hashes)
         if census.required:
             node.reporter.phase("plan", census.text)
+        if hashes.under_way:
+            # Modules are going to be loaded, once their hashes hold.
+            get_ready()
         target, built = _warm(node, hashes), None
         hashes.settle()
         if target is None:

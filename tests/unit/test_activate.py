@@ -631,8 +631,9 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     assert code == "0"
     assert "modulus.pipeline.activate" in imported
     assert BUILDING.isdisjoint(imported)
-    # It is what runs programs; there is none to run where all is loaded.
-    assert ("sh" in imported) is booted
+    # What it runs it starts by itself; there is nothing to run where all is loaded.
+    assert {"sh", "tempfile"}.isdisjoint(imported)
+    assert ("ctypes" in imported) is booted
 
 
 def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from modulus import cli
 from modulus.host import files, hashing
 from modulus.host.hashing import Hashes, hash_modules
 from modulus.host.recall import Recall
@@ -94,3 +95,30 @@ def test_who_asks_for_a_file_that_is_gone_is_told(root: Path) -> None:
     hashes = Hashes([gone])
     with pytest.raises(FileNotFoundError):
         hashes.holds(gone, digest("gone"), Recall())
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        (["up", "gpu-1.0", "--root", "/tmp"], [(Path("/tmp"), "gpu")]),
+        (["up", "gpu-1.0"], [(Path("/"), "gpu")]),
+        (["up", "gpu-1.0", "--root"], [(Path("/"), "gpu")]),
+        (["up", "--root", "/tmp", "gpu-1.0"], []),
+        (["up", "gpu-1.0", "--watch"], []),
+        (["up"], []),
+        (["down", "gpu-1.0"], []),
+        ([], []),
+    ],
+)
+def test_what_up_will_load_is_hashed_before_its_words_are_parsed(
+    words: list[str], begun: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[Path, str]] = []
+
+    def note(root: Path, name: str) -> Hashes:
+        found.append((root, name))
+        return Hashes()
+
+    monkeypatch.setattr(hashing, "hash_modules", note)
+    assert (cli.hash_early(words) is not None) == bool(begun)
+    assert found == begun
