@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
+from tarfile import TarInfo
 from typing import BinaryIO, Literal
 
 from modulus.core.dataclass import dataclass
@@ -25,7 +26,7 @@ from modulus.host.growing import Growth, open_growing
 from modulus.host.report import Reporter
 from modulus.host.untar import ExtractLimits, Extractor, TarStream, clean, hostile, shown
 
-__all__ = ["Archive", "Enough", "ExtractLimits", "Extracted", "all_of"]
+__all__ = ["Archive", "Enough", "ExtractLimits", "Extracted", "Texts", "all_of"]
 
 _DEFAULT = ExtractLimits()
 Enough = Callable[[Sequence[str]], bool]
@@ -51,6 +52,32 @@ class _Check:
     algorithm: Literal["md5", "sha256"]
     value: str
     start: int
+
+
+class Texts:
+    """Members that are read into memory in passing, by name; ``found`` are those there were.
+
+    One of more than ``max_bytes`` is an IntegrityError.
+    """
+
+    def __init__(self, names: Collection[str], max_bytes: int) -> None:
+        self.names = frozenset(names)
+        self.max_bytes = max_bytes
+        self.found: dict[str, bytes] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all were found."""
+        return len(self.found) == len(self.names)
+
+    def take(self, name: str, member: TarInfo, stream: TarStream) -> bool:
+        """Reads ``member`` if it is one of them."""
+        if name not in self.names or not member.isreg() or member.issparse():
+            return False
+        if member.size > self.max_bytes:
+            raise hostile(f"{shown(name)} has {member.size} bytes")
+        self.found[name] = b"".join(stream.data(member))
+        return True
 
 
 class Archive:
@@ -88,6 +115,7 @@ class Archive:
         select: Callable[[str], str | None],
         *,
         enough: Enough = lambda _: False,
+        texts: Texts | None = None,
         limits: ExtractLimits = _DEFAULT,
         reporter: Reporter | None = None,
     ) -> Extracted:
@@ -95,7 +123,7 @@ class Archive:
 
         ``select`` maps a member's name, without a leading ``./``, to its path below
         ``target``, or to None to leave it out. ``enough`` is asked where one is left out;
-        what follows then is not unpacked.
+        what follows then is not unpacked. Of what is left out, ``texts`` are read.
         Files become 0644, or 0755 where anyone may execute them. The archive's own digest is
         checked first, where it has one that counts.
         """
@@ -118,7 +146,10 @@ class Archive:
                     if path is not None:
                         extractor.extract(member, name, clean(path))
                         names.append(name)
-                    elif enough(names):
+                        continue
+                    if texts:
+                        texts.take(name, member, stream)
+                    if enough(names):
                         break
                 else:
                     stream.finish()
@@ -132,19 +163,13 @@ class Archive:
         Reading stops when all are found, before any digest could be checked. A member of
         more than ``max_bytes`` is an IntegrityError.
         """
-        found: dict[str, bytes] = {}
+        texts = Texts(names, max_bytes)
         with self._open(_DEFAULT, None, check=False) as stream:
             for member in stream:
-                name = clean(member.name)
-                if name not in names or not member.isreg() or member.issparse():
-                    continue
-                if member.size > max_bytes:
-                    raise hostile(f"{shown(name)} has {member.size} bytes")
-                found[name] = b"".join(stream.data(member))
-                if len(found) == len(set(names)):
-                    return found
+                if texts.take(clean(member.name), member, stream) and texts.complete:
+                    return texts.found
             stream.finish()
-        return found
+        return texts.found
 
     @contextlib.contextmanager
     def _open(

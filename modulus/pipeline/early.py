@@ -1,24 +1,27 @@
 """Unpacks a driver's sources while its package is still coming.
 
-Into a scratch folder. What is there counts once the hash of the package holds, of whose very
-bytes it is; else it goes, and the package is unpacked as if there had been nothing.
+Into a scratch folder, and what the package says of itself into memory. What is there counts
+once the hash of the package holds, of whose very bytes it is; else it goes, and the package is
+read as if there had been nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 from modulus.errors import ModulusError
 from modulus.host import files
-from modulus.host.archive import Archive, Enough, all_of
+from modulus.host.archive import Archive, Enough, Texts, all_of
 from modulus.host.growing import Growth, LostError
 from modulus.host.place import writing
 
 SCRATCH = "early"
+TEXT_BYTES = 16 << 20
+"""What a package may say of itself."""
 
 Select = Callable[[str], str | None]
 """Where a member of the package goes, or None for one that is left out."""
@@ -27,12 +30,14 @@ Select = Callable[[str], str | None]
 class Early:
     """The sources that ``select`` chooses, unpacked below ``parent``; to be closed.
 
-    ``begins`` is called by whichever thread fetches, the rest by the owner's.
+    ``begins`` is called by whichever thread fetches, the rest by the owner's. Members of the
+    names ``texts`` are read.
     """
 
-    def __init__(self, parent: Path, select: Select) -> None:
+    def __init__(self, parent: Path, select: Select, texts: Collection[str] = ()) -> None:
         self._parent = parent
         self._select = select
+        self._texts = texts
         self._lock = threading.Lock()
         self._attempt: _Attempt | None = None
         self._closed = False
@@ -47,8 +52,16 @@ class Early:
             if not self._closed:
                 # Without room for it, or for a thread (RuntimeError), nothing is early.
                 with contextlib.suppress(OSError, RuntimeError):
-                    self._attempt = _Attempt(self._parent, self._select, path, format, growth)
+                    self._attempt = _Attempt(
+                        self._parent, self._select, self._texts, path, format, growth
+                    )
         return growth
+
+    def read(self, names: Collection[str]) -> Mapping[str, bytes] | None:
+        """What a package that has come has of the members ``names``; None if unknown."""
+        # What is unpacked is not read.
+        known = {*names} <= {*self._texts} and not any(map(self._select, names))
+        return self._attempt.texts() if self._attempt and known else None
 
     def take(self, select: Select, listed: Collection[str], target: Path) -> bool:
         """Makes ``target``, an empty folder, what the package has, or leaves it empty.
@@ -83,9 +96,17 @@ class _Attempt:
     """One file, as it comes, in a thread of its own."""
 
     def __init__(
-        self, parent: Path, select: Select, path: Path, format: str, growth: Growth
+        self,
+        parent: Path,
+        select: Select,
+        texts: Collection[str],
+        path: Path,
+        format: str,
+        growth: Growth,
     ) -> None:
         self._select = select
+        self._texts = Texts(texts, TEXT_BYTES)
+        self._read = threading.Event()
         self._growth = growth
         self._enough: Enough | None = None
         self._closed = False
@@ -105,6 +126,12 @@ class _Attempt:
         self._thread.join()
         return self._found if self._growth.ended else None
 
+    def texts(self) -> Mapping[str, bytes] | None:
+        """What was read of itself; None where that failed."""
+        self._read.wait()
+        sound = self._texts.complete or self._found is not None
+        return self._texts.found if sound and self._growth.ended else None
+
     def close(self) -> None:
         self._closed = True
         self._growth.lose()
@@ -113,8 +140,14 @@ class _Attempt:
 
     def _unpack(self, archive: Archive) -> None:
         # Whoever unpacks what has come says what is wrong with it.
-        with contextlib.suppress(LostError, ModulusError, OSError):
-            self._found = archive.extract(self.folder, self._choose, enough=self._goes).files
+        with (
+            contextlib.ExitStack() as stack,
+            contextlib.suppress(LostError, ModulusError, OSError),
+        ):
+            stack.callback(self._read.set)
+            self._found = archive.extract(
+                self.folder, self._choose, enough=self._goes, texts=self._texts
+            ).files
 
     def _choose(self, name: str) -> str | None:
         if self._closed:
@@ -122,4 +155,6 @@ class _Attempt:
         return self._select(name)
 
     def _goes(self, names: Sequence[str]) -> bool:
+        if self._texts.complete:
+            self._read.set()
         return self._enough is not None and self._enough(names)

@@ -106,11 +106,13 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
     members = source.members(node, first.facts.flavour)
-    unpacking = early.Early(node.site.cache / "builds" / release, members)
+    unpacking = early.Early(
+        node.site.cache / "builds" / release, members, source.described_by(node)
+    )
     with contextlib.ExitStack() as unless_used:
         unless_used.callback(unpacking.close)
         with Aside(
-            lambda aside: source.provide(told.beside(aside), unpacking.begins),
+            lambda aside: source.provide(told.beside(aside), unpacking.begins, unpacking.read),
             shared,
             patience=_PATIENCE,
         ) as package:

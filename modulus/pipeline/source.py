@@ -7,7 +7,7 @@ import errno
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,10 +18,13 @@ from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.archive import Archive
 from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded
+from modulus.pipeline.early import TEXT_BYTES
 from modulus.pipeline.node import Node
 
 _PACKAGE_SCHEME = "apt:"
-_METADATA_BYTES = 16 << 20
+
+Reads = Callable[[Collection[str]], Mapping[str, bytes] | None]
+"""What of these members of the package was read as it came; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,14 @@ def is_downloaded(node: Node, sha256: str) -> bool:
     )
 
 
-def provide(node: Node, begins: Begins = unheeded) -> Source:
+def provide(node: Node, begins: Begins = unheeded, read: Reads = lambda _: None) -> Source:
     """The package, downloaded if need be, held to the version asked for and recorded.
 
-    ``begins`` is for who would read it while it comes.
+    ``begins`` is for who would read it while it comes, and ``read`` asks what he found.
     """
     source = _fetch(node, begins)
     with discarding(node, source):
-        text, gpus = _known(node, source) or _describe(node, source)
+        text, gpus = _known(node, source) or _describe(node, source, read)
         manifest = None if text is None else parse_manifest(text)
     if manifest and manifest.version != node.instance.version:
         raise IntegrityError(
@@ -252,15 +255,27 @@ def _known(node: Node, source: Source) -> tuple[str, Any] | None:
     return None
 
 
-def _describe(node: Node, source: Source) -> tuple[str | None, Any]:
+def described_by(node: Node) -> tuple[str, ...]:
+    """The members of the package that say what it is, as far as its profile names them."""
+    profile = node.profile
+    places = (
+        profile.installer.manifest if profile.installer else None,
+        profile.gpu_list.path if profile.gpu_list else None,
+    )
+    return tuple(name for name in places if name)
+
+
+def _describe(node: Node, source: Source, read: Reads) -> tuple[str | None, Any]:
     """The installer's manifest and the list of GPUs, as far as the profile names them."""
     profile = node.profile
     manifest_name = profile.installer.manifest if profile.installer else None
     list_name = profile.gpu_list.path if profile.gpu_list else None
-    names = [name for name in (manifest_name, list_name) if name]
+    names = described_by(node)
     if not names:
         return None, None
-    found = source.archive.read(names, _METADATA_BYTES)
+    found = read(names)
+    if found is None:
+        found = source.archive.read(names, TEXT_BYTES)
     if manifest_name and manifest_name not in found:
         raise IntegrityError(
             f"the package of {node.instance} has no {manifest_name}",

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from modulus.core.installer import parse_manifest
 from modulus.errors import IntegrityError
-from modulus.host.archive import Archive, Extracted, ExtractLimits, all_of
+from modulus.host.archive import Archive, Extracted, ExtractLimits, Texts, all_of
 from tests.support.runfile import assemble
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -213,6 +213,17 @@ def test_read(packer: str, tmp_path: Path) -> None:
         archive.read(["kernel/nv.c"], 100)
     assert archive.header is not None
     assert archive.header.label == "Driver 1.0"
+
+
+def test_texts_are_read_in_passing(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar(*SOURCES))
+    texts = Texts([".manifest", "absent", "kernel/nv.c"], 100)
+    # What is unpacked is not read, whatever its size.
+    assert Archive(path, "tar").extract(tmp_path / "out", kernel, texts=texts).files
+    assert (texts.found, texts.complete) == ({".manifest": b"Driver\n1.0\n"}, False)
+    with pytest.raises(IntegrityError, match="11 bytes"):
+        Archive(path, "tar").extract(tmp_path / "other", kernel, texts=Texts([".manifest"], 10))
 
 
 def test_read_stops_early(tmp_path: Path) -> None:

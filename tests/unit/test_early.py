@@ -17,6 +17,7 @@ from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
 from modulus.host import files
+from modulus.host.archive import Archive
 from modulus.host.growing import Growth, LostError, open_growing
 from modulus.host.partial import Partial
 from modulus.host.report import PlainReporter
@@ -138,6 +139,44 @@ def test_sources_of_another_flavour_are_not_taken(
     assert not job.early.take(source.members(node, "open"), ["kernel/missing.c"], tmp_path)
     assert not list(tmp_path.glob("gpu.c"))
     job.early.close()
+
+
+def test_what_a_package_says_of_itself_is_read_as_it_comes(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("it is read again")
+
+    monkeypatch.setattr(Archive, "read", refuse)
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    assert isinstance(job.made_of, source.Source)
+    assert job.made_of.manifest
+    assert job.made_of.manifest.version == "1.0"
+    job.early.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "listed", "known"),
+    [("kernel", "kernel/a", True), (".", "kernel/a", False), ("kernel", "cut", False)],
+)
+def test_only_what_was_read_of_a_sound_package_is_known(
+    tmp_path: Path, folder: str, listed: str, known: bool
+) -> None:
+    path = tmp_path / "package"
+    with tarfile.open(path, "w") as tar:
+        for name in (listed, "list"):
+            tar.addfile(tarfile.TarInfo(name))
+    if listed == "cut":
+        path.write_bytes(path.read_bytes()[:600])
+    early = Early(tmp_path / "build", source.Members((folder,)), ["list", "absent"])
+    assert early.read(["list"]) is None
+    growth = early.begins(path, "tar")
+    growth.reach(path.stat().st_size)
+    growth.end()
+    assert early.read(["list"]) == ({"list": b""} if known else None)
+    assert early.read(["other"]) is None
+    early.close()
 
 
 def test_what_was_not_taken_goes(node: Node, unpacked: Callable[[], list[str]]) -> None:
