@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-_CHUNK = 4 << 20
-"""Large, since a thread that hashes waits for the others between pieces, and not larger, since
-all others wait for it while its memory is made."""
+_CHUNK = 1 << 20
 _RANDOM = "[a-z0-9_]" * 8
 """How names of temporary files end."""
 

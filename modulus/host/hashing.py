@@ -8,8 +8,7 @@ is remembered which SHA-512 belongs to a SHA-256.
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,43 +18,54 @@ from modulus.host.place import DRIVERS, below
 from modulus.host.recall import Recall
 
 _SHA, _QUICK = "sha256", "sha512"
-_SWITCH_SECONDS = 0.00002
 _INSTRUCTIONS = frozenset((b"sha_ni", b"sha2"))
 """As /proc/cpuinfo calls them, on x86 and on ARM."""
 
 
 class Hashes:
-    """Hashes of files; those of ``paths`` are begun in a thread, in order."""
+    """Hashes of files; those of ``paths`` are begun in a process of their own, in order.
+
+    A thread would wait for each import that goes on, and they for it. The process ends when
+    it has hashed, or finds that nobody listens.
+    """
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
         self._algorithm = _SHA if has_instructions() else _QUICK
-        self._begun = {path: threading.Event() for path in paths}
+        self._begun = tuple(paths)
         self._done: dict[Path, str] = {}
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        if self._begun:
-            self._thread.start()
+        self._child: tuple[int, int] | None = None
+        # Who asks for what could not be begun hashes it himself.
+        with contextlib.suppress(OSError):
+            self._child = self._start() if self._begun else None
 
     @property
     def under_way(self) -> bool:
         """Whether there is something to wait for."""
-        return not all(ended.is_set() for ended in self._begun.values())
+        return self._child is not None
 
-    def _work(self) -> None:
-        usual = sys.getswitchinterval()
-        # Between two pieces it takes a moment, for which it would wait longer than for a piece
-        # while others import.
-        sys.setswitchinterval(_SWITCH_SECONDS)
+    def _start(self) -> tuple[int, int]:
+        """The process, and where it writes a line for each file."""
+        read, write = os.pipe()
         try:
-            self._hash_all()
-        finally:
-            sys.setswitchinterval(usual)
+            pid = os.fork()
+        except OSError:
+            os.close(read)
+            os.close(write)
+            raise
+        if pid == 0:
+            try:
+                for path in self._begun:
+                    os.write(write, f"{self._try(path)}\n".encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        return pid, read
 
-    def _hash_all(self) -> None:
-        for path, ended in self._begun.items():
-            # Who asks for one that cannot be read finds out himself.
-            with contextlib.suppress(OSError):
-                (self._done[path],) = files.hash_file(path, self._algorithm)
-            ended.set()
+    def _try(self, path: Path) -> str:
+        # Who asks for one that cannot be read finds out himself.
+        with contextlib.suppress(OSError):
+            return files.hash_file(path, self._algorithm)[0]
+        return ""
 
     def holds(self, path: Path, sha256: str, recall: Recall) -> bool:
         """Whether ``path`` has that hash, in hexadecimal; waited for if it is under way."""
@@ -76,13 +86,17 @@ class Hashes:
 
     def _hash(self, path: Path) -> str:
         if path in self._begun:
-            self._begun[path].wait()
+            self.settle()
         return self._done.get(path) or files.hash_file(path, self._algorithm)[0]
 
     def settle(self) -> None:
-        """Waits for all; call it before other processes are started, which is a fork."""
-        for ended in self._begun.values():
-            ended.wait()
+        """Waits for all."""
+        if self._child is None:
+            return
+        (pid, read), self._child = self._child, None
+        with open(read, encoding="ascii") as lines:
+            self._done.update(zip(self._begun, lines.read().splitlines(), strict=False))
+        os.waitpid(pid, 0)
 
 
 def has_instructions() -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import threading
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -45,13 +47,16 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 def test_modules_that_are_not_loaded_are_hashed_once(
     root: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
 ) -> None:
-    hashed: list[tuple[str, bool, tuple[str, ...]]] = []
+    log, parent = root / "log", os.getpid()
     real = files.hash_file
 
     def note(path: Path, *algorithms: str) -> list[str]:
-        here = threading.current_thread() is threading.main_thread()
-        hashed.append((path.name, here, algorithms))
+        with open(log, "a") as file:
+            file.write(f"{(path.name, os.getpid() == parent, algorithms)}\n")
         return real(path, *algorithms)
+
+    def hashed() -> list[tuple[str, bool, tuple[str, ...]]]:
+        return [ast.literal_eval(line) for line in log.read_text().splitlines()]
 
     monkeypatch.setattr(files, "hash_file", note)
     folder = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}"
@@ -61,14 +66,14 @@ def test_modules_that_are_not_loaded_are_hashed_once(
     first = (("gpu.ko", True, both), ("gpu-uvm.ko", True, both))
     second = (("gpu-uvm.ko", True, plain if instructions else quick),)
     for here in (second if instructions else first, second):
-        hashed.clear()
+        log.unlink(missing_ok=True)
         recall = Recall(path)
         hashes = hash_modules(root, "gpu")
         hashes.settle()
-        assert hashed == [begun]
+        assert hashed() == [begun]
         assert hashes.holds(folder / "gpu.ko", digest("gpu.ko"), recall)
         assert hashes.holds(folder / "gpu-uvm.ko", digest("gpu-uvm.ko"), recall)
-        assert hashed == [begun, *here]
+        assert hashed() == [begun, *here]
         recall.keep()
 
 
@@ -95,6 +100,36 @@ def test_who_asks_for_a_file_that_is_gone_is_told(root: Path) -> None:
     hashes = Hashes([gone])
     with pytest.raises(FileNotFoundError):
         hashes.holds(gone, digest("gone"), Recall())
+
+
+def test_what_was_begun_and_never_ended_is_hashed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, parent, real = tmp_path / "gpu.ko", os.getpid(), files.hash_file
+    path.write_text("gpu.ko")
+
+    def end(path: Path, *algorithms: str) -> list[str]:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path, *algorithms)
+
+    monkeypatch.setattr(files, "hash_file", end)
+    assert Hashes([path]).holds(path, digest("gpu.ko"), Recall())
+
+
+def test_where_no_process_can_be_made_it_is_hashed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gpu.ko"
+    path.write_text("gpu.ko")
+
+    def refuse() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    hashes = Hashes([path])
+    assert not hashes.under_way
+    assert hashes.holds(path, digest("gpu.ko"), Recall())
 
 
 @pytest.mark.parametrize(
