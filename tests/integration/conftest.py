@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.system import Done, Node
+
+PROFILES = Path(__file__).parents[2] / "profiles"
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +97,17 @@ class Whole:
 def build_whole(path: Path, driver: str, release: str, **settings: Any) -> Whole:
     """Builds the version ``driver`` on a node of its own at ``path``."""
     return build_on(Node(path, release, **settings), driver, release)
+
+
+def build_vendors(path: Path, driver: str, release: str, **settings: Any) -> Whole:
+    """The same as the vendor's package builds it by itself."""
+    profile = yaml.safe_load((PROFILES / "nvidia.yaml").read_text())
+    del profile["files"], profile["make"]["batch"]
+    node = Node(path, release, **settings)
+    own = path / "etc/modulus/profiles/nvidia.yaml"
+    own.parent.mkdir()
+    own.write_text(yaml.safe_dump(profile))
+    return build_on(node, driver, release)
 
 
 def build_on(node: Node, driver: str, release: str) -> Whole:

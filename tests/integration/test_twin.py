@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import pytest
 import yaml
 
 from modulus.host.survey import survey
-from tests.integration.conftest import Whole, build_on, build_whole
+from tests.integration.conftest import (
+    PROFILES,
+    Whole,
+    build_on,
+    build_vendors,
+    build_whole,
+)
 from tests.support.packages import cache_folder
 from tests.support.system import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
 Kernels = dict[str, dict[str, list[str]]]
-PROFILES = Path(__file__).parents[2] / "profiles"
 AGAIN = "only what carries that is made again"
 
 
@@ -92,18 +98,30 @@ def test_the_next_kernels_modules_are_those_of_a_whole_build(
     assert node.leftovers() == []
 
 
-def test_kernels_with_other_headers_are_compiled_for_and_the_plan_says_why(
-    node: Node, driver: str, twins: tuple[str, str], provisioned: list[str]
+def test_for_other_headers_only_what_they_change_is_compiled(
+    node: Node,
+    driver: str,
+    mirrors: list[Any],
+    twins: tuple[str, str],
+    provisioned: list[str],
+    tmp_path: Path,
 ) -> None:
     others = [release for release in provisioned if release not in twins]
     assert len(others) == 2
     for other in others:
         plan = node.run("plan", f"nvidia-{driver}", "--kernel", other, "--json")
         (build,) = (step for step in plan.json["steps"] if step["phase"] == "build")
-        assert build["why"].startswith(
-            f"all is compiled: other headers than those of {twins[0]}"
-        )
+        assert re.match("only what differs from [^ ]+ is compiled: ", build["why"])
         assert "files of the headers differ (" in build["why"]
+    done = node.run("build", f"nvidia-{driver}", "--kernel", others[0], "--json")
+    assert done.status == 0, done.stderr
+    (result,) = done.json["results"]
+    log = Path(result["path"], "build.log").read_text()
+    known = re.search(r"^batch: (\d+) of (\d+) objects were known$", log, re.MULTILINE)
+    assert known and int(known[1]) > int(known[2]) / 2
+    vendors = build_vendors(tmp_path / "vendors", driver, others[0], mirrors=mirrors)
+    assert len(node.digests(others[0])) == 5
+    assert node.digests(others[0]) == vendors.digests
 
 
 def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(

@@ -1,0 +1,414 @@
+/*
+ * What of a preprocessed source its object is made of.
+ *
+ * A source of a kernel module is nearly all headers, and of these it uses little. This keeps what
+ * always ends up in an object, such as functions that others can call, what that names, what this
+ * names in turn, and so on, in the order in which it was. Of a struct that is only pointed to it
+ * keeps that there is one; what is in it where a name that points to it is followed, or where the
+ * compiler says so. The compiler makes the same of it as of the whole: gcc's output depends on the
+ * order of declarations, but not on how many others lie between, since these come and go with debug
+ * information (-fcompare-debug holds it to that).
+ *
+ * Names are not told apart by scope, and whatever has an unusual form is kept, as are attributes
+ * that are not known to be harmless. So more may be kept than is needed; what is missing, the
+ * compiler misses.
+ *
+ * Line markers are kept, so that warnings name the right place. What has them left out and numbers
+ * of __COUNTER__ replaced tells whether another kernel's headers make the same.
+ */
+
+#include "slice.h"
+
+/* What the compiler calls without being told to. */
+static const char *const implied[] = {
+	"__fentry__", "__stack_chk_fail", "__stack_chk_guard", "abort", "bcmp", "memcmp", "memcpy",
+	"memmove", "memset", "printf", "putchar", "puts", "stpcpy", "strcat", "strchr", "strcmp",
+	"strcpy", "strlen", "strncmp",
+};
+
+/* What ends in the value of __COUNTER__, in the kernel's headers. */
+static const char *const counted[] = {"__UNIQUE_ID_", "__compiletime_assert_"};
+
+struct pointer *pointers;
+
+static const char *main_file;
+static size_t main_length, pointer_count, pointer_room, queued, visited;
+static unsigned *queue;
+
+static void use(unsigned item)
+{
+	if (items[item].used)
+		return;
+	items[item].used = 1;
+	queue[queued++] = item;
+}
+
+static void ask_for(unsigned name)
+{
+	if (names[name].asked)
+		return;
+	names[name].asked = 1;
+	for (unsigned d = names[name].declarations; d; d = declarations[d].next)
+		use(declarations[d].item);
+}
+
+static void complete(unsigned tag)
+{
+	if (names[tag].complete)
+		return;
+	names[tag].complete = 1;
+	for (unsigned d = names[tag].definitions; d; d = declarations[d].next)
+		use(declarations[d].item);
+}
+
+static int is_arrow(size_t i)
+{
+	return is(i, '-') && is(i + 1, '>');
+}
+
+static int is_member(size_t i)
+{
+	return i > 1 && (is(i - 1, '.') || is_arrow(i - 2));
+}
+
+/* Where the name of a tag is, or 0, and what comes behind it. */
+static size_t find_tag(size_t i, size_t end, size_t *behind)
+{
+	size_t name = i + 1;
+
+	while (name < end && word(name) == ATTRIBUTE)
+		name = skip(name + 1, end);
+	if (name >= end || tokens[name].kind != NAME)
+		return 0;
+	*behind = name + 1;
+	while (*behind < end && word(*behind) == ATTRIBUTE)
+		*behind = skip(*behind + 1, end);
+	while (*behind < end && word(*behind) == QUALIFIER)
+		++*behind;
+	return name;
+}
+
+static void find_pointers(unsigned item)
+{
+	size_t end = items[item].end, j;
+
+	for (size_t i = items[item].begin; i < end; i++) {
+		size_t tag = word(i) == STRUCT || word(i) == UNION ? find_tag(i, end, &j) : 0;
+		if (!tag || j >= end || !is(j, '*'))
+			continue;
+		while (j < end && (is(j, '*') || word(j) == QUALIFIER))
+			j++;
+		if (j >= end || tokens[j].kind != NAME)
+			continue;
+		struct name *name = &names[tokens[j].name];
+		pointers = room(pointers, pointer_count, &pointer_room, sizeof *pointers);
+		if (trouble)
+			return;
+		pointers[pointer_count] = (struct pointer){tokens[tag].name, item, name->pointers};
+		name->pointers = pointer_count++;
+	}
+}
+
+/* To what this name points in ``item``, or wherever else it occurs; 0 if that is not just one. */
+static unsigned pointed(unsigned name, unsigned item, int member)
+{
+	unsigned found = 0;
+
+	for (unsigned p = names[name].pointers; p && !member; p = pointers[p].next)
+		if (pointers[p].item == item)
+			return pointers[p].to;
+	for (unsigned p = names[name].pointers; p; p = pointers[p].next) {
+		if (found && pointers[p].to != found)
+			return 0;
+		found = pointers[p].to;
+	}
+	return found;
+}
+
+/* Completes what a name points to, if it is followed, which need not be found out. */
+static void follow(size_t i, unsigned item)
+{
+	size_t begin = items[item].begin, end = items[item].end, before = i, behind = i + 1;
+	int member = is_member(i), followed;
+
+	if (behind < end && is(behind, '('))
+		behind = skip(behind, end);
+	while (behind < end && is(behind, ')'))
+		behind++;
+	followed = behind < end && (is_arrow(behind) || is(behind, '['));
+	if (!followed && !member) {
+		while (before > begin && is(before - 1, '('))
+			before--;
+		followed = before > begin + 1 && is(before - 1, '*') &&
+			tokens[before - 2].kind == SIGN && !closes(before - 2);
+	}
+	unsigned to = followed ? pointed(tokens[i].name, item, member) : 0;
+	if (to)
+		complete(to);
+}
+
+/* Goes after what an item names. */
+static void visit(unsigned number)
+{
+	size_t begin = items[number].begin, end = items[number].end, behind;
+
+	for (size_t i = begin; i < end && !trouble; i++) {
+		size_t tag = is_tag(i) ? find_tag(i, end, &behind) : 0;
+		if (tag) {
+			int alone = i == begin && behind + 1 == end;
+			int pointed_to = behind < end && is(behind, '*');
+			if (word(i) == ENUM || (!alone && !pointed_to && !is(behind, '{')))
+				complete(tokens[tag].name);
+			if (tag == i + 1)
+				i = tag;
+		} else if (tokens[i].kind == NAME && !is_tag(i)) {
+			if (!is_member(i))
+				ask_for(tokens[i].name);
+			if (names[tokens[i].name].pointers)
+				follow(i, number);
+		}
+	}
+}
+
+static int visit_all(void)
+{
+	while (visited < queued && !trouble)
+		visit(queue[visited++]);
+	return !trouble;
+}
+
+void slice_read(const char *text, size_t size)
+{
+	static size_t next;
+
+	if (!pointers) {
+		pointers = room(0, 0, &pointer_room, sizeof *pointers);
+		/* Number 0 stands for none. */
+		pointer_count = 1;
+	}
+	read_tokens(text, size);
+	if (!trouble)
+		read_items();
+	while (next < item_count && !trouble)
+		find_pointers(next++);
+}
+
+/* All of the source itself counts, lest a compile that fails is taken for one that does not. */
+static int is_own(const struct item *item)
+{
+	unsigned marker = tokens[item->begin].marker;
+
+	return marker && markers[marker - 1].length == main_length &&
+		!memcmp(markers[marker - 1].file, main_file, main_length);
+}
+
+int slice_end(const char *file, size_t length)
+{
+	main_file = file;
+	main_length = length;
+	slice_read("\n", 1);
+	queue = malloc((item_count + 1) * sizeof *queue);
+	if (!queue || trouble || !item_count || items[item_count - 1].end != token_count)
+		return 0;
+	for (size_t i = 0; i < item_count; i++)
+		if (items[i].root || is_own(&items[i]))
+			use(i);
+	for (size_t i = 0; i < SIZE(implied); i++)
+		ask_for(name_of(implied[i], strlen(implied[i])));
+	return visit_all();
+}
+
+int slice_complete(const char *tag, size_t length)
+{
+	unsigned name = name_of(tag, length);
+
+	if (trouble || names[name].complete || !names[name].definitions)
+		return 0;
+	complete(name);
+	return visit_all();
+}
+
+void put(struct text *to, const char *text, size_t size)
+{
+	while (!trouble && to->size + size >= to->room)
+		to->at = room(to->at, to->room, &to->room, 1);
+	if (trouble)
+		return;
+	memcpy(to->at + to->size, text, size);
+	to->size += size;
+}
+
+static struct text *source, *key, *counted_names;
+
+static void put_both(const char *text, size_t size)
+{
+	put(source, text, size);
+	put(key, text, size);
+}
+
+/* Where in the source the compiler believes to be; behind no marker that there is, nowhere. */
+static unsigned here_line, here_marker;
+
+enum { NOWHERE = -1u };
+
+/* Has the next token be where it was. */
+static void place(const struct token *token)
+{
+	char text[32];
+
+	if (token->marker == here_marker && token->line >= here_line &&
+	    token->line - here_line < 8) {
+		while (here_line < token->line) {
+			put(source, "\n", 1);
+			here_line++;
+		}
+		return;
+	}
+	here_marker = token->marker;
+	here_line = token->line;
+	if (!here_marker)
+		return;
+	const struct marker *marker = &markers[here_marker - 1];
+	put(source, text, snprintf(text, sizeof text, "\n# %u ", marker->line + here_line));
+	put(source, marker->file, marker->length);
+	put(source, marker->flags, strlen(marker->flags));
+	put(source, "\n", 1);
+}
+
+static int is_counted(const struct name *name)
+{
+	if (!is_digit(name->at[name->length - 1]))
+		return 0;
+	for (size_t i = 0; i < SIZE(counted); i++) {
+		size_t length = strlen(counted[i]);
+		if (name->length > length && !strncmp(name->at, counted[i], length))
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a literal may tell of such a name. */
+static int tells(const struct token *token)
+{
+	for (size_t i = 0; i < SIZE(counted); i++) {
+		size_t length = strlen(counted[i]);
+		for (size_t at = 0; at + length <= token->length; at++)
+			if (!memcmp(token->at + at, counted[i], length))
+				return 1;
+	}
+	return 0;
+}
+
+/* Writes a name as it would be whatever __COUNTER__ was. */
+static void put_counted(struct name *name, unsigned *last)
+{
+	char text[32];
+
+	if (!name->counter) {
+		name->counter = ++*last;
+		put(counted_names, name->at, name->length);
+		put(counted_names, "\n", 1);
+	}
+	put(key, text, snprintf(text, sizeof text, "@%u", name->counter));
+}
+
+/* Says that there are the tags that an item is the first to name. */
+static void announce_tags(const struct item *item)
+{
+	size_t behind;
+
+	for (size_t i = item->begin; i < item->end; i++) {
+		size_t tag = word(i) == STRUCT || word(i) == UNION ? find_tag(i, item->end, &behind) : 0;
+		struct name *name = &names[tokens[tag].name];
+		if (!tag || name->announced)
+			continue;
+		name->announced = 1;
+		put_both(tokens[i].at, tokens[i].length);
+		put_both(" ", 1);
+		put_both(name->at, name->length);
+		put_both(";\n", 2);
+		here_marker = NOWHERE;
+	}
+}
+
+/* Whether the number of __COUNTER__ in a name matters. */
+static int told;
+
+static void put_item(const struct item *item, unsigned *counters)
+{
+	const struct token *before = 0;
+
+	announce_tags(item);
+	for (size_t i = item->begin; i < item->end; i++) {
+		const struct token *token = &tokens[i];
+		place(token);
+		/* Signs that stood apart may mean another thing together, words that did not may. */
+		if (before && (token->kind != SIGN || before->kind != SIGN || token->spaced))
+			put_both(" ", 1);
+		if (token->kind == DIRECTIVE)
+			put_both("\n", 1); /* It has a line of its own. */
+		put(source, token->at, token->length);
+		told |= token->kind == LITERAL && tells(token);
+		if (token->kind == NAME && is_counted(&names[token->name]))
+			put_counted(&names[token->name], counters);
+		else
+			put(key, token->at, token->length);
+		if (token->kind == DIRECTIVE) {
+			put_both("\n", 1);
+			here_marker = NOWHERE;
+		}
+		before = token;
+	}
+	put(key, "\n", 1);
+}
+
+/*
+ * Stands in for a function that is left out, where the compiler numbers all it has heard of: its
+ * variables with a section are among them.
+ */
+static void put_sections(const struct item *item, unsigned number)
+{
+	char text[128];
+	int sections = 0, is_static = 0;
+
+	for (size_t i = item->body; item->body && i < item->end; i++) {
+		is_static = (is_static || word(i) == STATIC) && !is(i, ';');
+		if (!is_static || word(i) != SECTION)
+			continue;
+		put_both(text, snprintf(text, sizeof text,
+					"\nstatic inline void modulus_%u_%d(void)"
+					" { static int of __attribute__((section(\".data\"))); }\n",
+					number, sections++));
+		is_static = 0;
+		here_marker = NOWHERE;
+	}
+}
+
+int slice_write(struct text *to_source, struct text *to_key, struct text *to_counted)
+{
+	unsigned counters = 0, left_out = 0;
+	int alias = 0;
+
+	source = to_source;
+	key = to_key;
+	counted_names = to_counted;
+	source->size = key->size = counted_names->size = 0;
+	for (size_t i = 0; i < name_count; i++)
+		names[i].counter = names[i].announced = 0;
+	for (size_t i = 0; i < item_count; i++)
+		alias |= items[i].used && items[i].alias;
+	/* First comes the name of it all. */
+	put(source, "# 0 ", 4);
+	put(source, main_file, main_length);
+	put(source, "\n", 1);
+	here_marker = NOWHERE;
+	for (size_t i = 0; i < item_count && !trouble; i++)
+		if (items[i].used)
+			put_item(&items[i], &counters);
+		else if (alias)
+			put_sections(&items[i], left_out++);
+	put(source, "\n", 1);
+	if (told)
+		put(key, counted_names->at, counted_names->size);
+	return !trouble;
+}

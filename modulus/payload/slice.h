@@ -1,0 +1,129 @@
+/* What of a preprocessed source its object is made of (slice.c), and of what that is found out. */
+
+#pragma once
+
+#include "libc.h"
+
+#pragma GCC visibility push(hidden)
+
+#define SIZE(array) (sizeof(array) / sizeof *(array))
+
+enum kind { END, NAME, NUMBER, LITERAL, SIGN, DIRECTIVE };
+
+struct token {
+	const char *at;
+	unsigned length, name; /* number of the name */
+	unsigned line, marker; /* where it was: behind which line marker, and how far */
+	unsigned char kind, spaced;
+};
+
+/* What of a name is special. */
+enum word {
+	NO_WORD,
+	STRUCT,
+	UNION,
+	ENUM,
+	TYPEDEF,
+	EXTERN,
+	STATIC,
+	INLINE,
+	ATTRIBUTE,
+	ASM,
+	TYPEOF,
+	STATIC_ASSERT,
+	EXTENSION,
+	QUALIFIER,
+	HARMLESS,
+	HARMLESS_ALONE,
+	GNU_INLINE,
+	ALIAS,
+	SECTION,
+};
+
+struct name {
+	const char *at;
+	unsigned length, hash, next;
+	unsigned declarations; /* of what has it, but for structs, unions and enums */
+	unsigned definitions;  /* of a struct, union or enum */
+	unsigned pointers;     /* what it is declared to point to */
+	unsigned counter;      /* how many that end in __COUNTER__ are before it, and 1; or 0 */
+	unsigned char word, asked, complete, announced;
+};
+
+/* # LINE "FILE" FLAGS. */
+struct marker {
+	const char *file; /* with its quotes */
+	unsigned length, line;
+	const char *flags;
+};
+
+/* A declaration at file level: tokens from begin to end, which is where its body is by then. */
+struct item {
+	unsigned begin, end, body;
+	unsigned char root, used, alias;
+};
+
+/* An item of several: a list. */
+struct declaration {
+	unsigned item, next;
+};
+
+/* That a name is declared, in this item, as a pointer to a struct or union. */
+struct pointer {
+	unsigned to, item, next;
+};
+
+extern struct token *tokens;
+extern struct name *names;
+extern struct marker *markers;
+extern struct item *items;
+extern struct declaration *declarations;
+extern struct pointer *pointers;
+extern size_t token_count, name_count, marker_count, item_count;
+
+/* That the text has a form that is not known here, or that there is no memory for it. */
+extern int trouble;
+
+/* tokens.c */
+extern void *room(void *old, size_t count, size_t *most, size_t size);
+extern unsigned name_of(const char *at, size_t length);
+/* Reads on; all but the last line, if that has no end yet. */
+extern void read_tokens(const char *text, size_t size);
+extern int is_digit(char c);
+extern int is(size_t i, char sign);
+extern int closes(size_t i);
+extern enum word word(size_t i);
+extern int is_tag(size_t i);
+extern size_t skip(size_t i, size_t end);
+
+/* declarations.c */
+/* Goes on with the tokens there are by now; what has no end yet is left. */
+extern void read_items(void);
+
+/* slice.c */
+struct text {
+	char *at;
+	size_t size, room;
+};
+
+/* Reads on in the one text of this process; it may go on in one that is forked from it. */
+extern void slice_read(const char *text, size_t size);
+
+/* Once the text is at its end: 0 where it has a form that is not known here. */
+extern int slice_end(const char *file, size_t length);
+
+/* Has the slice say what is in a struct or union; 1 if it did not. */
+extern int slice_complete(const char *tag, size_t length);
+
+/*
+ * The slice as it is by now: ``source`` for the compiler, ``key`` the same without where it was and
+ * what __COUNTER__ was, and ``counted`` the names that end in that, a line each, in order.
+ */
+extern int slice_write(struct text *source, struct text *key, struct text *counted);
+
+extern void put(struct text *to, const char *text, size_t size);
+
+/* pieces.c */
+extern int make_piece(const char *file, size_t length, int number);
+
+#pragma GCC visibility pop
