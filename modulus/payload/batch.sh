@@ -30,7 +30,8 @@ trap 'rm -f "$folder/noting"' EXIT
 command -v "$cc" >"$folder/real" || exit
 read -r real <"$folder/real"
 "$real" -O2 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" "$here/pieces.c" \
-    "$here/slice.c" "$here/declarations.c" "$here/tokens.c" || exit
+    "$here/slice.c" "$here/declarations.c" "$here/tokens.c" &
+forkcc=$!
 
 # What is done by now, such as tests of the kernel, is not done again. Objects are not, but by
 # the kbuilds that batch-cc.sh lets compile for themselves.
@@ -43,6 +44,7 @@ read -r real <"$folder/real"
 chmod +x "$folder/bin/$cc" || exit
 PATH=$folder/bin:$PATH "$@" -k 2>&1 | sed -u '/^make/d; /^  CC \[M\] /d'
 rm "$folder/noting"
+wait "$forkcc" || exit
 noted=$(wc -l <"$folder/noted")
 
 # Puts each into the set of those that have all but these in common: notes on dependencies, its
