@@ -123,9 +123,12 @@ compile_set() {
     done
     echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
     # Each is made of what counts of it alone (slice.c), where a declaration that is left out
-    # cannot be told from the outcome.
+    # cannot be told from the outcome, and the words tell of all that decides it.
     output=all.s mode=-S
-    if grep -qxe -fno-strict-aliasing "$set/words" && ! grep -qe '^-fsanitize' "$set/words"; then
+    if grep -qxe -fno-strict-aliasing "$set/words" &&
+        ! grep -qxe '-fstrict-aliasing' -e '-fsanitize.*' -e '-fkeep-.*' -e '-O0' \
+            -e '-fno-toplevel-reorder' -e '-fno-unit-at-a-time' -e '-frecord-gcc-switches' \
+            -e '-m[a-z]*=native' "$set/words"; then
         export MODULUS_CC="$real"
         output=all.i mode=-E
     fi
@@ -148,7 +151,7 @@ while read -r number; do
     (compile_set "$folder/sets/$number")
 done <"$folder/plan"
 made=$(find "$folder/sets" -path '*/done/*.s' | wc -l)
-[ ! -d "${MODULUS_KNOWN-}" ] || (
+[ ! -d "${MODULUS_KNOWN-}" ] || [ ! -d "${MODULUS_MADE-}" ] || (
     cd "$MODULUS_KNOWN" && known=$(grep -lsx 'modulus assembly' -- * | while read -r piece; do
         [ ! -f "$MODULUS_MADE/$piece" ] || echo "$piece"
     done | wc -l) && echo "batch: $known of $made objects were known"

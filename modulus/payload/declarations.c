@@ -42,7 +42,7 @@ static int is_plain(size_t i)
 
 static void declare_all(size_t i, size_t end, unsigned item)
 {
-	for (; i < end; i++)
+	for (; i < end && !trouble; i++)
 		if (is_plain(i))
 			declare(tokens[i].name, item);
 }
@@ -176,8 +176,12 @@ static struct form read_form(size_t i, size_t end, unsigned item)
 		} else if (is(i, '=')) {
 			form.initialised = 1;
 			named = 1;
-			while (i < end && !is(i, ',') && !is(i, ';'))
-				i = skip(i, end);
+			while (i < end && !is(i, ',') && !is(i, ';') && !trouble) {
+				size_t behind = skip(i, end);
+				/* A literal, which the compiler numbers. */
+				form.odd |= is(i, '(') && is(behind, '{');
+				i = behind;
+			}
 		} else if (is(i, ',') || is(i, ';')) {
 			if (name) {
 				declare(tokens[name].name, item);
@@ -219,6 +223,31 @@ static int is_root(const struct form *form, int body)
 	return !unseen;
 }
 
+/*
+ * Declares what a function's body does with attributes, or another name, of its own: they hold
+ * for the whole file.
+ */
+static void declare_externs(size_t i, size_t end, unsigned item)
+{
+	for (; i < end; i++) {
+		size_t name = 0, j = i + 1;
+		int attributes = 0;
+		if (word(i) != EXTERN)
+			continue;
+		while (j < end && !is(j, ';') && !is(j, '(') && !is(j, '[')) {
+			if (is_plain(j) && !attributes)
+				name = j;
+			attributes |= word(j) == ATTRIBUTE || word(j) == ASM;
+			j++;
+		}
+		for (; j < end && !is(j, ';'); j++)
+			attributes |= word(j) == ATTRIBUTE || word(j) == ASM;
+		if (name && attributes && !is_counted(&names[tokens[name].name]))
+			declare(tokens[name].name, item);
+		i = j;
+	}
+}
+
 static void add_item(size_t begin, size_t end, size_t body)
 {
 	items = room(items, item_count, &item_room, sizeof *items);
@@ -237,6 +266,8 @@ static void add_item(size_t begin, size_t end, size_t body)
 		return;
 	}
 	declare_tags(i, stop, number);
+	if (body)
+		declare_externs(body, end, number);
 	struct form form = read_form(i, stop, number);
 	if (form.odd)
 		declare_all(begin, stop, number);

@@ -48,6 +48,7 @@ extern int poll(struct pollfd *files, unsigned long count, int milliseconds);
 extern int fcntl(int fd, int what, ...);
 extern pid_t fork(void);
 extern pid_t waitpid(pid_t pid, int *status, int options);
+extern pid_t getpid(void);
 extern int execvp(const char *program, char *const *words);
 extern int on_exit(void (*handler)(int status, void *of), void *of);
 extern void _exit(int status) __attribute__((noreturn));

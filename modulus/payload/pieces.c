@@ -3,8 +3,7 @@
  * of the same for another kernel.
  *
  * What is known lies in MODULUS_KNOWN, what is made or was of use is put into MODULUS_MADE, as
- * files that are named by the sha256 of the slice, the source's name and the compiler's words. It
- * is either the assembly, with the names before it that end in a number of __COUNTER__, or the
+ * files that are named by the sha256 of the slice and the compiler's words. It is either the assembly, with the names before it that end in a number of __COUNTER__, or the
  * structs that the compiler had to know more of, for the slice that has them.
  *
  * MODULUS_SOURCES has the sources, and in the file words what the compiler is to be asked, a word
@@ -55,7 +54,7 @@ static int write_path(const char *path, const struct text *text)
 {
 	char part[4096];
 
-	snprintf(part, sizeof part, "%s.part", path);
+	snprintf(part, sizeof part, "%s.%d.part", path, getpid());
 	int fd = open_file(part, O_WRONLY | O_CREAT | O_TRUNC);
 	int done = fd >= 0 && write(fd, text->at, text->size) == (ssize_t)text->size;
 	if (fd >= 0)
@@ -143,7 +142,9 @@ static int find_words(const char *folder, char **words)
 	words[count++] = getenv("MODULUS_CC");
 	if (!words[0] || !next_line(&rest) || !next_line(&rest))
 		return 0;
-	while ((word = next_line(&rest)) && count < MOST_WORDS - 8) {
+	while ((word = next_line(&rest))) {
+		if (count >= MOST_WORDS - 8)
+			return 0;
 		if (names_file(word))
 			next_line(&rest);
 		else if (is_for_compiler(word))
@@ -198,7 +199,7 @@ static int take_assembly(char *known, const struct text *counted, struct text *t
 	put(&names, "", 1);
 	end[1] = 0;
 	int count = split(known + 1, old, MOST_NAMES);
-	if (trouble || count != split(names.at, new, MOST_NAMES))
+	if (trouble || count == MOST_NAMES || count != split(names.at, new, MOST_NAMES))
 		return 0;
 	rename_counted(end + 2, old, new, count, to);
 	return !trouble;
@@ -255,15 +256,16 @@ static int compile(const char *folder, int number, char **words, int count,
 	return done;
 }
 
-static int record(const char *digest, const char *form, const struct text *first,
-		  const struct text *second)
+/* For other kernels; this one can do without. */
+static void record(const char *digest, const char *form, const struct text *first,
+		   const struct text *second)
 {
 	char path[4096];
 	const char *folder = getenv("MODULUS_MADE");
 	struct text all = {0};
 
 	if (!folder)
-		return 1;
+		return;
 	put(&all, form, strlen(form));
 	put(&all, first->at, first->size);
 	if (second) {
@@ -271,7 +273,8 @@ static int record(const char *digest, const char *form, const struct text *first
 		put(&all, second->at, second->size);
 	}
 	snprintf(path, sizeof path, "%s/%s", folder, digest);
-	return !trouble && write_path(path, &all);
+	if (!trouble)
+		write_path(path, &all);
 }
 
 static int find_known(const char *digest, struct text *to)
@@ -307,24 +310,31 @@ static int try(const char *folder, int number, char **words, int count, struct t
 		if (begins(&known, tags_form)) {
 			put(&tags, known.at + strlen(tags_form), known.size - strlen(tags_form) + 1);
 			tags.size--;
-			if (!trouble && complete_all(known.at + strlen(tags_form)))
-				return record(digest, tags_form, &tags, 0) ? 0 : -1;
+			if (!trouble && complete_all(known.at + strlen(tags_form))) {
+				record(digest, tags_form, &tags, 0);
+				return 0;
+			}
 		} else if (begins(&known, assembly_form) &&
 			   take_assembly(known.at + strlen(assembly_form) - 1, &counted, assembly)) {
-			return record(digest, assembly_form, &counted, assembly) ? 1 : -1;
+			record(digest, assembly_form, &counted, assembly);
+			return 1;
 		}
 		tags.size = assembly->size = 0;
 	}
 	if (compile(folder, number, words, count, &source, assembly, &errors)) {
 		write(2, errors.at, errors.size);
-		return record(digest, assembly_form, &counted, assembly) ? 1 : -1;
+		record(digest, assembly_form, &counted, assembly);
+		return 1;
 	}
+	if (!errors.at)
+		return -1;
 	find_tags(errors.at, &tags);
 	struct text lasting = {0};
 	put(&lasting, tags.at, tags.size);
 	if (trouble || !complete_all(tags.at))
 		return -1;
-	return record(digest, tags_form, &lasting, 0) ? 0 : -1;
+	record(digest, tags_form, &lasting, 0);
+	return 0;
 }
 
 int make_piece(const char *file, size_t length, int number)

@@ -26,9 +26,6 @@ static const char *const implied[] = {
 	"strcpy", "strlen", "strncmp",
 };
 
-/* What ends in the value of __COUNTER__, in the kernel's headers. */
-static const char *const counted[] = {"__UNIQUE_ID_", "__compiletime_assert_"};
-
 struct pointer *pointers;
 
 static const char *main_file;
@@ -63,12 +60,16 @@ static void complete(unsigned tag)
 
 static int is_arrow(size_t i)
 {
-	return is(i, '-') && is(i + 1, '>');
+	return is(i, '-') && is(i + 1, '>') && !tokens[i + 1].spaced;
 }
 
 static int is_member(size_t i)
 {
-	return i > 1 && (is(i - 1, '.') || is_arrow(i - 2));
+	if (i < 2)
+		return 0;
+	/* Not ... NAME, nor NAME-->NAME. */
+	return (is(i - 1, '.') && !is(i - 2, '.')) ||
+		(is_arrow(i - 2) && !(i > 2 && is(i - 3, '-') && !tokens[i - 2].spaced));
 }
 
 /* Where the name of a tag is, or 0, and what comes behind it. */
@@ -147,6 +148,16 @@ static void follow(size_t i, unsigned item)
 		complete(to);
 }
 
+/* What is declared of a function tells of the compiler's own of that name, too. */
+static void ask_for_builtin(unsigned name)
+{
+	static const char prefix[] = "__builtin_";
+	size_t length = sizeof prefix - 1;
+
+	if (names[name].length > length && !memcmp(names[name].at, prefix, length))
+		ask_for(name_of(names[name].at + length, names[name].length - length));
+}
+
 /* Goes after what an item names. */
 static void visit(unsigned number)
 {
@@ -164,16 +175,54 @@ static void visit(unsigned number)
 		} else if (tokens[i].kind == NAME && !is_tag(i)) {
 			if (!is_member(i))
 				ask_for(tokens[i].name);
+			ask_for_builtin(tokens[i].name);
 			if (names[tokens[i].name].pointers)
 				follow(i, number);
 		}
 	}
 }
 
+/*
+ * How many variables with a section a function has, which the compiler numbers with all that it
+ * has heard of if it looks for an alias; -1 if that is hard to tell.
+ */
+static int sections(const struct item *item)
+{
+	int count = 0;
+
+	for (size_t i = item->body; item->body && i < item->end; i++) {
+		size_t begin = i, end = i;
+		if (word(i) == THREAD)
+			return -1;
+		if (word(i) != SECTION)
+			continue;
+		while (!is(begin - 1, ';') && !is(begin - 1, '{') && !is(begin - 1, '}'))
+			if (is(--begin, ','))
+				return -1;
+		while (end < item->end && !is(end, ';') && !is(end, '='))
+			if (is(end++, ','))
+				return -1;
+		if (end == item->end || word(begin) != STATIC)
+			return -1;
+		count++;
+	}
+	return count;
+}
+
+/* Whether the compiler looks for an alias. */
+static int alias;
+
 static int visit_all(void)
 {
-	while (visited < queued && !trouble)
+	while (visited < queued && !trouble) {
+		if (items[queue[visited]].alias && !alias) {
+			alias = 1;
+			for (size_t i = 0; i < item_count; i++)
+				if (sections(&items[i]) < 0)
+					use(i);
+		}
 		visit(queue[visited++]);
+	}
 	return !trouble;
 }
 
@@ -275,30 +324,6 @@ static void place(const struct token *token)
 	put(source, "\n", 1);
 }
 
-static int is_counted(const struct name *name)
-{
-	if (!is_digit(name->at[name->length - 1]))
-		return 0;
-	for (size_t i = 0; i < SIZE(counted); i++) {
-		size_t length = strlen(counted[i]);
-		if (name->length > length && !strncmp(name->at, counted[i], length))
-			return 1;
-	}
-	return 0;
-}
-
-/* Whether a literal may tell of such a name. */
-static int tells(const struct token *token)
-{
-	for (size_t i = 0; i < SIZE(counted); i++) {
-		size_t length = strlen(counted[i]);
-		for (size_t at = 0; at + length <= token->length; at++)
-			if (!memcmp(token->at + at, counted[i], length))
-				return 1;
-	}
-	return 0;
-}
-
 /* Writes a name as it would be whatever __COUNTER__ was. */
 static void put_counted(struct name *name, unsigned *last)
 {
@@ -348,7 +373,8 @@ static void put_item(const struct item *item, unsigned *counters)
 		if (token->kind == DIRECTIVE)
 			put_both("\n", 1); /* It has a line of its own. */
 		put(source, token->at, token->length);
-		told |= token->kind == LITERAL && tells(token);
+		trouble |= word(i) == LOCATED;
+		told |= token->kind == LITERAL && tells_counted(token);
 		if (token->kind == NAME && is_counted(&names[token->name]))
 			put_counted(&names[token->name], counters);
 		else
@@ -362,32 +388,23 @@ static void put_item(const struct item *item, unsigned *counters)
 	put(key, "\n", 1);
 }
 
-/*
- * Stands in for a function that is left out, where the compiler numbers all it has heard of: its
- * variables with a section are among them.
- */
-static void put_sections(const struct item *item, unsigned number)
+/* Stands in for a function that is left out: what the compiler numbers of it. */
+static void put_sections(const struct item *item, unsigned *number)
 {
 	char text[128];
-	int sections = 0, is_static = 0;
 
-	for (size_t i = item->body; item->body && i < item->end; i++) {
-		is_static = (is_static || word(i) == STATIC) && !is(i, ';');
-		if (!is_static || word(i) != SECTION)
-			continue;
+	for (int left = sections(item); left > 0; left--) {
 		put_both(text, snprintf(text, sizeof text,
-					"\nstatic inline void modulus_%u_%d(void)"
+					"\nstatic inline void modulus_%u(void)"
 					" { static int of __attribute__((section(\".data\"))); }\n",
-					number, sections++));
-		is_static = 0;
+					(*number)++));
 		here_marker = NOWHERE;
 	}
 }
 
 int slice_write(struct text *to_source, struct text *to_key, struct text *to_counted)
 {
-	unsigned counters = 0, left_out = 0;
-	int alias = 0;
+	unsigned counters = 0, stand_ins = 0;
 
 	source = to_source;
 	key = to_key;
@@ -395,8 +412,6 @@ int slice_write(struct text *to_source, struct text *to_key, struct text *to_cou
 	source->size = key->size = counted_names->size = 0;
 	for (size_t i = 0; i < name_count; i++)
 		names[i].counter = names[i].announced = 0;
-	for (size_t i = 0; i < item_count; i++)
-		alias |= items[i].used && items[i].alias;
 	/* First comes the name of it all. */
 	put(source, "# 0 ", 4);
 	put(source, main_file, main_length);
@@ -406,7 +421,7 @@ int slice_write(struct text *to_source, struct text *to_key, struct text *to_cou
 		if (items[i].used)
 			put_item(&items[i], &counters);
 		else if (alias)
-			put_sections(&items[i], left_out++);
+			put_sections(&items[i], &stand_ins);
 	put(source, "\n", 1);
 	if (told)
 		put(key, counted_names->at, counted_names->size);

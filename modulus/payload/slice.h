@@ -33,11 +33,13 @@ enum word {
 	STATIC_ASSERT,
 	EXTENSION,
 	QUALIFIER,
+	THREAD,
 	HARMLESS,
 	HARMLESS_ALONE,
 	GNU_INLINE,
 	ALIAS,
 	SECTION,
+	LOCATED,
 };
 
 struct name {
@@ -89,6 +91,9 @@ extern void *room(void *old, size_t count, size_t *most, size_t size);
 extern unsigned name_of(const char *at, size_t length);
 /* Reads on; all but the last line, if that has no end yet. */
 extern void read_tokens(const char *text, size_t size);
+/* Whether a name ends in the value of __COUNTER__, and whether a literal may tell of one. */
+extern int is_counted(const struct name *name);
+extern int tells_counted(const struct token *token);
 extern int is_digit(char c);
 extern int is(size_t i, char sign);
 extern int closes(size_t i);

@@ -38,6 +38,9 @@ static const struct {
 	{"typeof", TYPEOF},
 	{"__typeof", TYPEOF},
 	{"__typeof__", TYPEOF},
+	{"typeof_unqual", TYPEOF},
+	{"__typeof_unqual", TYPEOF},
+	{"__typeof_unqual__", TYPEOF},
 	{"_Alignas", TYPEOF},
 	{"_Atomic", TYPEOF},
 	{"_Static_assert", STATIC_ASSERT},
@@ -49,6 +52,11 @@ static const struct {
 	{"restrict", QUALIFIER},
 	{"__restrict", QUALIFIER},
 	{"__restrict__", QUALIFIER},
+	{"__thread", THREAD},
+	{"_Thread_local", THREAD},
+	/* What the compiler takes from line markers. */
+	{"__builtin_FILE", LOCATED},
+	{"__builtin_LINE", LOCATED},
 };
 
 /* Attributes by which nothing is kept that is not used; also between underscores. */
@@ -87,6 +95,9 @@ void *room(void *old, size_t count, size_t *most, size_t size)
 unsigned name_of(const char *at, size_t length)
 {
 	unsigned hash = 2166136261u;
+
+	if (trouble)
+		return 0;
 
 	for (size_t i = 0; i < length; i++)
 		hash = (hash ^ (unsigned char)at[i]) * 16777619u;
@@ -141,7 +152,7 @@ static void know_words(void)
 
 static int is_letter(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c < 0;
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c & 0x80;
 }
 
 int is_digit(char c)
@@ -286,6 +297,10 @@ size_t skip(size_t i, size_t end)
 {
 	int depth = 0;
 
+	if (i >= end) {
+		trouble = 1;
+		return end;
+	}
 	do {
 		depth += opens(i) - closes(i);
 		i++;
@@ -293,6 +308,33 @@ size_t skip(size_t i, size_t end)
 	if (depth)
 		trouble = 1;
 	return i;
+}
+
+/* What ends in the value of __COUNTER__, in the kernel's headers. */
+static const char *const counted[] = {"__UNIQUE_ID_", "__compiletime_assert_"};
+
+int is_counted(const struct name *name)
+{
+	if (!is_digit(name->at[name->length - 1]))
+		return 0;
+	for (size_t i = 0; i < SIZE(counted); i++) {
+		size_t length = strlen(counted[i]);
+		if (name->length > length && !strncmp(name->at, counted[i], length))
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a literal may tell of such a name. */
+int tells_counted(const struct token *token)
+{
+	for (size_t i = 0; i < SIZE(counted); i++) {
+		size_t length = strlen(counted[i]);
+		for (size_t at = 0; at + length <= token->length; at++)
+			if (!memcmp(token->at + at, counted[i], length))
+				return 1;
+	}
+	return 0;
 }
 
 static void begin(void)
@@ -319,7 +361,8 @@ void read_tokens(const char *text, size_t size)
 		trouble = 1;
 		return;
 	}
-	memcpy(all, left, left_size);
+	if (left_size)
+		memcpy(all, left, left_size);
 	memcpy(all + left_size, text, size);
 	size += left_size;
 	all[size] = 0;

@@ -7,6 +7,59 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
+/* As if in a header: not used, but heard of. */
+#line 1 "odd.h"
+static inline int odd_once(void)
+{
+	static bool __attribute__((section(".data.odd"))) once;
+
+	return once++;
+}
+
+static inline int odd_two(void)
+{
+	static int one __attribute__((section(".data.odd"))), two __attribute__((section(".data.odd")));
+
+	return one++ + two++;
+}
+
+static inline int odd_struct(void)
+{
+	static struct {
+		int count;
+	} all __attribute__((section(".data.odd")));
+
+	return all.count++;
+}
+
+static inline void odd_cold(void)
+{
+	extern void dump_stack(void) __attribute__((cold));
+
+	dump_stack();
+}
+
+static int *odd_literal __maybe_unused = (int[]){1, 2};
+#line 1 "odd.c"
+
+/* Signs that look like others. */
+int odd_signs(int n, const char *text);
+int odd_signs(int n, const char *text)
+{
+	static const char *const list[] = {"one", "two"};
+	int count = 0;
+
+	if (n > 5)
+		dump_stack();
+	while (n-- > PAGE_SHIFT)
+		count++;
+	switch (n) {
+	case 0 ... PAGE_SHIFT:
+		return count + __builtin_strncmp(text, list[n & 1], 3);
+	}
+	return __LINE__;
+}
+
 /* Only pointed to, and followed: by a variable, a member, a result and a cast. */
 struct odd_far {
 	int value;
