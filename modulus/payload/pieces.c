@@ -205,13 +205,13 @@ static int take_assembly(char *known, const struct text *counted, struct text *t
 	return !trouble;
 }
 
-static int complete_all(char *tags)
+/* Completes the structs and unions of these lines; whether any was not. */
+static int complete_all(const char *tags)
 {
-	char *tag;
 	int more = 0;
 
-	while ((tag = next_line(&tags)))
-		more += slice_complete(tag, strlen(tag));
+	for (const char *end; (end = strchr(tags, '\n')); tags = end + 1)
+		more += slice_complete(tags, end - tags);
 	return more;
 }
 
@@ -300,6 +300,7 @@ static int try(const char *folder, int number, char **words, int count, struct t
 	struct text known, errors, tags = {0};
 	char digest[DIGEST + 1];
 
+	assembly->size = 0;
 	if (!slice_write(&source, &key, &counted))
 		return -1;
 	for (int i = 1; i < count; i++)
@@ -308,9 +309,9 @@ static int try(const char *folder, int number, char **words, int count, struct t
 		return -1;
 	if (find_known(digest, &known)) {
 		if (begins(&known, tags_form)) {
-			put(&tags, known.at + strlen(tags_form), known.size - strlen(tags_form) + 1);
-			tags.size--;
-			if (!trouble && complete_all(known.at + strlen(tags_form))) {
+			tags.at = known.at + strlen(tags_form);
+			tags.size = known.size - strlen(tags_form);
+			if (complete_all(tags.at)) {
 				record(digest, tags_form, &tags, 0);
 				return 0;
 			}
@@ -319,7 +320,7 @@ static int try(const char *folder, int number, char **words, int count, struct t
 			record(digest, assembly_form, &counted, assembly);
 			return 1;
 		}
-		tags.size = assembly->size = 0;
+		tags = (struct text){0};
 	}
 	if (compile(folder, number, words, count, &source, assembly, &errors)) {
 		write(2, errors.at, errors.size);
@@ -329,11 +330,9 @@ static int try(const char *folder, int number, char **words, int count, struct t
 	if (!errors.at)
 		return -1;
 	find_tags(errors.at, &tags);
-	struct text lasting = {0};
-	put(&lasting, tags.at, tags.size);
 	if (trouble || !complete_all(tags.at))
 		return -1;
-	record(digest, tags_form, &lasting, 0);
+	record(digest, tags_form, &tags, 0);
 	return 0;
 }
 

@@ -40,13 +40,18 @@ static void use(unsigned item)
 	queue[queued++] = item;
 }
 
+static void use_all(unsigned declaration)
+{
+	for (; declaration; declaration = declarations[declaration].next)
+		use(declarations[declaration].item);
+}
+
 static void ask_for(unsigned name)
 {
 	if (names[name].asked)
 		return;
 	names[name].asked = 1;
-	for (unsigned d = names[name].declarations; d; d = declarations[d].next)
-		use(declarations[d].item);
+	use_all(names[name].declarations);
 }
 
 static void complete(unsigned tag)
@@ -54,8 +59,7 @@ static void complete(unsigned tag)
 	if (names[tag].complete)
 		return;
 	names[tag].complete = 1;
-	for (unsigned d = names[tag].definitions; d; d = declarations[d].next)
-		use(declarations[d].item);
+	use_all(names[tag].definitions);
 }
 
 static int is_arrow(size_t i)
