@@ -106,10 +106,21 @@ extern size_t skip(size_t i, size_t end);
 extern void read_items(void);
 
 /* slice.c */
-struct text {
-	char *at;
-	size_t size, room;
-};
+/* The name of the source in quotes. */
+extern const char *main_file;
+extern size_t main_length;
+
+/* Whether the compiler looks for an alias. */
+extern int alias;
+
+/*
+ * How many variables with a section a function has, which the compiler numbers with all that it
+ * has heard of if it looks for an alias; -1 if that is hard to tell.
+ */
+extern int sections(const struct item *item);
+
+/* Where the name of a tag is, or 0, and what comes behind it. */
+extern size_t find_tag(size_t i, size_t end, size_t *behind);
 
 /* Reads on in the one text of this process; it may go on in one that is forked from it. */
 extern void slice_read(const char *text, size_t size);
@@ -119,6 +130,12 @@ extern int slice_end(const char *file, size_t length);
 
 /* Has the slice say what is in a struct or union; 1 if it did not. */
 extern int slice_complete(const char *tag, size_t length);
+
+/* write.c */
+struct text {
+	char *at;
+	size_t size, room;
+};
 
 /*
  * The slice as it is by now: ``source`` for the compiler, ``key`` the same without where it was and
