@@ -26,6 +26,7 @@ RECIPE_FILES = (
     "slice.c",
     "slice.h",
     "tokens.c",
+    "views.c",
     "write.c",
 )
 """What a build finds in its folder ``MODULUS_RECIPE`` whatever the profile says."""

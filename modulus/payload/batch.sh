@@ -30,7 +30,7 @@ trap 'rm -f "$folder/noting"' EXIT
 command -v "$cc" >"$folder/real" || exit
 read -r real <"$folder/real"
 "$real" -O2 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" "$here/pieces.c" \
-    "$here/slice.c" "$here/write.c" "$here/declarations.c" "$here/tokens.c" &
+    "$here/slice.c" "$here/views.c" "$here/write.c" "$here/declarations.c" "$here/tokens.c" &
 forkcc=$!
 
 # What is done by now, such as tests of the kernel, is not done again. Objects are not, but by

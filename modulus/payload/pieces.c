@@ -205,17 +205,24 @@ static int take_assembly(char *known, const struct text *counted, struct text *t
 	return !trouble;
 }
 
+/* In place of a struct: all that there are views of. */
+static const char all_viewed[] = "*\n";
+
 /* Completes the structs and unions of these lines; whether any was not. */
 static int complete_all(const char *tags)
 {
 	int more = 0;
 
 	for (const char *end; (end = strchr(tags, '\n')); tags = end + 1)
-		more += slice_complete(tags, end - tags);
+		more += *tags == *all_viewed ? slice_complete_views()
+					     : slice_complete(tags, end - tags);
 	return more;
 }
 
-/* The structs and unions that errors of the compiler are about, each in a line. */
+/*
+ * The structs and unions that errors of the compiler are about, each in a line. A pointer that is
+ * no pointer to the struct that there is a view of may be of any of them.
+ */
 static void find_tags(char *errors, struct text *tags)
 {
 	static const char *const kinds[] = {"struct ", "union "};
@@ -223,6 +230,10 @@ static void find_tags(char *errors, struct text *tags)
 
 	while ((line = next_line(&errors))) {
 		char *error = strstr(line, " error: ");
+		if (error && strstr(error, "_Generic")) {
+			put(tags, all_viewed, strlen(all_viewed));
+			continue;
+		}
 		for (size_t i = 0; error && i < SIZE(kinds); i++)
 			for (char *at = error; (at = strstr(at, kinds[i]));) {
 				size_t length = 0;
@@ -330,8 +341,14 @@ static int try(const char *folder, int number, char **words, int count, struct t
 	if (!errors.at)
 		return -1;
 	find_tags(errors.at, &tags);
-	if (trouble || !complete_all(tags.at))
+	if (trouble)
 		return -1;
+	if (!complete_all(tags.at)) {
+		put(&tags, all_viewed, sizeof all_viewed);
+		if (trouble || !complete_all(all_viewed))
+			return -1;
+		tags.size--;
+	}
 	record(digest, tags_form, &tags, 0);
 	return 0;
 }

@@ -64,11 +64,6 @@ static void complete(unsigned tag)
 	use_all(names[tag].definitions);
 }
 
-static int is_arrow(size_t i)
-{
-	return is(i, '-') && is(i + 1, '>') && !tokens[i + 1].spaced;
-}
-
 static int is_member(size_t i)
 {
 	if (i < 2)
@@ -149,7 +144,7 @@ static void follow(size_t i, unsigned item)
 			tokens[before - 2].kind == SIGN && !closes(before - 2);
 	}
 	unsigned to = followed ? pointed(tokens[i].name, item, member) : 0;
-	if (to)
+	if (to && !names[to].complete && !add_view(to, i, item))
 		complete(to);
 }
 
@@ -163,15 +158,15 @@ static void ask_for_builtin(unsigned name)
 		ask_for(name_of(names[name].at + length, names[name].length - length));
 }
 
-/* Goes after what an item names. */
-static void visit(unsigned number)
+void visit_tokens(unsigned number, size_t begin, size_t end)
 {
-	size_t begin = items[number].begin, end = items[number].end, behind;
+	const struct item item = items[number];
+	size_t behind;
 
 	for (size_t i = begin; i < end && !trouble; i++) {
 		size_t tag = is_tag(i) ? find_tag(i, end, &behind) : 0;
 		if (tag) {
-			int alone = i == begin && behind + 1 == end;
+			int alone = i == item.begin && behind + 1 == item.end;
 			int pointed_to = behind < end && is(behind, '*');
 			if (word(i) == ENUM || (!alone && !pointed_to && !is(behind, '{')))
 				complete(tokens[tag].name);
@@ -221,7 +216,8 @@ static int visit_all(void)
 				if (sections(&items[i]) < 0)
 					use(i);
 		}
-		visit(queue[visited++]);
+		const struct item *item = &items[queue[visited]];
+		visit_tokens(queue[visited++], item->begin, item->end);
 	}
 	return !trouble;
 }
@@ -275,4 +271,16 @@ int slice_complete(const char *tag, size_t length)
 		return 0;
 	complete(name);
 	return visit_all();
+}
+
+int slice_complete_views(void)
+{
+	int ended = 0;
+
+	for (size_t i = 0; i < item_count && !trouble; i++)
+		if (view_cut(items[i].view)) {
+			complete(items[i].view);
+			ended = 1;
+		}
+	return visit_all() && ended;
 }

@@ -49,6 +49,7 @@ struct name {
 	unsigned definitions;  /* of a struct, union or enum */
 	unsigned pointers;     /* what it is declared to point to */
 	unsigned counter;      /* how many that end in __COUNTER__ are before it, and 1; or 0 */
+	unsigned view;	       /* the one of its struct, and 1; or 0 */
 	unsigned char word, asked, complete, announced;
 };
 
@@ -62,7 +63,8 @@ struct marker {
 /* A declaration at file level: tokens from begin to end, which is where its body is by then. */
 struct item {
 	unsigned begin, end, body;
-	unsigned char root, used, alias;
+	unsigned view; /* the name of the struct it defines of which there is one; or 0 */
+	unsigned char root, used, alias, alignment;
 };
 
 /* An item of several: a list. */
@@ -96,6 +98,7 @@ extern int is_counted(const struct name *name);
 extern int tells_counted(const struct token *token);
 extern int is_digit(char c);
 extern int is(size_t i, char sign);
+extern int is_arrow(size_t i);
 extern int closes(size_t i);
 extern enum word word(size_t i);
 extern int is_tag(size_t i);
@@ -128,8 +131,33 @@ extern void slice_read(const char *text, size_t size);
 /* Once the text is at its end: 0 where it has a form that is not known here. */
 extern int slice_end(const char *file, size_t length);
 
-/* Has the slice say what is in a struct or union; 1 if it did not. */
+/* Has the slice say all that is in a struct or union; 1 if it did not. */
 extern int slice_complete(const char *tag, size_t length);
+
+/* The same for all that there are views of. */
+extern int slice_complete_views(void);
+
+/* Goes after what these tokens of an item name. */
+extern void visit_tokens(unsigned item, size_t begin, size_t end);
+
+/* views.c */
+/*
+ * Has the name at i, in an item, be followed to a member by a view of the struct ``tag`` that it
+ * points to; 0 where that cannot be.
+ */
+extern int add_view(unsigned tag, size_t i, unsigned item);
+
+/* Behind what a view has of the struct that it is of; 0 if the struct is had whole, or not at all. */
+extern size_t view_cut(unsigned tag);
+
+/* Behind the member at i of a struct, or behind a struct's end with the name it may have. */
+extern size_t skip_member(size_t i, size_t end);
+
+/*
+ * The struct that the operand that begins at i is followed to by a view, and at which token; 0 for
+ * none before ``limit``.
+ */
+extern unsigned find_arrow(size_t i, size_t limit, size_t *at);
 
 /* write.c */
 struct text {

@@ -272,6 +272,11 @@ int is(size_t i, char sign)
 	return tokens[i].kind == SIGN && *tokens[i].at == sign;
 }
 
+int is_arrow(size_t i)
+{
+	return is(i, '-') && is(i + 1, '>') && !tokens[i + 1].spaced;
+}
+
 static int opens(size_t i)
 {
 	return is(i, '(') || is(i, '[') || is(i, '{');

@@ -51,26 +51,29 @@ static void place(const struct token *token)
 	put(source, "\n", 1);
 }
 
+/* How many names there are by now that end in a number of __COUNTER__. */
+static unsigned counters;
+
 /* Writes a name as it would be whatever __COUNTER__ was. */
-static void put_counted(struct name *name, unsigned *last)
+static void put_counted(struct name *name)
 {
 	char text[32];
 
 	if (!name->counter) {
-		name->counter = ++*last;
+		name->counter = ++counters;
 		put(counted_names, name->at, name->length);
 		put(counted_names, "\n", 1);
 	}
 	put(key, text, snprintf(text, sizeof text, "@%u", name->counter));
 }
 
-/* Says that there are the tags that an item is the first to name. */
-static void announce_tags(const struct item *item)
+/* Says that there are the tags that these tokens are the first to name. */
+static void announce_tags(size_t begin, size_t end)
 {
 	size_t behind;
 
-	for (size_t i = item->begin; i < item->end; i++) {
-		size_t tag = word(i) == STRUCT || word(i) == UNION ? find_tag(i, item->end, &behind) : 0;
+	for (size_t i = begin; i < end; i++) {
+		size_t tag = word(i) == STRUCT || word(i) == UNION ? find_tag(i, end, &behind) : 0;
 		struct name *name = &names[tokens[tag].name];
 		if (!tag || name->announced)
 			continue;
@@ -86,12 +89,54 @@ static void announce_tags(const struct item *item)
 /* Whether the number of __COUNTER__ in a name matters. */
 static int told;
 
-static void put_item(const struct item *item, unsigned *counters)
+static void say(const char *text)
+{
+	put_both(text, strlen(text));
+}
+
+static void say_name(const struct name *name)
+{
+	put_both(name->at, name->length);
+}
+
+static void put_tokens(size_t begin, size_t end);
+
+/* Writes an operand that points to a struct as one that points to the view of it. */
+static void put_viewed(size_t begin, size_t end, const struct name *tag)
+{
+	static const char *const qualifiers[] = {"", "const "};
+
+	say(" _Generic((");
+	put_tokens(begin, end);
+	say(")");
+	for (size_t i = 0; i < SIZE(qualifiers); i++) {
+		say(",");
+		say(qualifiers[i]);
+		say("struct ");
+		say_name(tag);
+		say("*:(");
+		say(qualifiers[i]);
+		say("struct modulus_view_");
+		say_name(tag);
+		say("*)(");
+		put_tokens(begin, end);
+		say(")");
+	}
+	say(")");
+}
+
+static void put_tokens(size_t begin, size_t end)
 {
 	const struct token *before = 0;
 
-	announce_tags(item);
-	for (size_t i = item->begin; i < item->end; i++) {
+	for (size_t i = begin; i < end && !trouble; i++) {
+		size_t arrow;
+		unsigned tag = find_arrow(i, end, &arrow);
+		if (tag) {
+			put_viewed(i, arrow, &names[tag]);
+			before = 0;
+			i = arrow;
+		}
 		const struct token *token = &tokens[i];
 		place(token);
 		/* Signs that stood apart may mean another thing together, words that did not may. */
@@ -103,7 +148,7 @@ static void put_item(const struct item *item, unsigned *counters)
 		trouble |= word(i) == LOCATED;
 		told |= token->kind == LITERAL && tells_counted(token);
 		if (token->kind == NAME && is_counted(&names[token->name]))
-			put_counted(&names[token->name], counters);
+			put_counted(&names[token->name]);
 		else
 			put(key, token->at, token->length);
 		if (token->kind == DIRECTIVE) {
@@ -112,6 +157,33 @@ static void put_item(const struct item *item, unsigned *counters)
 		}
 		before = token;
 	}
+}
+
+static void put_item(const struct item *item)
+{
+	announce_tags(item->begin, item->end);
+	put_tokens(item->begin, item->end);
+	put(key, "\n", 1);
+}
+
+/* Writes the view of a struct, as a struct of its own. */
+static void put_view(const struct item *item, size_t cut)
+{
+	size_t members = item->begin + 2, last = skip(members, item->end) - 1;
+
+	announce_tags(item->begin, cut);
+	say("struct modulus_view_");
+	say_name(&names[item->view]);
+	put_tokens(members, cut);
+	/* It ends where structs do that hold its members, and the last used one is not the last. */
+	for (size_t i = cut; i < last && !trouble;) {
+		size_t behind = skip_member(i, last);
+		if (closes(i))
+			put_tokens(i, behind);
+		i = behind;
+	}
+	say(" void *modulus_end; ");
+	put_tokens(last, item->end);
 	put(key, "\n", 1);
 }
 
@@ -123,7 +195,7 @@ static void put_sections(const struct item *item, unsigned *number)
 	for (int left = sections(item); left > 0; left--) {
 		put_both(text, snprintf(text, sizeof text,
 					"\nstatic inline void modulus_%u(void)"
-					" { static int of __attribute__((section(\".data\"))); }\n",
+					" { static int of __attribute__((unused, section(\".data\"))); }\n",
 					(*number)++));
 		here_marker = NOWHERE;
 	}
@@ -131,8 +203,10 @@ static void put_sections(const struct item *item, unsigned *number)
 
 int slice_write(struct text *to_source, struct text *to_key, struct text *to_counted)
 {
-	unsigned counters = 0, stand_ins = 0;
+	unsigned stand_ins = 0;
+	size_t cut;
 
+	counters = 0;
 	source = to_source;
 	key = to_key;
 	counted_names = to_counted;
@@ -146,7 +220,9 @@ int slice_write(struct text *to_source, struct text *to_key, struct text *to_cou
 	here_marker = NOWHERE;
 	for (size_t i = 0; i < item_count && !trouble; i++)
 		if (items[i].used)
-			put_item(&items[i], &counters);
+			put_item(&items[i]);
+		else if ((cut = view_cut(items[i].view)))
+			put_view(&items[i], cut);
 		else if (alias)
 			put_sections(&items[i], &stand_ins);
 	put(source, "\n", 1);
