@@ -130,6 +130,8 @@ compile_set() {
             -e '-fno-toplevel-reorder' -e '-fno-unit-at-a-time' -e '-frecord-gcc-switches' \
             -e '-m[a-z]*=native' "$set/words"; then
         export MODULUS_CC="$real"
+        # Else it notes of each token what macros it came through, for messages.
+        set -- "$@" -ftrack-macro-expansion=0
         output=all.i mode=-E
     fi
     # What all of them read is not told for which object it is. Where that ends up in one, or is
