@@ -2,16 +2,20 @@
 # Answers the vendor's tests of the kernel (conftest.sh) all at once, into the files where make
 # looks for each; run by nvidia-conftest.mk, which says why.
 #
-#   nvidia-conftest.sh BUILD CC ARCH SOURCES OUTPUT CFLAGS HEADERS TESTS
+#   nvidia-conftest.sh BUILD CC ARCH SOURCES OUTPUT CFLAGS HEADERS TESTS [WHAT PART]
 #
 # The vendor's functions run twice in one shell. First a stand-in for the compiler keeps what
 # they would have compiled. All of that is compiled in one go (forkcc.c). Then the stand-in
 # gives the answers, and what the functions print is what they would print anyway. Whatever goes
 # wrong, and any test that is not as it was, is left to the real compiler, or to make.
 #
+# With WHAT this does one of as many parts as there are jobs, for itself: the vendor's functions
+# name their files by the shell that they run in.
+#
 # The vendor's functions share this shell, so what is named here while they run begins with m_.
 
 m_build=$1 m_cc=$2 m_arch=$3 m_sources=$4 m_output=$5 m_flags=$6 m_headers=$7 m_tests=$8
+m_what=${9-} m_jobs=${MODULUS_JOBS:-1} m_turn=0
 m_folder=$m_build/.modulus-conftest
 m_kept=$m_folder/tests
 m_made=$m_build/conftest
@@ -21,21 +25,37 @@ vendors() {
     /bin/sh "$m_build/conftest.sh" "$m_cc" "$m_arch" "$m_sources" "$m_output" "$@"
 }
 
-check_header() {
-    mkdir -p "$(dirname "$m_made/header_presence/$1.part")"
-    vendors test_kernel_header "$m_flags" "$1" >"$m_made/header_presence/$1.part" ||
-        rm -f "$m_made/header_presence/$1.part"
-    echo " CONFTEST: $1" >&2
+# Does all parts of something at once.
+do_parts() {
+    part=0
+    while [ "$part" -lt "$m_jobs" ]; do
+        /bin/sh "$0" "$m_build" "$m_cc" "$m_arch" "$m_sources" "$m_output" "$m_flags" "$m_headers" \
+            "$m_tests" "$1" "$part" &
+        part=$((part + 1))
+    done
+    wait
+}
+
+# Whether the next of all is in this part.
+m_is_ours() {
+    m_turn=$(((m_turn + 1) % m_jobs))
+    [ "$m_turn" = "$m_part" ]
+}
+
+check_some_headers() {
+    define_functions
+    CC=$m_cc
+    for m_header in $m_headers; do
+        m_is_ours || continue
+        mkdir -p "$m_made/header_presence/$(dirname "$m_header")"
+        (test_header_presence "$m_header") >"$m_made/header_presence/$m_header.part" ||
+            rm -f "$m_made/header_presence/$m_header.part"
+        echo " CONFTEST: $m_header" >&2
+    done
 }
 
 check_headers() {
-    running=0
-    for header in $m_headers; do
-        check_header "$header" &
-        running=$((running + 1))
-        [ $((running % m_jobs)) != 0 ] || wait
-    done
-    wait
+    do_parts headers
     for header in $m_headers; do
         cat "$m_made/header_presence/$header.part" || return
     done >"$m_made/headers.h"
@@ -125,10 +145,11 @@ compile_all() {
     $m_cc -O1 -fPIC -shared -nostdlib -o "$m_folder/forkcc.so" "$MODULUS_RECIPE/forkcc.c" ||
         return
     echo '#include "modulus-next-0"' >modulus-conftest.c
+    # What macros a token came through would only be said in messages.
     # shellcheck disable=SC2086
     MODULUS_SOURCES=$m_kept MODULUS_OUTPUT=$m_folder/all.s MODULUS_JOBS=$m_jobs \
-        LD_PRELOAD=$m_folder/forkcc.so $m_cc $CFLAGS -S -o "$m_folder/all.s" modulus-conftest.c \
-        2>/dev/null
+        LD_PRELOAD=$m_folder/forkcc.so $m_cc $CFLAGS -ftrack-macro-expansion=0 \
+        -S -o "$m_folder/all.s" modulus-conftest.c 2>/dev/null
     rm -f modulus-conftest.c
     while read -r m_number m_status; do
         case $m_status in
@@ -147,19 +168,27 @@ compile_all() {
     echo "conftest: $(find . -name '*.o' -o -name '*.failed' | wc -l) of $m_number compiles in one" >&2
 }
 
-answer_all() {
+answer_some_tests() {
     define_functions
     # shellcheck disable=SC2034 # what the vendor's functions call
     CC=m_answer
     for m_test in $m_tests; do
-        if (m_run_test) >"$m_folder/printed"; then
-            mv "$m_folder/printed" "$m_made/compile-tests/$m_test.h"
+        m_is_ours || continue
+        if (m_run_test) >"$m_folder/printed.$m_part"; then
+            mv "$m_folder/printed.$m_part" "$m_made/compile-tests/$m_test.h"
         fi
         echo " CONFTEST: $m_test" >&2
     done
 }
 
-m_jobs=${MODULUS_JOBS:-1}
+if [ "$m_what" ]; then
+    m_part=${10}
+    case $m_what in
+        headers) check_some_headers ;;
+        tests) answer_some_tests ;;
+    esac
+    exit
+fi
 mkdir -p "$m_kept" "$m_made/compile-tests" || exit
 uts_release=$(vendors compile_tests "$m_flags" uts_release) || exit
 echo "// Kernel version: $uts_release" >"$m_made/uts_release"
@@ -168,7 +197,7 @@ keep_known
 if check_headers; then
     wait
     (compile_all)
-    (answer_all)
+    do_parts tests
 fi
 wait
 rm -rf "$m_folder"
