@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from argparse import Namespace
@@ -14,23 +13,23 @@ from modulus.errors import ModulusError, UsageError
 from modulus.host.report import Reporter, make_reporter
 
 if TYPE_CHECKING:
-    from modulus.host.hashing import Hashes
-
-_NOT_LOADING = ("--watch", "--repair", "--no-load", "-h", "--help")
+    from modulus.host.hashahead import Ahead
 
 
-def run(argv: Sequence[str]) -> int:
-    """Runs one command and returns the program's exit code."""
+def run(argv: Sequence[str], ahead: Ahead | None = None) -> int:
+    """Runs one command and returns the program's exit code.
+
+    ``ahead`` hashes modules meanwhile, for the command that loads them, and has ended then.
+    """
     reporter = make_reporter()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _end)
     # The store is read by others: nodes on NFS, and who looks at a log.
     os.umask(0o022)
     try:
-        begun = Namespace(hashes=hash_early(argv))
         from modulus.cli.parser import make_parser
 
-        options = make_parser(*argv[:1]).parse_args(argv, begun)
+        options = make_parser(*argv[:1]).parse_args(argv, Namespace(ahead=ahead))
         from modulus.cli.commands import find_command
 
         return find_command(options.command)(options, reporter)
@@ -45,26 +44,10 @@ def run(argv: Sequence[str]) -> int:
         return _failed(_not_permitted(error), reporter, argv)
     except Exception as error:
         return _failed(_unexpected(error), reporter, argv)
-
-
-def hash_early(argv: Sequence[str]) -> Hashes | None:
-    """Begins to hash what ``up`` is about to load, where a glance at its words tells.
-
-    That takes as long as all imports, so it goes on beside them. Whoever loads modules finds
-    out himself which they are.
-    """
-    if argv[:1] != ["up"] or {*_NOT_LOADING} & {*argv}:
-        return None
-    from pathlib import Path
-
-    from modulus.core.instance import parse_instance
-    from modulus.host.hashing import hash_modules
-
-    with contextlib.suppress(ModulusError, OSError, ValueError):
-        name = parse_instance(argv[1] if argv[1:] else "", "").profile
-        at = argv.index("--root") + 1 if "--root" in argv else len(argv)
-        return hash_modules(Path(*argv[at : at + 1] or "/").resolve(), name)
-    return None
+    finally:
+        if ahead:
+            # Where an error came first, nobody waits for the hashes.
+            ahead.end()
 
 
 def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int:

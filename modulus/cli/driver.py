@@ -51,13 +51,14 @@ def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
+    from modulus.host.hashing import Hashes
     from modulus.host.live import StatusReporter
     from modulus.pipeline.activate import up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
-        done = up(node, hashes=options.hashes)
+        done = up(node, hashes=Hashes(options.ahead))
         _finish(live, node, done)
     return node, done
 

@@ -6,13 +6,14 @@ import contextlib
 import errno
 import fcntl
 import glob
-import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+from modulus.host.digest import SHA, hash_file
 
 _T = TypeVar("_T")
 
@@ -23,18 +24,7 @@ _RANDOM = "[a-z0-9_]" * 8
 
 def sha256_file(path: Path) -> str:
     """The file's sha256 in hexadecimal, read in pieces."""
-    return hash_file(path, "sha256")[0]
-
-
-def hash_file(path: Path, *algorithms: str) -> list[str]:
-    """The file's hashes in hexadecimal, by hashlib's names, of what is read once, in pieces."""
-    digests = [hashlib.new(name) for name in algorithms]
-    with open(path, "rb", buffering=0) as file:
-        piece = memoryview(bytearray(min(_CHUNK, os.fstat(file.fileno()).st_size + 1)))
-        while count := file.readinto(piece):
-            for digest in digests:
-                digest.update(piece[:count])
-    return [digest.hexdigest() for digest in digests]
+    return hash_file(path, SHA)[0]
 
 
 def fsync_dir(path: Path) -> None:

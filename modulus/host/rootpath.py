@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+
+# As in ``typing``, which ``hashahead`` has no time to import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MOST_LINKS = 40
 
@@ -15,7 +19,21 @@ def resolve(root: Path, path: str | Path) -> Path:
     Absolute links begin at ``root`` again and ``..`` does not leave it. Raises OSError
     (ELOOP) for links in a circle.
     """
-    left = str(path).split("/")[::-1]
+    return root.joinpath(*_parts(str(root), str(path)))
+
+
+def resolve_text(root: str, path: str) -> str:
+    """``resolve`` of texts, without what there is to import for paths."""
+    return "/".join((root.rstrip("/"), *_parts(root, path))) or "/"
+
+
+def inside(root: Path, path: Path) -> str:
+    """The name that the resolved ``path`` has for a process whose root is ``root``."""
+    return "/" + path.relative_to(root).as_posix().removeprefix(".")
+
+
+def _parts(root: str, path: str) -> list[str]:
+    left = path.split("/")[::-1]
     inside: list[str] = []
     links = 0
     while left:
@@ -26,19 +44,14 @@ def resolve(root: Path, path: str | Path) -> Path:
             del inside[-1:]
             continue
         try:
-            target = os.readlink(root.joinpath(*inside, part))
+            target = os.readlink("/".join((root, *inside, part)))
         except OSError:
             inside.append(part)
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if target.startswith("/"):
             inside = []
         left.extend(target.split("/")[::-1])
-    return root.joinpath(*inside)
-
-
-def inside(root: Path, path: Path) -> str:
-    """The name that the resolved ``path`` has for a process whose root is ``root``."""
-    return "/" + path.relative_to(root).as_posix().removeprefix(".")
+    return inside

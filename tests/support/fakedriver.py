@@ -25,6 +25,7 @@ import yaml
 from modulus.cli import run as run_modulus
 from modulus.core.instance import Instance
 from modulus.host import files
+from modulus.host.hashahead import hash_ahead
 from modulus.host.headers import FORM
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
@@ -203,8 +204,10 @@ class FakeNode:
         return f"{self.tools}:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def run(self, *words: str) -> int:
-        """``modulus WORDS --root ROOT`` in this process; its exit code."""
-        return run_modulus([*words, "--root", str(self.root)])
+        """``modulus WORDS --root ROOT`` in this process, as the program begins it; its exit
+        code."""
+        argv = [*words, "--root", str(self.root)]
+        return run_modulus(argv, hash_ahead(argv))
 
     def configure(self, **settings: Any) -> None:
         """Adds to the settings, which take nothing from a network."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from modulus.core.instance import Instance
-from modulus.host import hashing
+from modulus.host import digest
 from modulus.host.install import active_generation
 from modulus.host.lock import locked
 from modulus.host.report import PlainReporter
@@ -598,10 +598,13 @@ def test_two_at_once_do_the_work_once(
     assert "wait: for the driver gpu, held by" in done["said"]
 
 
-SEE_IMPORTS = """\
+SEE_IMPORTS = f"""\
 import sys
+sys.path[:0] = {sys.path}
+from modulus.host.hashahead import hash_ahead
+ahead = hash_ahead(sys.argv[1:])
 from modulus.cli import run
-code = run(sys.argv[1:])
+code = run(sys.argv[1:], ahead)
 print(code, *sys.modules)
 """
 BUILDING = {
@@ -622,7 +625,8 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     if booted:
         node.reboot()
     done = subprocess.run(
-        [sys.executable, "-c", SEE_IMPORTS, "up", "gpu-1.0", "--root", str(node.root)],
+        # -S: what this machine has each Python import is not ours.
+        [sys.executable, "-S", "-c", SEE_IMPORTS, "up", "gpu-1.0", "--root", str(node.root)],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -636,10 +640,51 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     assert ("ctypes" in imported) is booted
 
 
+SEE_HASHES = f"""\
+import sys
+sys.path[:0] = {sys.path}
+from modulus.__main__ import main
+from modulus.host import digest, hashing
+
+def hash_file(path, *algorithms):
+    print("hashed late:", path.name, *algorithms, file=sys.stderr)
+    return digest.hash_file(path, *algorithms)
+
+instructions = bool(sys.argv.pop(1))
+digest.has_instructions = lambda: instructions
+hashing.hash_file = hash_file
+main()
+"""
+
+
+@pytest.mark.parametrize("instructions", [False, True])
+def test_what_a_warm_start_loads_was_hashed_ahead(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, instructions: bool
+) -> None:
+    """Those very files, or else the process would have to hash them itself."""
+    monkeypatch.setattr(digest, "has_instructions", lambda: instructions)
+    for _ in range(2):  # Where the processor is slow at it the second remembers another hash.
+        assert node.run("up", "gpu-1.0") == 0
+        node.reboot()
+    command = [sys.executable, "-c", SEE_HASHES, "1" * instructions]
+    command += ["up", "gpu-1.0", "--root", str(node.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert list(node.loaded()) == ["gpu", "gpu_uvm"]
+    assert "hashed late" not in done.stderr
+    with open(node.module("gpu"), "ab") as module:
+        module.write(b"more")
+    node.reboot()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "gpu.ko is not what was installed" in done.stderr
+    # What is recorded is another hash than what was made, and decides.
+    late = [line for line in done.stderr.splitlines() if "hashed late" in line]
+    assert late == ([] if instructions else ["hashed late: gpu.ko sha256 sha512"])
+
+
 def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "has_instructions", lambda: False)
+    monkeypatch.setattr(digest, "has_instructions", lambda: False)
     assert node.run("up", "gpu-1.0") == 0
     node.reboot()
     assert node.run("up", "gpu-1.0") == 0

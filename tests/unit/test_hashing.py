@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from modulus import cli
-from modulus.host import files, hashing
-from modulus.host.hashing import Hashes, hash_modules
+from modulus.cli import run
+from modulus.core.instance import parse_instance
+from modulus.core.moddep import module_name
+from modulus.host import digest as digests
+from modulus.host import hashahead
+from modulus.host.hashahead import Ahead, begin, find_modules, hash_ahead
+from modulus.host.hashing import Hashes
+from modulus.host.place import DRIVERS
 from modulus.host.recall import Recall
+from modulus.host.rootpath import resolve, resolve_text
 
 RELEASE = "6.1.0-9-amd64"
 
@@ -23,13 +34,20 @@ def root(tmp_path: Path) -> Path:
     """A root with an active driver of two modules for this kernel, one of them loaded."""
     (tmp_path / "proc/sys/kernel").mkdir(parents=True)
     (tmp_path / "proc/sys/kernel/osrelease").write_text(f"{RELEASE}\n")
-    folder = tmp_path / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}"
-    folder.mkdir(parents=True)
-    (tmp_path / "opt/drivers/gpu").symlink_to(".gpu/one")
+    modules(tmp_path).mkdir(parents=True)
+    drivers(tmp_path).joinpath("gpu").symlink_to(".gpu/one")
     for name in ("gpu.ko", "gpu-uvm.ko"):
-        (folder / name).write_text(name)
-    (tmp_path / "sys/module/gpu_uvm").mkdir(parents=True)
+        (modules(tmp_path) / name).write_text(name)
+    (tmp_path / "sys/module" / module_name("gpu-uvm.ko")).mkdir(parents=True)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _none_left() -> Iterator[None]:
+    """Every process that is begun here is waited for."""
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def digest(text: str) -> str:
@@ -40,127 +58,378 @@ def digest(text: str) -> str:
 def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the processor has instructions for SHA-256."""
     found = bool(request.param)
-    monkeypatch.setattr(hashing, "has_instructions", lambda: found)
+    monkeypatch.setattr(digests, "has_instructions", lambda: found)
     return found
+
+
+def begun(*paths: Path) -> Ahead:
+    """A process that hashes ``paths``."""
+    ahead = begin(map(str, paths))
+    assert ahead
+    return ahead
+
+
+def assert_held(path: Path) -> None:
+    """What is in ``path`` is its name, whether or not its other hash is remembered."""
+    recall = Recall()
+    for _ in range(2):
+        hashes = Hashes(begun(path))
+        assert hashes.holds(path, digest(path.name), recall)
+        hashes.settle()  # Where no other hash is remembered none was waited for.
+
+
+def drivers(root: Path) -> Path:
+    return root / DRIVERS.lstrip("/")
+
+
+def modules(root: Path) -> Path:
+    """The folder of modules, without links."""
+    return drivers(root) / f".gpu/one/lib/modules/{RELEASE}"
 
 
 def test_modules_that_are_not_loaded_are_hashed_once(
     root: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
 ) -> None:
     log, parent = root / "log", os.getpid()
-    real = files.hash_file
+    real = digests.hash_open
 
-    def note(path: Path, *algorithms: str) -> list[str]:
-        with open(log, "a") as file:
-            file.write(f"{(path.name, os.getpid() == parent, algorithms)}\n")
-        return real(path, *algorithms)
+    def note(file: FileIO, *algorithms: str) -> list[str]:
+        with open(log, "a") as opened:
+            opened.write(f"{(Path(str(file.name)).name, os.getpid() == parent, algorithms)}\n")
+        return real(file, *algorithms)
 
     def hashed() -> list[tuple[str, bool, tuple[str, ...]]]:
         return [ast.literal_eval(line) for line in log.read_text().splitlines()]
 
-    monkeypatch.setattr(files, "hash_file", note)
-    folder = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}"
+    monkeypatch.setattr(digests, "hash_open", note)
+    folder = modules(root)
     path = root / "recall.json"
     plain, quick, both = ("sha256",), ("sha512",), ("sha256", "sha512")
-    begun = ("gpu.ko", False, plain if instructions else quick)
+    ahead = ("gpu.ko", False, plain if instructions else quick)
     first = (("gpu.ko", True, both), ("gpu-uvm.ko", True, both))
     second = (("gpu-uvm.ko", True, plain if instructions else quick),)
     for here in (second if instructions else first, second):
         log.unlink(missing_ok=True)
         recall = Recall(path)
-        hashes = hash_modules(root, "gpu")
+        hashes = Hashes(hash_ahead(["up", "gpu-1.0", "--root", str(root)]))
         hashes.settle()
-        assert hashed() == [begun]
+        assert hashed() == [ahead]
         assert hashes.holds(folder / "gpu.ko", digest("gpu.ko"), recall)
         assert hashes.holds(folder / "gpu-uvm.ko", digest("gpu-uvm.ko"), recall)
-        assert hashed() == [begun, *here]
+        assert hashed() == [ahead, *here]
         recall.keep()
 
 
 def test_a_file_that_changed_is_seen_whatever_is_remembered(
     root: Path, instructions: bool
 ) -> None:
-    path = root / f"opt/drivers/.gpu/one/lib/modules/{RELEASE}/gpu.ko"
+    path = modules(root) / "gpu.ko"
     recall = Recall()
 
-    def holds(begun: list[Path], sha256: str) -> bool:
-        hashes = Hashes(begun)
+    def holds(ahead: Ahead | None, sha256: str) -> bool:
+        hashes = Hashes(ahead)
         held = hashes.holds(path, sha256, recall)
         hashes.settle()  # Not all ask for what was begun.
         return held
 
-    assert holds([path], digest("gpu.ko"))
+    assert holds(begun(path), digest("gpu.ko"))
     path.write_text("gpu.kO")
-    assert not holds([path], digest("gpu.ko"))
-    assert not holds([], digest("gpu.ko"))
-    assert not holds([path], "")
+    assert not holds(begun(path), digest("gpu.ko"))
+    assert not holds(None, digest("gpu.ko"))
+    assert not holds(begun(path), "")
+
+
+def test_the_hash_of_one_file_is_not_taken_for_another(root: Path, instructions: bool) -> None:
+    """Nor by another name of the same: what it leads to may be changed."""
+    one, other = modules(root) / "gpu.ko", root / "other/gpu.ko"
+    other.parent.mkdir()
+    other.write_text("another")
+    link = drivers(root) / f"gpu/lib/modules/{RELEASE}/gpu.ko"
+    recall = Recall()
+    for _ in range(2):
+        hashes = Hashes(begun(one))
+        assert hashes.holds(other, digest("another"), recall)
+        assert not hashes.holds(other, digest("gpu.ko"), recall)
+        assert hashes.holds(one, digest("gpu.ko"), recall)
+        hashes.settle()
+        hashes = Hashes(begun(one))
+        hashes.settle()
+        one.write_text("changed")
+        assert not hashes.holds(link, digest("gpu.ko"), recall)
+        one.write_text("gpu.ko")
+
+
+def test_what_is_loaded_is_no_module_to_hash(root: Path) -> None:
+    assert find_modules(str(root), "gpu") == [f"{modules(root)}/gpu.ko"]
+
+
+def test_where_all_is_loaded_no_process_is_made(root: Path) -> None:
+    (root / "sys/module/gpu").mkdir()
+    assert find_modules(str(root), "gpu") == []
+    assert hash_ahead(["up", "gpu-1.0", "--root", str(root)]) is None
 
 
 @pytest.mark.parametrize("gone", ["opt/drivers/gpu", "proc/sys/kernel/osrelease"])
-def test_without_a_driver_or_a_kernel_nothing_is_begun(root: Path, gone: str) -> None:
+def test_without_a_driver_or_a_kernel_nothing_is_hashed(root: Path, gone: str) -> None:
     (root / gone).unlink()
-    hash_modules(root, "gpu").settle()
+    assert hash_ahead(["up", "gpu-1.0", "--root", str(root)]) is None
 
 
-def test_who_asks_for_a_file_that_is_gone_is_told(root: Path) -> None:
+@pytest.mark.parametrize("link", ["/elsewhere", "../../../../../../elsewhere"])
+def test_links_do_not_lead_out_of_the_root(tmp_path: Path, root: Path, link: str) -> None:
+    """As a process with that root would follow them."""
+    inner = tmp_path / "inner"
+    (inner / "opt/drivers").mkdir(parents=True)
+    (inner / "opt/drivers/gpu").symlink_to(link)
+    (inner / "proc/sys/kernel").mkdir(parents=True)
+    (inner / "proc/sys/kernel/osrelease").write_text(RELEASE)
+    for top, name in ((tmp_path, "outer.ko"), (inner, "inner.ko")):
+        folder = top / "elsewhere/lib/modules" / RELEASE
+        folder.mkdir(parents=True)
+        (folder / name).write_text(name)
+    found = find_modules(str(inner), "gpu")
+    assert found == [f"{inner}/elsewhere/lib/modules/{RELEASE}/inner.ko"]
+
+
+def test_only_files_that_end_are_hashed_ahead(root: Path) -> None:
+    folder = modules(root)
+    os.mkfifo(folder / "a.ko")
+    (folder / "b.ko").symlink_to("gpu.ko")
+    (folder / "c.ko").mkdir()
+    ahead = hash_ahead(["up", "gpu-1.0", "--root", str(root)])
+    assert ahead
+    assert [*ahead.wait()] == [f"{folder}/gpu.ko"]
+
+
+def test_who_asks_for_a_file_that_is_gone_is_told(root: Path, instructions: bool) -> None:
     gone = root / "gone.ko"
-    hashes = Hashes([gone])
+    hashes = Hashes(begun(gone))
     with pytest.raises(FileNotFoundError):
         hashes.holds(gone, digest("gone"), Recall())
+    hashes.settle()
 
 
 def test_what_was_begun_and_never_ended_is_hashed_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
 ) -> None:
-    path, parent, real = tmp_path / "gpu.ko", os.getpid(), files.hash_file
+    path, parent, real = tmp_path / "gpu.ko", os.getpid(), digests.hash_open
     path.write_text("gpu.ko")
 
-    def end(path: Path, *algorithms: str) -> list[str]:
+    def end(file: FileIO, *algorithms: str) -> list[str]:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(path, *algorithms)
+        return real(file, *algorithms)
 
-    monkeypatch.setattr(files, "hash_file", end)
-    assert Hashes([path]).holds(path, digest("gpu.ko"), Recall())
+    monkeypatch.setattr(digests, "hash_open", end)
+    assert_held(path)
 
 
+def test_a_hash_that_was_not_written_whole_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
+) -> None:
+    path, real = tmp_path / "gpu.ko", os.write
+    path.write_text("gpu.ko")
+
+    def cut(handle: int, data: bytes) -> int:
+        return real(handle, data[:-1])
+
+    monkeypatch.setattr(os, "write", cut)
+    assert_held(path)
+    ahead = begun(path)
+    assert ahead.wait() == {}
+
+
+def test_the_process_ends_where_nobody_waits_for_it(tmp_path: Path) -> None:
+    read, write = os.pipe()
+
+    def paths() -> Iterator[str]:
+        os.write(write, b"x")
+        signal.pause()
+        yield "never"
+
+    ahead = begin(paths())
+    assert ahead
+    assert os.read(read, 1) == b"x"
+    os.close(read)
+    os.close(write)
+    ahead.end()
+    ahead.end()
+
+
+def test_a_command_that_fails_leaves_no_process(root: Path) -> None:
+    words = ["up", "gpu-1.0", "--root", str(root), "--config", str(root / "nowhere")]
+    ahead = hash_ahead(words)
+    assert ahead
+    assert run(words, ahead) != 0
+
+
+def test_the_process_ends_where_nobody_listens_and_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def paths() -> Iterator[str]:
+        (tmp_path / "began").touch()
+        for number in range(10_000):
+            path = tmp_path / f"{number}.ko"
+            path.write_text("x")
+            yield str(path)
+
+    def count() -> int:
+        return len([*tmp_path.glob("*.ko")])
+
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            _ahead = begin(paths())
+            os.write(write, b"x")
+        finally:
+            # What listens is gone without a word.
+            os._exit(0)
+    os.close(write)
+    # Its end is told by its own copy of the pipe.
+    assert os.read(read, 1) == b"x"
+    assert os.read(read, 1) == b""
+    os.close(read)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "began").exists()
+    assert 0 < count() < 10_000
+    assert capfd.readouterr() == ("", "")
+
+
+HELD_BACK = f"""\
+import os, sys
+sys.path[:0] = {sys.path}
+from modulus.host.hashahead import begin
+print("held back ", end="")
+print(len(begin([os.__file__]).wait()), "hashed", end="")
+"""
+
+
+def test_what_was_to_be_written_yet_is_written_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", HELD_BACK], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("held back 1 hashed", "")
+
+
+def test_an_error_in_the_process_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Iterator[str]:
+        yield "nowhere"
+        raise ValueError
+
+    ahead = begin(fail())
+    assert ahead
+    assert ahead.wait() == {}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("call", "error"), [("fork", errno.EAGAIN), ("pipe", errno.EMFILE)])
 def test_where_no_process_can_be_made_it_is_hashed_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: int
 ) -> None:
     path = tmp_path / "gpu.ko"
     path.write_text("gpu.ko")
 
     def refuse() -> int:
-        raise BlockingIOError
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(os, "fork", refuse)
-    hashes = Hashes([path])
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, call, refuse)
+    ahead = begin([str(path)])
+    assert ahead is None
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    hashes = Hashes(ahead)
     assert not hashes.under_way
     assert hashes.holds(path, digest("gpu.ko"), Recall())
 
 
 @pytest.mark.parametrize(
-    ("words", "begun"),
+    ("words", "expected"),
     [
-        (["up", "gpu-1.0", "--root", "/tmp"], [(Path("/tmp"), "gpu")]),
-        (["up", "gpu-1.0"], [(Path("/"), "gpu")]),
-        (["up", "gpu-1.0", "--root"], [(Path("/"), "gpu")]),
+        (["up", "gpu-1.0", "--root", "/tmp"], [("/tmp", "gpu")]),
+        (["up", "gpu-1.0", "--root", "/tmp/../tmp"], [("/tmp", "gpu")]),
+        (["up", "gpu-2-1.0"], [("/", "gpu-2")]),
+        (["up", "gpu-1.0"], [("/", "gpu")]),
+        (["up", "gpu-1.0", "--root"], [("/", "gpu")]),
+        (["up", "gpu-1.0", "--root", ""], [("/", "gpu")]),
+        (["up", "gpu-1.0", "--root=/tmp"], [("/tmp", "gpu")]),
+        (["up", "gpu-1.0", "--root="], [("/", "gpu")]),
+        (["up", "gpu-1.0", "--rooted=/tmp"], [("/", "gpu")]),
+        (["up", "gpu-1.0", "--root", "/usr", "-v", "--root=/tmp"], [("/tmp", "gpu")]),
+        (["up", "gpu-1.0", "--root=/usr", "--root", "/tmp"], [("/tmp", "gpu")]),
         (["up", "--root", "/tmp", "gpu-1.0"], []),
+        (["up", "../gpu-1.0"], []),
+        (["up", "-1.0"], []),
+        (["up", "gpu"], []),
+        (["up", ""], []),
         (["up", "gpu-1.0", "--watch"], []),
+        (["up", "gpu-1.0", "--repair"], []),
+        (["up", "gpu-1.0", "--no-load"], []),
+        (["up", "gpu-1.0", "-h"], []),
+        (["up", "-h"], []),
         (["up"], []),
         (["down", "gpu-1.0"], []),
         ([], []),
     ],
 )
 def test_what_up_will_load_is_hashed_before_its_words_are_parsed(
-    words: list[str], begun: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    words: list[str], expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[str, str]] = []
 
-    def note(root: Path, name: str) -> Hashes:
+    def note(root: str, name: str) -> list[str]:
         found.append((root, name))
-        return Hashes()
+        return []
 
-    monkeypatch.setattr(hashing, "hash_modules", note)
-    assert (cli.hash_early(words) is not None) == bool(begun)
-    assert found == begun
+    monkeypatch.setattr(hashahead, "find_modules", note)
+    assert hash_ahead(words) is None
+    assert found == expected
+    # As who parses them reads the name.
+    assert [name for _, name in found] == [
+        parse_instance(word, "").profile for word in words[1:2] if found
+    ]
+
+
+TO_THE_FORK = f"""\
+import sys
+sys.path[:0] = {sys.path}
+import __future__, errno, gc, hashlib, io, os, stat
+before = {{*sys.modules}}
+
+def fork():
+    print(*{{*sys.modules}} - before, flush=True)
+    os._exit(0)
+
+os.fork = fork
+from modulus.__main__ import main
+main()
+"""
+
+
+def test_it_begins_with_few_imports(root: Path) -> None:
+    """Those are hashlib and what Python has loaded or is a part of it; all else is imported
+    meanwhile."""
+    done = subprocess.run(
+        # -S: what this machine has each Python import is not ours.
+        [sys.executable, "-S", "-c", TO_THE_FORK, "up", "gpu-1.0", "--root", str(root)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {
+        "modulus",
+        "modulus.__main__",
+        "modulus.host",
+        "modulus.host.digest",
+        "modulus.host.hashahead",
+        "modulus.host.rootpath",
+    }
+
+
+@pytest.mark.parametrize("path", ["/a", "a/../b", "//a/./b/", "/", "/link/c", "/up/x"])
+def test_paths_are_followed_as_elsewhere(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("/b")
+    (tmp_path / "up").symlink_to("../../..")
+    assert resolve_text(str(tmp_path), path) == str(resolve(tmp_path, path))
+    assert resolve_text("/", path) == str(resolve(Path("/"), path))
