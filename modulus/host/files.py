@@ -50,10 +50,13 @@ def fsync_tree(path: Path) -> None:
         fsync_dir(Path(folder))
 
 
-def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
+def write_atomic(
+    path: Path, data: bytes | str, mode: int = 0o644, *, lasting: bool = True
+) -> None:
     """Replaces ``path`` by ``data`` in one rename, durably; its folder is made if missing.
 
-    What a killed writer of it left is removed.
+    What a killed writer of it left is removed. What is not ``lasting``, since /run and /dev do
+    not outlive a power cut, is not synced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_files(path)
@@ -65,19 +68,22 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
             # Still locked.
             os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-    fsync_dir(path.parent)
+    if lasting:
+        fsync_dir(path.parent)
 
 
-def write_json(path: Path, value: object, mode: int = 0o644) -> None:
-    """Replaces ``path`` by ``value`` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n", mode)
+def write_json(path: Path, value: object, mode: int = 0o644, *, lasting: bool = True) -> None:
+    """Replaces ``path`` by ``value`` as indented JSON, as ``write_atomic`` does."""
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    write_atomic(path, text, mode, lasting=lasting)
 
 
 def read_json(path: Path) -> Any:

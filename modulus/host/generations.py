@@ -48,7 +48,7 @@ def mark_used(root: Path, name: str, generation: str) -> None:
     path = below(root, _USED.format(name=name)) / generation
     if not path.exists():
         with writing(path):
-            make_dirs(path.parent)
+            make_dirs(path.parent, lasting=False)
             path.touch(0o644)
 
 

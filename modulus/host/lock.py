@@ -30,10 +30,11 @@ def locked(
 ) -> Iterator[None]:
     """Holds the lock at ``path`` on ``what``; waits ``timeout`` seconds, for ever if None.
 
-    ``shared`` locks exclude only exclusive ones. Says once for whom it waits. Raises
-    LockedError when the time is up, OSError where ``path`` cannot be made.
+    ``shared`` locks exclude only exclusive ones. Says once for whom it waits. Its folder is
+    made if missing, and not synced, since locks are in /run. Raises LockedError when the time
+    is up, OSError where ``path`` cannot be made.
     """
-    make_dirs(path.parent)
+    make_dirs(path.parent, lasting=False)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         acquire(handle, what, reporter, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)

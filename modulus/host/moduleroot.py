@@ -94,13 +94,14 @@ def compose(
         own = dependencies[module_name(module)]
         needed = Closure(needed.ours, (*needed.files, own.file, *own.needs), ())
     with writing(final):
-        make_dirs(final.parent)
+        make_dirs(final.parent, lasting=False)
         files.sweep(final.parent, final.name)
         with files.scratch(final.parent, final.name) as scratch:
             made = scratch / "root"
             _fill(made, release, host, {key: modules[key] for key in needed.ours}, needed.files)
             _depmod(made, release)
-            files.write_json(made / _STAMP, {"inputs": inputs, "preload": extra})
+            stamp = {"inputs": inputs, "preload": extra}
+            files.write_json(made / _STAMP, stamp, lasting=False)
             files.remove_tree(final)
             made.rename(final)
     return ModuleRoot(final, release, tuple(extra), changed=True)

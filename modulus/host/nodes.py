@@ -118,7 +118,7 @@ def _apply(dev: Path, change: Change) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(there)
         return
-    make_dirs(there.parent)
+    make_dirs(there.parent, lasting=False)
     if change.node:
         _replace(there, partial(_make_node, change.node))
     elif change.target:

@@ -27,8 +27,11 @@ def below(root: Path, path: str) -> Path:
         return resolve(root, path)
 
 
-def make_dirs(path: Path) -> None:
-    """Makes ``path`` and what is missing above it, durably, each open to all (0755)."""
+def make_dirs(path: Path, *, lasting: bool = True) -> None:
+    """Makes ``path`` and what is missing above it, durably, each open to all (0755).
+
+    Those that are not ``lasting``, in /run and /dev, are not synced.
+    """
     missing = []
     while not path.is_dir():
         missing.append(path)
@@ -37,24 +40,26 @@ def make_dirs(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             folder.chmod(FOLDER)
-            files.fsync_dir(folder.parent)
+            if lasting:
+                files.fsync_dir(folder.parent)
     if missing and not missing[0].is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(missing[0]))
 
 
-def replace_file(path: Path, text: str) -> bool:
+def replace_file(path: Path, text: str, *, lasting: bool = True) -> bool:
     """Makes ``path`` hold ``text``, in one durable rename; False if it did already.
 
-    What a killed run left beside it is swept.
+    What a killed run left beside it is swept. What is not ``lasting``, in /run, is not synced.
     """
-    make_dirs(path.parent)
+    make_dirs(path.parent, lasting=lasting)
     files.sweep(path.parent, path.name)
     if path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode():
         return False
     with files.scratch(path.parent, path.name) as folder:
-        files.write_atomic(folder / path.name, text)
+        files.write_atomic(folder / path.name, text, lasting=lasting)
         os.replace(folder / path.name, path)
-        files.fsync_dir(path.parent)
+        if lasting:
+            files.fsync_dir(path.parent)
     return True
 
 

@@ -19,6 +19,7 @@ from modulus.host.apt import Apt
 from modulus.host.entries import explained
 from modulus.host.headers import HeaderProvider, Headers
 from modulus.host.lock import locked
+from modulus.host.place import make_dirs
 from modulus.host.report import Reporter
 from modulus.host.toolchain import Toolchain, ToolchainProvider
 
@@ -170,10 +171,11 @@ class Provisioner:
 
     @contextlib.contextmanager
     def _providing(self, what: str) -> Iterator[None]:
-        with (
-            explained(self._cache),
-            locked(self._cache / ".provision.lock", what, self._reporter, self._lock_timeout),
-        ):
-            for kind in ("headers", "toolchains", "downloads"):
-                files.sweep(self._cache / kind, "new")
-            yield
+        lock = self._cache / ".provision.lock"
+        with explained(self._cache):
+            # Unlike the folder of other locks this one lasts.
+            make_dirs(self._cache)
+            with locked(lock, what, self._reporter, self._lock_timeout):
+                for kind in ("headers", "toolchains", "downloads"):
+                    files.sweep(self._cache / kind, "new")
+                yield

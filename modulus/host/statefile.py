@@ -32,7 +32,7 @@ def write_state(root: Path, state: State) -> None:
     value = {**state.value(), "writer": _writer()}
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        make_dirs(path.parent)
+        make_dirs(path.parent, lasting=False)
         scratch.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
         scratch.chmod(0o644)
         os.replace(scratch, path)

@@ -32,7 +32,8 @@ def write_wanted(root: Path, name: str, state: WantedState) -> bool:
     """Records what the driver ``name`` is to stay like; False if it is recorded already."""
     path = wanted_file(root, name)
     with writing(path):
-        return replace_file(path, json.dumps(wanted_value(state), indent=1) + "\n")
+        text = json.dumps(wanted_value(state), indent=1) + "\n"
+        return replace_file(path, text, lasting=False)
 
 
 def read_wanted(root: Path, name: str) -> WantedState | None:

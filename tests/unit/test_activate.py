@@ -681,6 +681,40 @@ def test_what_a_warm_start_loads_was_hashed_ahead(
     assert late == ([] if instructions else ["hashed late: gpu.ko sha256 sha512"])
 
 
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_warm_start_waits_for_no_disk(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, instructions: bool
+) -> None:
+    """What it writes is in /run and /dev, which do not outlive a power cut.
+
+    But for what the first one remembers of hashes, where the processor is slow at them.
+    """
+    monkeypatch.setattr(digest, "has_instructions", lambda: instructions)
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    lasting = str(node.root / "var/lib/modulus/gpu")
+    assert node.run("up", "gpu-1.0") == 0
+    assert {os.path.dirname(path) for path in synced if path != lasting} == (
+        set() if instructions else {lasting}
+    )
+    node.reboot()
+    synced.clear()
+    assert node.run("up", "gpu-1.0") == 0
+    assert synced == []
+    # What lasts is synced.
+    (node.root / "var/lib/modulus/gpu/good.json").unlink()
+    assert node.run("up", "gpu-1.0") == 0
+    assert lasting in synced
+
+
 def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

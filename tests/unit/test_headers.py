@@ -190,6 +190,20 @@ def a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return Node(tmp_path, monkeypatch)
 
 
+def test_the_cache_itself_lasts(a_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    headertrees.debian(a_node.root)
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    a_node.provisioner().headers(RELEASE)
+    assert str(a_node.cache.parent) in synced
+
+
 def test_the_nodes_own_tree(a_node: Node) -> None:
     headertrees.debian(a_node.root)
     provisioner = a_node.provisioner()
