@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from modulus.core.dataclass import dataclass
@@ -17,6 +18,7 @@ from modulus.pipeline.collect import collect_old
 from modulus.pipeline.load import (
     check_options,
     chosen_modules,
+    compose_modules,
     configure,
     free_initramfs,
     to_load,
@@ -77,9 +79,6 @@ def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activa
             return _without_gpu(node, census, hashes)
         if census.required:
             node.reporter.phase("plan", census.text)
-        if hashes.under_way:
-            # Modules are going to be loaded, once their hashes hold.
-            get_ready()
         target, built = _warm(node, hashes), None
         hashes.settle()
         if target is None:
@@ -190,6 +189,10 @@ def _warm(node: Node, hashes: Hashes) -> Target | None:
         else:
             # Without a GPU it does not matter yet what is loaded.
             missing = not_loaded(node.site.root, target.wanted)
+            if missing and hashes.under_way:
+                # They are going to be loaded, once their hashes hold.
+                get_ready()
+                _compose_ahead(target)
             needed = target.wanted if node.census.missing else missing
             check_startable(generation, needed, node.site.recall, hashes)
     except IntegrityError as error:
@@ -197,6 +200,15 @@ def _warm(node: Node, hashes: Hashes) -> Target | None:
         return None
     node.reporter.phase("plan", f"warm: {generation.name} is for this kernel")
     return target
+
+
+def _compose_ahead(target: Target) -> None:
+    """Has the module root made, while hashes are waited for: nothing is loaded by that.
+
+    What fails does so again when modules are loaded, unless one of them is damaged.
+    """
+    with contextlib.suppress(ModulusError, OSError):
+        compose_modules(target.node, target.generation, target.wanted)
 
 
 def _check_whole(node: Node, generation: Generation) -> None:

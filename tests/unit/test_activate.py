@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modulus.core.instance import Instance
+from modulus.errors import RefusedError
 from modulus.host import digest
 from modulus.host.install import active_generation
 from modulus.host.lock import locked
@@ -619,11 +622,20 @@ BUILDING = {
 }
 
 
-@pytest.mark.parametrize("booted", [False, True])
-def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) -> None:
+@pytest.mark.parametrize(
+    ("change", "loads"),
+    [
+        (lambda _: None, False),
+        (lambda node: write(node.module("gpu").with_name("unwanted.ko"), "hashed"), False),
+        (FakeNode.reboot, True),
+    ],
+    ids=["all loaded", "all that is wanted", "booted"],
+)
+def test_a_warm_start_imports_nothing_that_builds(
+    node: FakeNode, change: Change, loads: bool
+) -> None:
     node.run("up", "gpu-1.0")
-    if booted:
-        node.reboot()
+    change(node)
     done = subprocess.run(
         # -S: what this machine has each Python import is not ours.
         [sys.executable, "-S", "-c", SEE_IMPORTS, "up", "gpu-1.0", "--root", str(node.root)],
@@ -637,7 +649,7 @@ def test_a_warm_start_imports_nothing_that_builds(node: FakeNode, booted: bool) 
     assert BUILDING.isdisjoint(imported)
     # What it runs it starts by itself; there is nothing to run where all is loaded.
     assert {"sh", "tempfile"}.isdisjoint(imported)
-    assert ("ctypes" in imported) is booted
+    assert ("ctypes" in imported) is loads
 
 
 SEE_HASHES = f"""\
@@ -679,6 +691,61 @@ def test_what_a_warm_start_loads_was_hashed_ahead(
     # What is recorded is another hash than what was made, and decides.
     late = [line for line in done.stderr.splitlines() if "hashed late" in line]
     assert late == ([] if instructions else ["hashed late: gpu.ko sha256 sha512"])
+
+
+def test_the_module_root_is_made_once_while_hashes_are_made(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    node.ran()
+    parent, log, late = os.getpid(), node.tools / "log", node.tools / "late"
+    real = digest.hash_open
+
+    def hash_after_depmod(file: FileIO, *algorithms: str) -> list[str]:
+        if os.getpid() != parent:
+            limit = time.monotonic() + 10
+            while not log.exists() and not late.exists():
+                time.sleep(0.01)
+                if time.monotonic() > limit:
+                    late.touch()
+        return real(file, *algorithms)
+
+    monkeypatch.setattr(digest, "hash_open", hash_after_depmod)
+    assert node.run("up", "gpu-1.0") == 0
+    assert not late.exists()
+    assert node.ran() == LOAD
+    assert node.run("up", "gpu-1.0") == 0
+    assert node.ran() == []
+
+
+def test_what_keeps_the_module_root_from_being_made_is_said_once(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    node.ran()
+    write(node.tools / "depmod", "#!/bin/sh\necho refused >&2\nexit 1\n", 0o755)
+    capsys.readouterr()
+    assert node.run("up", "gpu-1.0") == RefusedError.code
+    said = capsys.readouterr().err
+    assert said.count("depmod cannot read the driver's modules: depmod failed") == 1
+    assert (node.ran(), node.loaded()) == ([], {})
+
+
+def test_a_damaged_module_is_not_loaded_although_its_module_root_is_there(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    with open(node.module("gpu"), "ab") as module:
+        module.write(b"more")
+    node.forget_builds()
+    node.ran()
+    capsys.readouterr()
+    assert node.run("up", "gpu-1.0") != 0
+    assert "gpu.ko is not what was installed" in capsys.readouterr().err
+    assert (node.ran(), node.loaded()) == (["depmod"], {})
 
 
 @pytest.mark.parametrize("instructions", [False, True])
