@@ -113,12 +113,12 @@ CAUSES = (
 )
 """What fails whatever the driver is, the surest first."""
 
-_ERROR = re.compile(
+_ERROR = (
     r"(^|[\s:])(fatal |internal compiler )?error: |^ERROR: |undefined reference to"
     r"|: (command )?not found$|: No such file or directory$|No space left on device"
     r"|Killed|FAILED"
 )
-_AFTERMATH = re.compile(r"\*\*\* .*(Error \d+|Stop\.|Waiting for)|^make.*Error \d+")
+_AFTERMATH = r"\*\*\* .*(Error \d+|Stop\.|Waiting for)|^make.*Error \d+"
 
 
 class Diagnosis:
@@ -128,6 +128,7 @@ class Diagnosis:
         self._release = release
         self._causes = (*causes, *CAUSES)
         self._patterns = tuple(re.compile(cause.pattern) for cause in self._causes)
+        self._error, self._aftermath = re.compile(_ERROR), re.compile(_AFTERMATH)
         self._rank = len(self._causes)
         self._cause_line = ""
         self._first = ""
@@ -137,8 +138,8 @@ class Diagnosis:
     def line(self, line: str) -> None:
         """Takes the next line of the log."""
         self._last.append(line)
-        is_error = bool(_ERROR.search(line))
-        if is_error or _AFTERMATH.search(line):
+        is_error = bool(self._error.search(line))
+        if is_error or self._aftermath.search(line):
             self._errors.append(line)
         if is_error and not self._first:
             self._first = line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import json
 import os
 import stat
@@ -13,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modulus.host import sysfs
 from modulus.host.digest import SHA, hash_file
 
 _T = TypeVar("_T")
 
 _CHUNK = 1 << 20
-_RANDOM = "[a-z0-9_]" * 8
+_RANDOM = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_RANDOM_LENGTH = 8
 """How names of temporary files end."""
 
 
@@ -129,9 +130,13 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
-        import shutil
+        try:
+            # Mostly what was in it has its place by now, and shutil takes long to import.
+            path.rmdir()
+        except OSError:
+            import shutil
 
-        shutil.rmtree(path)
+            shutil.rmtree(path)
 
 
 @contextlib.contextmanager
@@ -153,12 +158,12 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def sweep(parent: Path, prefix: str) -> None:
-    """Removes the scratch folders of that ``prefix`` whose process is gone."""
+def sweep(parent: Path, prefix: str = "") -> None:
+    """Removes the scratch folders of that ``prefix``, or of any, whose process is gone."""
     if not parent.is_dir():
         return
     with _locked_dir(parent, fcntl.LOCK_EX):
-        for folder in parent.glob(f".{prefix}.*"):
+        for folder in _hidden(parent, prefix):
             with (
                 contextlib.suppress(BlockingIOError, FileNotFoundError),
                 _locked_dir(folder, fcntl.LOCK_EX | fcntl.LOCK_NB),
@@ -187,8 +192,10 @@ def sweep_all(parent: Path) -> None:
 
     Who writes something sweeps what an earlier writer of it left; there may be none to come.
     """
-    for left in parent.glob(f".*.{_RANDOM}"):
-        prefix = left.name[1:].rpartition(".")[0]
+    for left in _hidden(parent):
+        prefix, _, ending = left.name[1:].rpartition(".")
+        if not _is_random(ending):
+            continue
         if left.is_dir():
             sweep(parent, prefix)
         else:
@@ -197,7 +204,9 @@ def sweep_all(parent: Path) -> None:
 
 def _sweep_files(path: Path) -> None:
     """Removes the temporary files of ``path`` whose writer is gone; not while others write."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{_RANDOM}"):
+    for left in _hidden(path.parent, path.name):
+        if not _is_random(left.name.removeprefix(f".{path.name}.")):
+            continue
         with (
             contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError),
             _locked_dir(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB),
@@ -205,6 +214,21 @@ def _sweep_files(path: Path) -> None:
         ):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
+
+
+def _hidden(parent: Path, prefix: str = "") -> list[Path]:
+    """What ``parent`` has by names such as ``.PREFIX.MORE``, of any prefix without one.
+
+    Not by a pattern: one would be compiled for each name that is written.
+    """
+    names = sysfs.names(parent)
+    if prefix:
+        return [parent / name for name in names if name.startswith(f".{prefix}.")]
+    return [parent / name for name in names if name.startswith(".") and "." in name[2:]]
+
+
+def _is_random(ending: str) -> bool:
+    return len(ending) == _RANDOM_LENGTH and _RANDOM.issuperset(ending)
 
 
 @contextlib.contextmanager

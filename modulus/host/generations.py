@@ -69,7 +69,7 @@ def collect_generations(root: Path, name: str, reporter: Reporter) -> tuple[Remo
     names = [each for each in there if not each.startswith(".")]
     with writing(home):
         if len(names) < len(there):
-            files.sweep(home, "*")
+            files.sweep(home)
         active = next((each for each in active_names(root) if each in names), None)
         if set(names) <= {active}:
             return ()
