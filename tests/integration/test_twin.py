@@ -195,7 +195,7 @@ def test_a_member_behind_all_that_are_used_does_not_count(
     other = next((release for release in provisioned[:3] if release not in twins), None)
     if other is None:
         pytest.skip("all kernels of the archive have the same headers today")
-    found = []
+    found: list[int] = []
     for more in ("", "obj-m += large.o\n"):
         node = Node(tmp_path / f"node-{len(found)}", twins[0])
         profile = yaml.safe_load((PROFILES / "v4l2loopback.yaml").read_text())
