@@ -48,8 +48,11 @@ class Ahead:
         import signal
 
         self._lines.close()
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        try:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # Who started us has the kernel forget processes that end.
 
 
 def hash_ahead(argv: Sequence[str]) -> Ahead | None:

@@ -256,6 +256,15 @@ def test_the_process_ends_where_nobody_waits_for_it(tmp_path: Path) -> None:
     ahead.end()
 
 
+def test_where_the_kernel_forgets_children_the_hashes_hold_too(tmp_path: Path) -> None:
+    (tmp_path / "gpu.ko").write_text("gpu.ko")
+    ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert_held(tmp_path / "gpu.ko")
+    finally:
+        signal.signal(signal.SIGCHLD, ignored)
+
+
 def test_a_command_that_fails_leaves_no_process(root: Path) -> None:
     words = ["up", "gpu-1.0", "--root", str(root), "--config", str(root / "nowhere")]
     ahead = hash_ahead(words)
