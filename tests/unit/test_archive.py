@@ -500,7 +500,7 @@ _MEMBER = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_MEMBER, min_size=1, max_size=6), st.sampled_from(sorted(PACKERS)))
 def test_hostile_tars_never_leave_the_target(members: list[Member], packer: str) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -523,7 +523,7 @@ def test_hostile_tars_never_leave_the_target(members: list[Member], packer: str)
                 assert path.resolve().is_relative_to(top / "target")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_flipped_bytes_are_read_or_refused(data: st.DataObject) -> None:
     packer = data.draw(st.sampled_from(sorted(PACKERS)))

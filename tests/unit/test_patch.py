@@ -59,7 +59,7 @@ def test_a_change_here_and_there_costs_little() -> None:
     assert size_of(NOISE, bytes(base)) < len(NOISE) // 50
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 11), st.integers(1, PIECE)), max_size=6),
     st.lists(st.tuples(st.integers(0, 11), st.integers(1, PIECE)), max_size=6),
