@@ -76,22 +76,28 @@ static int all_plainly_aligned(unsigned declaration, int only_types)
 /* Whether an attribute asks for no more than what pointers have. */
 static int is_small(size_t i)
 {
-	static const char *const sizes[] = {"4", "8"}, *const types[] = {"long", "void"};
+	static const char *const sizes[] = {"4", "8"};
 
 	if (!is(i + 1, '('))
 		return 0;
-	return is_any(i + 2, sizes, SIZE(sizes)) ||
-		(is_text(i + 2, "sizeof") && is(i + 3, '(') && is_any(i + 4, types, SIZE(types)));
+	if (is_any(i + 2, sizes, SIZE(sizes)))
+		return is(i + 3, ')');
+	if (!is_text(i + 2, "sizeof") || !is(i + 3, '('))
+		return 0;
+	size_t behind = is_text(i + 4, "long")                   ? i + 5
+		: is_text(i + 4, "void") && is(i + 5, '*') ? i + 6
+							   : 0;
+	return behind && is(behind, ')') && is(behind + 1, ')');
 }
 
 /* Whether all that an item is made of is aligned by what pointers are at most. */
 static int is_plainly_aligned(unsigned number)
 {
+	/* What is larger, what has no size of its own here, and what puts members elsewhere. */
 	static const char *const others[] = {
-		"_Alignas",   "_Complex",	"__float128", "__int128",  "__int128_t",
-		"__mode__",   "__packed__",	"__typeof__", "__typeof",  "__uint128_t",
-		"double",     "__vector_size__", "float",      "mode",	   "packed",
-		"typeof",     "vector_size",
+		"_Alignas", "_Complex", "__float128", "__int128", "__int128_t", "__mode__", "__packed__",
+		"__typeof", "__typeof__", "__uint128_t", "__vector_size__", "double", "float", "mode",
+		"packed", "randomize_layout", "typeof", "vector_size",
 	};
 	static const char *const aligned[] = {"aligned", "__aligned__"};
 	struct item *item = &items[number];
@@ -230,9 +236,8 @@ static size_t find_operand(size_t i, size_t begin)
 			if (depth)
 				return 0;
 			/* In parentheses, or what is called or indexed. */
-			if (tokens[before].kind != NAME && !closes(before)) {
+			if (tokens[before].kind != NAME && !closes(before))
 				return is(before + 1, '(') ? before + 1 : 0;
-			}
 		}
 		if (tokens[before].kind != NAME)
 			return 0;
