@@ -6,6 +6,11 @@
 #include <linux/types.h>
 #include <linux/version.h>
 
+/* Members enough for a large struct. */
+#define PAIR(n) unsigned long word_##n, *pointer_##n
+#define FIVE(n) PAIR(n##0); PAIR(n##1); PAIR(n##2); PAIR(n##3); PAIR(n##4)
+#define MANY FIVE(0); FIVE(1); FIVE(2); FIVE(3); FIVE(4); FIVE(5)
+
 /* As if in a header: not kept for its own sake. */
 #line 1 "large.h"
 struct large {
@@ -16,36 +21,7 @@ struct large {
 			void *any;
 			unsigned int half;
 		};
-		unsigned long word_0, *pointer_0;
-		unsigned long word_1, *pointer_1;
-		unsigned long word_2, *pointer_2;
-		unsigned long word_3, *pointer_3;
-		unsigned long word_4, *pointer_4;
-		unsigned long word_5, *pointer_5;
-		unsigned long word_6, *pointer_6;
-		unsigned long word_7, *pointer_7;
-		unsigned long word_8, *pointer_8;
-		unsigned long word_9, *pointer_9;
-		unsigned long word_10, *pointer_10;
-		unsigned long word_11, *pointer_11;
-		unsigned long word_12, *pointer_12;
-		unsigned long word_13, *pointer_13;
-		unsigned long word_14, *pointer_14;
-		unsigned long word_15, *pointer_15;
-		unsigned long word_16, *pointer_16;
-		unsigned long word_17, *pointer_17;
-		unsigned long word_18, *pointer_18;
-		unsigned long word_19, *pointer_19;
-		unsigned long word_20, *pointer_20;
-		unsigned long word_21, *pointer_21;
-		unsigned long word_22, *pointer_22;
-		unsigned long word_23, *pointer_23;
-		unsigned long word_24, *pointer_24;
-		unsigned long word_25, *pointer_25;
-		unsigned long word_26, *pointer_26;
-		unsigned long word_27, *pointer_27;
-		unsigned long word_28, *pointer_28;
-		unsigned long word_29, *pointer_29;
+		MANY;
 		unsigned int bits : 9;
 		unsigned int used : 4;
 		unsigned int more : 7;
@@ -77,13 +53,13 @@ int of_names(struct large *large, const struct large *other);
 int of_names(struct large *large, const struct large *other)
 {
 	large->high = 3;
-	return large->first + other->half + READ_ONCE(large->word_3);
+	return large->first + other->half + READ_ONCE(large->word_03);
 }
 
 unsigned long *of_members(struct holder *holder);
 unsigned long *of_members(struct holder *holder)
 {
-	return &holder->large->word_29 + (holder->next->large)->last.count[1];
+	return &holder->large->word_54 + (holder->next->large)->last.count[1];
 }
 
 char of_results(struct large *large, int i);

@@ -39,39 +39,15 @@ static inline void odd_cold(void)
 	dump_stack();
 }
 
+/* Members enough for a large struct. */
+#define PAIR(n) unsigned long word_##n, *pointer_##n
+#define FIVE(n) PAIR(n##0); PAIR(n##1); PAIR(n##2); PAIR(n##3); PAIR(n##4)
+#define MANY FIVE(0); FIVE(1); FIVE(2); FIVE(3); FIVE(4); FIVE(5)
+
 /* Large enough to be had in part. */
 struct odd_large {
 	int first;
-	unsigned long word_0, *pointer_0;
-	unsigned long word_1, *pointer_1;
-	unsigned long word_2, *pointer_2;
-	unsigned long word_3, *pointer_3;
-	unsigned long word_4, *pointer_4;
-	unsigned long word_5, *pointer_5;
-	unsigned long word_6, *pointer_6;
-	unsigned long word_7, *pointer_7;
-	unsigned long word_8, *pointer_8;
-	unsigned long word_9, *pointer_9;
-	unsigned long word_10, *pointer_10;
-	unsigned long word_11, *pointer_11;
-	unsigned long word_12, *pointer_12;
-	unsigned long word_13, *pointer_13;
-	unsigned long word_14, *pointer_14;
-	unsigned long word_15, *pointer_15;
-	unsigned long word_16, *pointer_16;
-	unsigned long word_17, *pointer_17;
-	unsigned long word_18, *pointer_18;
-	unsigned long word_19, *pointer_19;
-	unsigned long word_20, *pointer_20;
-	unsigned long word_21, *pointer_21;
-	unsigned long word_22, *pointer_22;
-	unsigned long word_23, *pointer_23;
-	unsigned long word_24, *pointer_24;
-	unsigned long word_25, *pointer_25;
-	unsigned long word_26, *pointer_26;
-	unsigned long word_27, *pointer_27;
-	unsigned long word_28, *pointer_28;
-	unsigned long word_29, *pointer_29;
+	MANY;
 	int last;
 };
 
@@ -247,7 +223,7 @@ int odd_shadowed(struct odd_large *large)
 	int first = large->first;
 
 	{
-		struct odd_other *other = (void *)large->pointer_3, *large = other;
+		struct odd_other *other = (void *)large->pointer_03, *large = other;
 
 		return first + large->first;
 	}

@@ -33,6 +33,7 @@ from tests.support.fakedriver import (
 )
 from tests.support.fakesys import PCI
 from tests.support.headertrees import write
+from tests.support.syncs import note_synced
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
 
@@ -759,14 +760,7 @@ def test_a_warm_start_waits_for_no_disk(
     monkeypatch.setattr(digest, "has_instructions", lambda: instructions)
     assert node.run("up", "gpu-1.0") == 0
     node.reboot()
-    synced: list[str] = []
-    real = os.fsync
-
-    def note(handle: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
-        real(handle)
-
-    monkeypatch.setattr(os, "fsync", note)
+    synced = note_synced(monkeypatch)
     lasting = str(node.root / "var/lib/modulus/gpu")
     assert node.run("up", "gpu-1.0") == 0
     assert {os.path.dirname(path) for path in synced if path != lasting} == (

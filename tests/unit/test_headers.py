@@ -17,6 +17,7 @@ from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
 from tests.support import headertrees
 from tests.support.headertrees import RELEASE, link, write
+from tests.support.syncs import note_synced
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
 UBUNTU_RELEASE = "5.15.0-91-generic"
@@ -192,14 +193,7 @@ def a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 def test_the_cache_itself_lasts(a_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     headertrees.debian(a_node.root)
-    synced: list[str] = []
-    real = os.fsync
-
-    def note(handle: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
-        real(handle)
-
-    monkeypatch.setattr(os, "fsync", note)
+    synced = note_synced(monkeypatch)
     a_node.provisioner().headers(RELEASE)
     assert str(a_node.cache.parent) in synced
 
