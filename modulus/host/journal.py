@@ -1,7 +1,7 @@
 """Writes entries with fields to the system's journal, in its native protocol.
 
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL/: one datagram an entry. journald itself adds which
-process and unit it came from.
+process it came from.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ SOCKET = "/run/systemd/journal/socket"
 
 
 class Journal:
-    """The journal behind ``path``."""
+    """The journal behind ``path``; each entry gets the fields ``always`` too."""
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self, path: str = SOCKET, always: Mapping[str, str] | None = None) -> None:
         self._path = path
+        self._always = always or {}
         self._socket: socket.socket | None = None
 
     def send(self, fields: Mapping[str, str]) -> bool:
@@ -31,7 +32,7 @@ class Journal:
 
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             # Not connected: a journald that was restarted may have another socket.
-            self._socket.sendto(encode(fields), self._path)
+            self._socket.sendto(encode({**self._always, **fields}), self._path)
             return True
         return False
 

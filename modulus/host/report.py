@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol, TextIO
 
 from modulus.core.meter import Count, bar, progress_text, seconds_left
 from modulus.host.journal import Journal
+from modulus.host.systemd import journal_fields
 
 LOG_SECONDS = 8.0
 """Progress lines in a log are this far apart, or as soon after as there is progress.
@@ -233,7 +234,7 @@ class TerminalReporter(PlainReporter):
 def make_reporter() -> Reporter:
     """The reporter for whoever reads this process's standard error."""
     if _is_journal(os.environ.get("JOURNAL_STREAM", "")):
-        return JournalReporter(journal=Journal())
+        return JournalReporter(journal=Journal(always=journal_fields()))
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return TerminalReporter()
     return PlainReporter()

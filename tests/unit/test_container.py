@@ -151,6 +151,24 @@ def test_own_unit(cgroup: str, expected: str) -> None:
     assert systemd.own_unit(cgroup) == expected
 
 
+@pytest.mark.parametrize(
+    ("unit", "environ", "expected"),
+    [
+        ("a.service", {}, {"OBJECT_SYSTEMD_UNIT": "a.service"}),
+        ("", {"INVOCATION_ID": "1f"}, {"OBJECT_SYSTEMD_INVOCATION_ID": "1f"}),
+        ("", {}, {}),
+    ],
+)
+def test_entries_say_of_which_unit_they_are(
+    unit: str,
+    environ: dict[str, str],
+    expected: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(systemd, "own_unit", lambda _: unit)
+    assert systemd.journal_fields(environ) == expected
+
+
 @pytest.mark.parametrize("niceness", [0, 19])
 def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
     niceness: int, monkeypatch: pytest.MonkeyPatch

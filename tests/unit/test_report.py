@@ -234,11 +234,12 @@ def entry(server: socket.socket) -> dict[str, str]:
 
 def test_the_journal_gets_fields(journald: socket.socket, tmp_path: Path) -> None:
     stream, clock = io.StringIO(), Clock()
-    journal = Journal(str(tmp_path / "journal"))
+    journal = Journal(str(tmp_path / "journal"), {"OBJECT_SYSTEMD_UNIT": "a.service"})
     reporter = JournalReporter(stream, clock, journal)
     reporter.about(instance="driver-1.0")
     reporter.phase("plan", "miss: kernel")
     assert entry(journald) == {
+        "OBJECT_SYSTEMD_UNIT": "a.service",
         "MESSAGE": "plan: miss: kernel",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "modulus",
@@ -249,7 +250,8 @@ def test_the_journal_gets_fields(journald: socket.socket, tmp_path: Path) -> Non
     reporter.progress("build", 1, 4)
     clock.now += 10
     reporter.progress("build", 2, 4)
-    told = {"SYSLOG_IDENTIFIER": "modulus", "MODULUS_INSTANCE": "driver-1.0"}
+    told = {"OBJECT_SYSTEMD_UNIT": "a.service", "SYSLOG_IDENTIFIER": "modulus"}
+    told |= {"MODULUS_INSTANCE": "driver-1.0"}
     told |= {"MODULUS_PHASE": "build", "MODULUS_KEY": "a" * 64}
     text = "build: 50 % (2/4), 0:20 left"
     assert entry(journald) == {"MESSAGE": text, "PRIORITY": "6", **told}

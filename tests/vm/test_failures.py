@@ -33,6 +33,8 @@ HOME = "/opt/drivers/.nvidia"
 PART = "/root/part"
 """The store, but for the driver's package, which has to come from the mirror."""
 
+_MONOTONIC = "__MONOTONIC_TIMESTAMP"
+
 NOWHERE = "224.0.0.1 us.download.nvidia.com download.nvidia.com"
 """For /etc/hosts: the vendor is out of reach, whatever network the tests have."""
 
@@ -85,10 +87,14 @@ def settled(guest: Guest, name: str) -> float:
 
 
 def errors(guest: Guest, name: str) -> str:
-    """What a unit's processes said at priority err since it was started last."""
-    invocation = guest.unit(name, "InvocationID")["InvocationID"]
-    words = ("-p", "err", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={invocation}")
-    return guest.run("journalctl", *words).stdout
+    """What ``journalctl -u`` shows of a unit at priority err since it was started last."""
+    found = guest.unit(name, "InactiveExitTimestampMonotonic")
+    since = int(found["InactiveExitTimestampMonotonic"])
+    guest.run("journalctl", "--sync")
+    words = ("-b", "-q", "-p", "err", "-u", name, "-o", "json")
+    lines = guest.run("journalctl", *words).stdout.splitlines()
+    told = [entry for entry in map(json.loads, lines) if int(entry[_MONOTONIC]) >= since]
+    return "".join(f"{entry['MESSAGE']}\n" for entry in told)
 
 
 def status(guest: Guest, instance: str) -> dict[str, Any]:
@@ -154,7 +160,9 @@ def test_without_network_it_tries_again_ever_later_and_the_boot_waits_no_longer_
     configure(machine, site, **changed)
     machine.set_network(False)
     boot_again(guest)
-    guest.wait_for_unit("kubelet.service")
+    guest.wait_for_unit("modulus-wait.service", ("activating",))
+    with late_journal(guest):
+        guest.wait_for_unit("kubelet.service")
     held = started(guest, "kubelet.service") - started(guest, "modulus-wait.service")
     assert 20 <= held < 60
     told = errors(guest, "modulus-wait.service")
@@ -261,7 +269,7 @@ def test_a_build_that_is_killed_leaves_nothing_and_is_made_again(
     wait_for_payload(guest)
     guest.run("pkill", "-KILL", "-f", f"modulus up {store.small} --root")
     guest.wait_for(lambda: "yes" if not payload(guest) else "", "the payload to end", 20, 0.2)
-    guest.wait_for(lambda: errors(guest, unit), "the journal to tell of it", 20)
+    guest.wait_for(lambda: errors(guest, unit), "the journal to tell of it")
     told = errors(guest, unit)
     assert "modulus: error: what was in phase build ended without a word" in told
     assert "modulus: hint: " in told
@@ -297,6 +305,20 @@ def wrong_package(site: Site) -> Iterator[None]:
         yield
     finally:
         site.mirror.resources[place] = right
+
+
+@contextlib.contextmanager
+def late_journal(guest: Guest) -> Iterator[None]:
+    """Has journald take what it is sent only afterwards, when who sent it has ended.
+
+    It knows of a process for 5 s what it has read in /proc, so that is let pass first.
+    """
+    time.sleep(6)
+    guest.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+    try:
+        yield
+    finally:
+        guest.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
 
 
 def text(guest: Guest, unit: str) -> str:
