@@ -30,7 +30,6 @@ NO_CLOUD_INIT = "cloud-init=disabled"
 MODULES = {"nvidia", "nvidia_uvm", "nvidia_modeset"}
 CARD = "/dev/dri/card0"
 PCI = "/sys/bus/pci"
-TIME = 300  # seconds, for what takes one when the machine has nothing else to do
 
 
 @dataclass
@@ -50,13 +49,13 @@ class Node:
         return f"modulus@{self.instance}.service"
 
     def modulus(self, *words: str) -> Done:
-        return self.guest.run("modulus", *words, check=False, timeout=TIME)
+        return self.guest.run("modulus", *words, check=False)
 
     def configure(self, **settings: Any) -> None:
         self.guest.write("/etc/modulus/modulus.d/test.yaml", yaml.safe_dump(settings))
 
     def start(self) -> bool:
-        done = self.guest.run("systemctl", "start", self.unit, check=False, timeout=TIME)
+        done = self.guest.run("systemctl", "start", self.unit, check=False)
         return done.status == 0
 
     def stop(self) -> None:
@@ -72,7 +71,7 @@ class Node:
             text = shown["StatusText"]
             return text if shown["ActiveState"] == "active" and text[:6] == "ready:" else ""
 
-        return self.guest.wait_for(ready, f"{self.unit} to be ready", TIME)
+        return self.guest.wait_for(ready, f"{self.unit} to be ready")
 
     def journal(self, *words: str) -> str:
         """What the unit has said in this boot, without times."""
@@ -102,7 +101,7 @@ class Node:
 
     def listed_in_initramfs(self) -> str:
         image = f"/boot/initrd.img-{self.release}"
-        return self.guest.run("lsinitramfs", image, timeout=TIME).stdout
+        return self.guest.run("lsinitramfs", image).stdout
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def machine(
     site.mirror.serve("/linux-image.deb", package)
     guest.run("curl", "-sSf", "-o", "/root/linux-image.deb", f"{site.url}/linux-image.deb")
     for unit in units(store):
-        assert guest.wait_for_unit(unit, timeout=300) == "active"
+        assert guest.wait_for_unit(unit) == "active"
     return machine
 
 
@@ -124,7 +124,7 @@ def test_a_kernels_package_begins_the_build_and_is_not_held_by_it(
     assert guest.run("systemd-inhibit", "--list", "--no-pager").stdout == "No inhibitors.\n"
     guest.run("sh", "-c", "rm -f /run/modulus/kernels/changed")
     guest.start("sh", "-c", INSTALL)
-    build = guest.wait_for(lambda: compiling(guest), "a compiler", timeout=300, pause=0.3)
+    build = guest.wait_for(lambda: compiling(guest), "a compiler", pause=0.3)
     # So that it certainly outlasts what follows, which it would most often anyway.
     guest.run("systemctl", "freeze", build)
     lane = f"modulus-build@{store.small}.service"
@@ -198,7 +198,7 @@ def test_a_reboot_waits_for_the_build(machine: Machine, store: Store, newer: str
 
     machine.set_network(False)
     guest.run("systemctl", "thaw", build)
-    machine.wait_off(timeout=300)
+    machine.wait_off()
     said = machine.journal.read_text("utf-8", "replace")
     assert "a shutdown was held for" not in said
     # A build that was stopped is not "built". logind says "will reboot now" when it is asked.

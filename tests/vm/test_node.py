@@ -161,7 +161,7 @@ class Node:
 
     def files(self) -> frozenset[str]:
         """Every path on the disk that has to do with what is installed."""
-        found = self.guest.run("find", "/", "-xdev", timeout=300).stdout.splitlines()
+        found = self.guest.run("find", "/", "-xdev").stdout.splitlines()
         return frozenset(path for path in found if not PASSING.match(path))
 
     def hold(self) -> int:
@@ -203,7 +203,7 @@ def node(make_machine: MakeMachine, site: Site, store: Store) -> Node:
 
 
 def test_user_data_alone_makes_a_bare_image_a_node_with_its_driver(node: Node) -> None:
-    assert node.guest.wait_for_unit(node.unit, timeout=300) == "active"
+    assert node.guest.wait_for_unit(node.unit) == "active"
     assert node.loaded() == dict.fromkeys(MODULES, node.version)
     link = f"/sys/bus/pci/devices/{node.machine.address(0)}/driver"
     assert node.shell(f"readlink {link}").strip().endswith("/nvidia")
@@ -486,7 +486,7 @@ def test_uninstalled_only_a_driver_in_use_stays_and_that_is_said(node: Node) -> 
     for name in ("scripts/install", "modulus/__init__.py"):
         guest.run("mkdir", "-p", f"/root/source/{Path(name).parent}")
         guest.push(SOURCE / name, f"/root/source/{name}", 0o755)
-    done = guest.run("/root/source/scripts/install", "--uninstall", timeout=300)
+    done = guest.run("/root/source/scripts/install", "--uninstall")
     assert f"{node.driver} is in use by process {pid} (sleep 1000)\n" in done.stderr
     assert re.search(
         f"warning: {node.driver} is still there; until the next boot stay /opt/drivers/nvidia,",

@@ -118,7 +118,7 @@ class Node:
     def start(self, instance: str) -> Done:
         """Has an instance selected and brought up; its unit may run, in standby."""
         self.guest.run("systemctl", "stop", unit(instance))
-        return self.guest.run("systemctl", "start", unit(instance), timeout=300, check=False)
+        return self.guest.run("systemctl", "start", unit(instance), check=False)
 
     def stands_by(self, instance: str, selected: str) -> None:
         """Waits until the unit does."""
@@ -187,9 +187,9 @@ def node(
 
 def test_an_explicit_start_switches_and_what_was_active_stands_by(node: Node) -> None:
     guest = node.guest
-    guest.run("systemctl", "enable", "--now", unit(node.old), timeout=300)
+    guest.run("systemctl", "enable", "--now", unit(node.old))
     node.works(node.old)
-    guest.run("systemctl", "start", unit(node.new), timeout=300)
+    guest.run("systemctl", "start", unit(node.new))
     node.works(node.new)
     node.shows(node.new, "ready: ")
     node.stands_by(node.old, node.new)
@@ -201,7 +201,7 @@ def test_an_explicit_start_switches_and_what_was_active_stands_by(node: Node) ->
 
 
 def test_rollback_goes_back_to_what_worked_before(node: Node) -> None:
-    node.guest.run("modulus", "rollback", timeout=300)
+    node.guest.run("modulus", "rollback")
     node.works(node.old)
     node.shows(node.old, "ready: ")
     node.stands_by(node.new, node.old)

@@ -14,6 +14,10 @@ from tests.support.vm.channel import Channel, ChannelError
 
 T = TypeVar("T")
 
+PATIENCE = 300.0
+"""Seconds that anything may take, on two processors beside another guest: what has not come
+about by then never will. How fast a thing is, is no matter of it."""
+
 _PIECE = 1 << 20  # bytes of a file at a time
 
 
@@ -56,7 +60,11 @@ class Guest:
                     raise GuestError(f"no guest agent in {timeout:.0f} s") from None
 
     def run(
-        self, *words: str | Path, stdin: str = "", timeout: float = 120, check: bool = True
+        self,
+        *words: str | Path,
+        stdin: str = "",
+        timeout: float = PATIENCE,
+        check: bool = True,
     ) -> Done:
         """Runs a command to its end; GuestError if it fails, unless ``check`` is off."""
         pid = self._exec(words, stdin)
@@ -106,7 +114,7 @@ class Guest:
         self,
         name: str,
         states: Collection[str] = ("active", "failed"),
-        timeout: float = 180,
+        timeout: float = PATIENCE,
     ) -> str:
         """The state of a unit, once it is one of these."""
         return self.wait_for(
@@ -120,7 +128,11 @@ class Guest:
         )
 
     def wait_for(
-        self, question: Callable[[], T], what: str, timeout: float = 120, pause: float = 1
+        self,
+        question: Callable[[], T],
+        what: str,
+        timeout: float = PATIENCE,
+        pause: float = 1,
     ) -> T:
         """The answer to a question that is asked until there is one (that is true)."""
         deadline = time.monotonic() + timeout

@@ -24,7 +24,7 @@ from typing import Any
 from tests.support import packages
 from tests.support.vm import gpu
 from tests.support.vm.channel import Channel, ChannelError
-from tests.support.vm.guest import Guest, GuestError
+from tests.support.vm.guest import PATIENCE, Guest, GuestError
 from tests.support.vm.image import copy_disk
 from tests.support.vm.seed import make_seed
 
@@ -98,7 +98,7 @@ class Machine:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self, *, kernel: str = "", timeout: float = 180) -> None:
+    def start(self, *, kernel: str = "") -> None:
         """Boots, and returns once the guest agent answers, early in the boot.
 
         ``kernel`` is added to the kernel's command line.
@@ -153,7 +153,7 @@ class Machine:
             self.ask("qmp_capabilities")
             self.set_network(self.online)
             self._guest = Guest(self.folder / "agent", self.alive)
-            self._guest.connect(timeout)
+            self._guest.connect(PATIENCE)
         except (ChannelError, GuestError, TimeoutError) as error:
             self.kill()
             raise GuestError(f"{error}\n{self.tail()}") from error
@@ -164,14 +164,14 @@ class Machine:
             self.process.kill()
         self._gone()
 
-    def wait_off(self, timeout: float = 90) -> None:
+    def wait_off(self) -> None:
         """Waits until the guest has shut down or wants to be started again."""
         assert self.process is not None
         try:
-            self.process.wait(timeout)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise GuestError(f"no shutdown in {timeout:.0f} s\n{self.tail()}") from None
+            raise GuestError(f"no shutdown in {PATIENCE:.0f} s\n{self.tail()}") from None
         self._gone()
 
     def shut_down(self) -> None:
