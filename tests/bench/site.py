@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from functools import cached_property
 from pathlib import Path
 
@@ -17,9 +18,20 @@ from modulus.host.files import sha256_file
 from tests.bench.measure import Meter, clone, remove, sizes
 from tests.support import packages, runfile
 
-MODULUS = Path(__file__).parents[2] / ".venv/bin/modulus"
+_CHECKOUT = Path(__file__).parents[2]
 CACHE = "var/cache/modulus"
 SERIES, FLAVOUR = "6.1", "amd64"
+
+# As the Debian package starts Modulus (scripts/package), but for where things are.
+_PROGRAM = """\
+#!/usr/bin/python3 -I
+import sys
+
+sys.path += {folders}
+from {module} import main
+
+main()
+"""
 
 _INPUTS = ("headers", "toolchains")
 _COMPARED = ("source/include", "source/arch/x86/include")
@@ -46,6 +58,15 @@ class Site:
         self.meter = meter
         self.jobs = jobs
 
+    def program(self, module: str = "modulus.__main__") -> Path:
+        """A module of this checkout as nodes would run it: in no virtual environment."""
+        program = self.work / module
+        if not program.exists():
+            folders = [str(_CHECKOUT), sysconfig.get_path("purelib")]
+            program.write_text(_PROGRAM.format(folders=folders, module=module))
+            program.chmod(0o755)
+        return program
+
     @cached_property
     def kernels(self) -> tuple[str, ...]:
         """The three newest kernels that apt has headers of, the newest first."""
@@ -68,7 +89,7 @@ class Site:
         version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
         asked = [word for release in self.kernels for word in ("--kernel", release)]
         # A small driver has headers and toolchain provisioned and leaves no trace in them.
-        command = [MODULUS, "build", f"v4l2loopback-{version}", *asked, "--root", kept]
+        command = [self.program(), "build", f"v4l2loopback-{version}", *asked, "--root", kept]
         self.meter.run(*command)
         base = self.work / "base"
         path, version = self.run
@@ -102,7 +123,7 @@ class Site:
     def build(self, root: Path, release: str) -> list[str]:
         """The command line that builds the driver for a kernel."""
         options = ["--root", str(root), "--set", f"build.jobs={self.jobs}", "--json"]
-        return [str(MODULUS), "build", self.instance, "--kernel", release, *options]
+        return [str(self.program()), "build", self.instance, "--kernel", release, *options]
 
     @cached_property
     def headers(self) -> dict[str, Path]:
@@ -116,11 +137,7 @@ class Site:
     def sources(self) -> Path:
         """The driver's sources, as its own package unpacks them."""
         top = self.work / "package"
-        subprocess.run(
-            [MODULUS.with_name("python"), "-m", "tests.bench.unpacker", self.run[0], top],
-            check=True,
-            cwd=Path(__file__).parents[2],
-        )
+        subprocess.run([self.program("tests.bench.unpacker"), self.run[0], top], check=True)
         return top
 
     @cached_property

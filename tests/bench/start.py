@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.measure import FailedError
 from tests.bench.ratios import Cost, Result, Row, rounds
-from tests.bench.site import MODULUS, Site
+from tests.bench.site import Site
 from tests.support.fakedriver import NODES, FakeNode
 
 WARM = Row("warm", "warm `up` to READY, without the modprobes", "a ten-line shell script", 1.5)
@@ -53,7 +53,7 @@ def _warm(site: Site, pairs: int) -> Result:
     commands: dict[str, list[str | Path]] = {
         name: ["sh", "-c", script.format(root=node.root)] for name, script in scripts.items()
     }
-    commands["ours"] = [MODULUS, "up", "gpu-1.0", "--root", node.root]
+    commands["ours"] = [site.program(), "up", "gpu-1.0", "--root", node.root]
     # What only a warm start has is there once it has been up twice.
     for _ in range(2):
         site.meter.work(*commands["ours"], env=env)
@@ -82,7 +82,7 @@ def _warm(site: Site, pairs: int) -> Result:
 
 def _help(site: Site, pairs: int) -> Result:
     commands: dict[str, list[str | Path]] = {
-        "ours": [MODULUS, "-h"],
+        "ours": [site.program(), "-h"],
         "theirs": ["/usr/bin/python3", "-c", "pass"],
     }
     costs: dict[str, list[Cost]] = {name: [] for name in commands}

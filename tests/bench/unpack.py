@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 from modulus.core.runfile import HEADER_BYTES, parse_header
@@ -12,8 +11,6 @@ from tests.bench.measure import FailedError, remove
 from tests.bench.ratios import Cost, Result, Row, rounds
 from tests.bench.site import Site
 from tests.support import runfile
-
-_CHECKOUT = Path(__file__).parents[2]
 
 ROWS = (
     Row("unpack-zstd", "kernel sources of a .run, zstd", "`sh X.run -x`", 0.3),
@@ -87,12 +84,11 @@ def _measure(site: Site, row: Row, pairs: int) -> Result:
         target = folder / name
         target.mkdir()
         words = (
-            [sys.executable, "-m", "tests.bench.unpacker", run, target / "kernel"]
+            [site.program("tests.bench.unpacker"), run, target / "kernel"]
             if name == "ours"
             else ["sh", run, "-x"]
         )
-        cwd = _CHECKOUT if name == "ours" else target
-        costs[name].append(site.meter.run(*words, cwd=cwd))
+        costs[name].append(site.meter.run(*words, cwd=target))
         if not any(target.rglob("conftest.sh")):
             raise FailedError(f"{row.name}: {name} unpacked no kernel sources")
         remove(target)
