@@ -90,9 +90,15 @@ def write_json(path: Path, value: object, mode: int = 0o644, *, lasting: bool = 
 def read_json(path: Path) -> Any:
     """The JSON in ``path``, or None where it cannot be read or is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb", opener=_open_at_once) as file:
+            return json.loads(file.read() or b"")
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe, in a store that somebody else fills, would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_plain_name(name: object) -> bool:

@@ -79,6 +79,22 @@ def test_json_that_is_none(tmp_path: Path, content: str) -> None:
     assert files.read_json(path) is None
     assert files.read_json(tmp_path / "missing") is None
     assert files.read_json(path / "below a file") is None
+    before = os.listdir("/proc/self/fd")
+    assert files.read_json(tmp_path) is None
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY | os.O_NONBLOCK, os.O_RDWR])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, flags: int) -> None:
+    path = tmp_path / "manifest.json"
+    os.mkfifo(path)
+    script = "import pathlib, sys; from modulus.host import files\n"
+    script += "assert files.read_json(pathlib.Path(sys.argv[1])) is None"
+    other = os.open(path, flags)
+    try:
+        subprocess.run([sys.executable, "-c", script, path], check=True, timeout=30)
+    finally:
+        os.close(other)
 
 
 @pytest.mark.parametrize(
