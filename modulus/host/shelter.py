@@ -56,7 +56,7 @@ def _in_unit() -> bool:
 
     Others' units, by default, first ask all they have to end.
     """
-    return systemd.available() and systemd.own_unit(_cgroup("self")).startswith(_OUR_UNITS)
+    return systemd.available() and systemd.current_unit().startswith(_OUR_UNITS)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ def available() -> bool:
     return _RUNNING.is_dir()
 
 
-def own_unit(cgroup: str) -> str:
-    """The system service this process is in, from the text of ``/proc/self/cgroup``, or ""."""
-    for line in cgroup.splitlines():
+def current_unit(cgroup: Path = Path("/proc/self/cgroup")) -> str:
+    """The system service this process is in, or ""; OSError without /proc."""
+    for line in cgroup.read_text("utf-8").splitlines():
         _, names, path = line.split(":", 2)
         parts = path.split("/")
         if names in ("", "name=systemd") and "user.slice" not in parts:
@@ -29,13 +29,16 @@ def own_unit(cgroup: str) -> str:
 
 
 def journal_fields(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Fields that have an entry of the journal found by our unit, and by this run of it.
+    """Fields by which an entry of the journal is found as one of our unit, and of this run.
 
     journald asks /proc for the unit of who sent an entry, and that may have ended by then: it
     is just the last word, the cause of a failure, that ``journalctl -u`` does not show then.
-    These it looks for as well in what root sends, systemd.journal-fields(7).
+    In what root has sent it looks for the unit in these as well (journalctl(1), EXAMPLES).
     """
-    fields = {"OBJECT_SYSTEMD_INVOCATION_ID": environ.get("INVOCATION_ID", "")}
+    unit = ""
     with suppress(OSError):
-        fields["OBJECT_SYSTEMD_UNIT"] = own_unit(Path("/proc/self/cgroup").read_text("utf-8"))
+        unit = current_unit()
+    # Without a unit the run is somebody else's, whose environment was inherited.
+    run = environ.get("INVOCATION_ID", "") if unit else ""
+    fields = {"OBJECT_SYSTEMD_UNIT": unit, "OBJECT_SYSTEMD_INVOCATION_ID": run}
     return {name: value for name, value in fields.items() if value}

@@ -147,16 +147,21 @@ def test_none_is_explicit_and_said(fake: Fake) -> None:
         ),
     ],
 )
-def test_own_unit(cgroup: str, expected: str) -> None:
-    assert systemd.own_unit(cgroup) == expected
+def test_current_unit(cgroup: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text(cgroup)
+    assert systemd.current_unit(tmp_path / "cgroup") == expected
 
 
 @pytest.mark.parametrize(
     ("unit", "environ", "expected"),
     [
         ("a.service", {}, {"OBJECT_SYSTEMD_UNIT": "a.service"}),
-        ("", {"INVOCATION_ID": "1f"}, {"OBJECT_SYSTEMD_INVOCATION_ID": "1f"}),
-        ("", {}, {}),
+        (
+            "a.service",
+            {"INVOCATION_ID": "1f"},
+            {"OBJECT_SYSTEMD_UNIT": "a.service", "OBJECT_SYSTEMD_INVOCATION_ID": "1f"},
+        ),
+        ("", {"INVOCATION_ID": "1f"}, {}),
     ],
 )
 def test_entries_say_of_which_unit_they_are(
@@ -165,7 +170,7 @@ def test_entries_say_of_which_unit_they_are(
     expected: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(systemd, "own_unit", lambda _: unit)
+    monkeypatch.setattr(systemd, "current_unit", lambda: unit)
     assert systemd.journal_fields(environ) == expected
 
 
@@ -182,7 +187,7 @@ def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "_RUNNING", tmp_path)
-    monkeypatch.setattr(systemd, "own_unit", lambda _: "modulus@a.service")
+    monkeypatch.setattr(systemd, "current_unit", lambda: "modulus@a.service")
     monkeypatch.setattr(nspawn, "give_writable", lambda *_: None)
     log = tmp_path / "log"
     fake("systemctl", script=f'echo "systemctl $*" >>{log}')

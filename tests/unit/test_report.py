@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.meter import Count, bar, progress_text, seconds_left
+from modulus.host import report
 from modulus.host.journal import Journal, encode
 from modulus.host.report import (
     LOG_SECONDS,
@@ -417,6 +418,26 @@ def test_the_audience_is_told_from_standard_error(
         status = os.fstat(log.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
         assert type(make_reporter()) is JournalReporter
+
+
+def test_the_journal_is_told_the_unit(
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Journal] = []
+
+    def make(always: dict[str, str]) -> Journal:
+        made.append(Journal(str(tmp_path / "journal"), always))
+        return made[0]
+
+    monkeypatch.setattr(report, "Journal", make)
+    monkeypatch.setattr(report, "journal_fields", lambda: {"OBJECT_SYSTEMD_UNIT": "a.service"})
+    with open(tmp_path / "log", "w") as log:
+        monkeypatch.setattr(sys, "stderr", log)
+        status = os.fstat(log.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        make_reporter().error("modulus: error: cause")
+    assert entry(journald)["OBJECT_SYSTEMD_UNIT"] == "a.service"
+    made[0].close()
 
 
 def test_a_log_holds_no_escape() -> None:

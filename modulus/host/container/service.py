@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from modulus.host import run, systemd
 from modulus.host.container.limits import Limits
@@ -28,7 +27,7 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         # group only, weights between them.
         properties += [f"Nice={niceness}", "CPUSchedulingPolicy=batch", "CPUWeight=10"]
         properties += ["IOSchedulingClass=idle", "IOWeight=10"]
-    ours = systemd.own_unit(Path("/proc/self/cgroup").read_text())
+    ours = systemd.current_unit()
     if ours:
         # Not After=: while our own unit is still starting, this one would wait for it.
         properties.append(f"BindsTo={ours}")
