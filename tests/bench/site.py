@@ -15,12 +15,15 @@ import yaml
 
 from modulus.core.dataclass import dataclass
 from modulus.host.files import sha256_file
-from tests.bench.measure import Meter, clone, remove, sizes
+from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile
 
 _CHECKOUT = Path(__file__).parents[2]
 CACHE = "var/cache/modulus"
 SERIES, FLAVOUR = "6.1", "amd64"
+
+_INSTALLED = Path("/usr/lib/python3/dist-packages/modulus")
+"""Where the Debian package has it, and Python looks first."""
 
 # As the Debian package starts Modulus (scripts/package), but for where things are.
 _PROGRAM = """\
@@ -59,7 +62,12 @@ class Site:
         self.jobs = jobs
 
     def program(self, module: str = "modulus.__main__") -> Path:
-        """A module of this checkout as nodes would run it: in no virtual environment."""
+        """A module of this checkout as nodes would run it: in no virtual environment.
+
+        FailedError where that would be another Modulus.
+        """
+        if _INSTALLED.exists():
+            raise FailedError(f"{_INSTALLED} would be measured, not this checkout: remove it")
         program = self.work / module
         if not program.exists():
             folders = [str(_CHECKOUT), sysconfig.get_path("purelib")]
