@@ -75,8 +75,7 @@ class Node:
 
     def journal(self, *words: str) -> str:
         """What the unit has said in this boot, without times."""
-        asked = ("journalctl", "--boot", "--output=cat", "--no-pager", "--unit", self.unit)
-        return self.guest.run(*asked, *words).stdout
+        return self.guest.journal("--output=cat", f"--unit={self.unit}", *words)
 
     def loaded(self) -> set[str]:
         lines = self.guest.read("/proc/modules").splitlines()

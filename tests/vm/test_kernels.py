@@ -104,9 +104,8 @@ def ready(guest: Guest, instance: str) -> dict[str, bool]:
     return {kernel["release"]: kernel["ready"] for kernel in kernels}
 
 
-def journal(guest: Guest, unit: str, *options: str) -> str:
-    done = guest.run("journalctl", "-b", "-u", unit, "-o", "cat", *options, check=False)
-    return done.stdout
+def journal(guest: Guest, unit: str) -> str:
+    return guest.journal("--output=cat", f"--unit={unit}")
 
 
 def compiling(guest: Guest) -> str:
@@ -154,7 +153,7 @@ def test_status_says_whether_the_driver_will_be_there_after_a_reboot(
     machine: Machine, store: Store, image: Image, newer: str
 ) -> None:
     guest = machine.guest
-    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen", 60)
+    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen")
     running = {"release": image.release, "ready": True, "default_boot": False}
     other = {"release": newer, "ready": True, "default_boot": True}
     assert status(guest, store.driver)["kernels"] == [running, other]
@@ -188,7 +187,7 @@ def test_a_reboot_waits_for_the_build(machine: Machine, store: Store, newer: str
     build, boot = compiling(guest), guest.read("/proc/sys/kernel/random/boot_id")
     guest.run("systemctl", "reboot")
     text = f"wait: a shutdown waits for the build of {store.small} for the next kernel"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so", 60)
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so")
     assert guest.run(*LOGIND, "PreparingForShutdown").stdout == "b true\n"
     # Longer than logind would have waited by itself.
     before = float(guest.read("/proc/uptime").split()[0])
@@ -225,7 +224,7 @@ def test_after_the_reboot_the_drivers_are_there_for_the_new_kernel(
     for generation, release in ((old, image.release), (new, newer)):
         folder = f"{HOME}/{generation}/lib/modules"
         assert guest.run("ls", folder).stdout.split() == [release]
-    compiled = guest.run("journalctl", "-b", "-q", "-o", "cat", "MODULUS_PHASE=build").stdout
+    compiled = guest.journal("--output=cat", "MODULUS_PHASE=build")
     assert " in nspawn" not in compiled
     verified = guest.run("modulus", "verify", "--json").stdout
     assert json.loads(verified)["ok"]
@@ -243,7 +242,7 @@ def test_the_hook_for_headers_rings_and_harms_nothing_without_an_agent(
     guest.run("touch", f"/lib/modules/{image.release}/modules.builtin")
     guest.run(*ring)
     text = f"watch: kernel {image.release} was changed, or its headers\n"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice", 30, 0.3)
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice")
     guest.run("systemctl", "stop", *units(store))
     guest.run("rm", "-r", "/run/modulus/kernels")
     done = guest.run(*ring)

@@ -139,8 +139,8 @@ class Node:
 
     def journal(self, *words: str) -> list[dict[str, Any]]:
         """Entries of this boot's journal."""
-        done = self.guest.run("journalctl", "--boot", "--output=json", *words)
-        entries = [json.loads(line) for line in done.stdout.splitlines()]
+        lines = self.guest.journal("--output=json", *words).splitlines()
+        entries = [json.loads(line) for line in lines]
         for entry in entries:
             # Bytes where not all of them can be printed, such as a line's end of the kernel's.
             if isinstance(entry["MESSAGE"], list):
@@ -157,7 +157,7 @@ class Node:
 
     def loads(self) -> int:
         """How often the driver was loaded since the boot."""
-        return len(self.journal("--dmesg", "--grep=NVRM: loading"))
+        return len(self.guest.kernel_said("NVRM: loading"))
 
     def files(self) -> frozenset[str]:
         """Every path on the disk that has to do with what is installed."""

@@ -98,8 +98,7 @@ class Node:
 
     def loads(self) -> int:
         """How often the driver was loaded since the boot."""
-        words = ("journalctl", "--boot", "--dmesg", "--output=cat", "--grep=NVRM: loading")
-        return len(self.guest.run(*words).stdout.splitlines())
+        return len(self.guest.kernel_said("NVRM: loading"))
 
     def majors(self) -> dict[str, int]:
         """The device numbers that the kernel knows the driver's parts by."""
@@ -122,9 +121,9 @@ class Node:
 
     def said(self, *texts: str) -> None:
         """Waits until the unit's lines in the journal have all ``texts``."""
-        words = ("journalctl", "--boot", "--output=cat", f"--unit={self.unit}")
+        words = ("--output=cat", f"--unit={self.unit}")
         self.guest.wait_for(
-            lambda: contains(self.guest.run(*words).stdout, texts),
+            lambda: contains(self.guest.journal(*words), texts),
             f"the journal to say {texts}",
         )
 

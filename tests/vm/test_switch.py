@@ -110,11 +110,6 @@ class Node:
         assert isinstance(state, dict)
         return state
 
-    def said(self, invocation: str) -> str:
-        """What a run of a unit said."""
-        words = ("--boot", "--output=cat", f"_SYSTEMD_INVOCATION_ID={invocation}")
-        return self.guest.run("journalctl", *words).stdout
-
     def start(self, instance: str) -> Done:
         """Has an instance selected and brought up; its unit may run, in standby."""
         self.guest.run("systemctl", "stop", unit(instance))
@@ -132,7 +127,7 @@ class Node:
             fits = found["ActiveState"] == "active" and found["StatusText"].startswith(text)
             return found if fits else {}
 
-        return self.guest.wait_for(question, f"{instance} to be {text}", 180)
+        return self.guest.wait_for(question, f"{instance} to be {text}")
 
     def works(self, instance: str) -> None:
         """Asserts that this driver is the one at work, in all its parts, and no other."""
@@ -195,7 +190,7 @@ def test_an_explicit_start_switches_and_what_was_active_stands_by(node: Node) ->
     node.stands_by(node.old, node.new)
     assert (node.status(node.new)["active"], node.status(node.old)["active"]) == (True, False)
     # All that can fail slowly comes before anything is unloaded.
-    said = node.said(guest.unit(unit(node.new), "InvocationID")["InvocationID"])
+    said = guest.said(unit(node.new))
     assert said.index("install: ") < said.index("load: unloading nvidia_uvm")
     assert f"plan: {node.old} is loaded, to be replaced by {node.new}" in said
 
@@ -214,11 +209,10 @@ def test_what_the_kernel_refuses_is_replaced_by_what_worked(node: Node) -> None:
     assert node.start(node.new).status != 0
     found = guest.unit(unit(node.new), "ActiveState", "ExecMainStatus", "NRestarts")
     assert found == {"ActiveState": "failed", "ExecMainStatus": "21", "NRestarts": "0"}
-    said = node.said(guest.unit(unit(node.new), "InvocationID")["InvocationID"])
+    said = guest.said(unit(node.new))
     assert said.index("load: unloading nvidia\n") < said.index(f"{node.old} is back, loaded")
     assert f"modulus: error: {node.new} does not work: nvidia" in said
-    dmesg = guest.run("journalctl", "--boot", "--dmesg", "--output=cat").stdout
-    assert "nvidia: disagrees about version of symbol module_layout" in dmesg
+    assert guest.kernel_said("nvidia: disagrees about version of symbol module_layout")
     node.works(node.old)
     node.shows(node.old, "ready: ")
     guest.run("rm", "-r", entry.replace(SECOND, CACHE))
@@ -238,7 +232,7 @@ def test_a_switch_that_is_killed_anywhere_ends_with_one_whole_driver(
     watching = guest.start("sh", "-c", KILL, "sh", *words)
     guest.wait_for(lambda: running(guest, watching, "/run/watching"), "the watch", pause=0.1)
     guest.run("systemctl", "start", "--no-block", unit(after))
-    guest.wait_for(lambda: restarts(guest, unit(after)), "the kill and a new start", 180)
+    guest.wait_for(lambda: restarts(guest, unit(after)), "the kill and a new start")
     assert not running(guest, watching)
     node.shows(after, "ready: ")
     node.works(after)
@@ -254,12 +248,12 @@ def test_a_load_goes_on_when_its_unit_is_killed(node: Node) -> None:
     watching = guest.start("sh", "-c", KILL_AT_LOAD, "sh", f"{GROUPS}/{unit(after)}")
     guest.wait_for(lambda: running(guest, watching, "/run/watching"), "the watch", pause=0.1)
     guest.run("systemctl", "start", "--no-block", unit(after))
-    guest.wait_for(lambda: not running(guest, watching), "the kill", 180, pause=0.1)
+    guest.wait_for(lambda: not running(guest, watching), "the kill", pause=0.1)
     live = "cat /sys/module/nvidia/initstate || :"
     guest.wait_for(lambda: node.shell(live) == "live\n", "nvidia, loaded", 8, pause=0.1)
     assert restarts(guest, unit(after)) == 0
     guest.run("rm", "/run/watching")
-    guest.wait_for(lambda: restarts(guest, unit(after)), "a new start", 180)
+    guest.wait_for(lambda: restarts(guest, unit(after)), "a new start")
     node.shows(after, "ready: ")
     node.works(after)
     node.stands_by(before, after)
@@ -275,7 +269,7 @@ def test_a_program_that_uses_the_driver_keeps_it_until_the_reboot(node: Node) ->
     holder = f"in use by process {pid} (sleep 10000)"
     shown = node.shows(after, f"pending: {before} is {holder}")
     assert f"{after} takes its place at the next boot" in shown["StatusText"]
-    said = node.said(guest.unit(unit(after), "InvocationID")["InvocationID"])
+    said = guest.said(unit(after))
     assert "unloading" not in said
     assert node.selected() == after
     version = before.partition("-")[2]
@@ -306,5 +300,4 @@ def running(guest: Guest, pid: int, path: str = "/") -> bool:
 
 def loads(guest: Guest) -> int:
     """How often a driver was loaded since the boot."""
-    done = guest.run("journalctl", "--boot", "--dmesg", "--output=cat", "--grep=NVRM: loading")
-    return len(done.stdout.splitlines())
+    return len(guest.kernel_said("NVRM: loading"))

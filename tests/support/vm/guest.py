@@ -15,8 +15,8 @@ from tests.support.vm.channel import Channel, ChannelError
 T = TypeVar("T")
 
 PATIENCE = 300.0
-"""Seconds that anything may take, on two processors beside another guest: what has not come
-about by then never will. How fast a thing is, is no matter of it."""
+"""Seconds that anything but a build may take, emulated and on a busy host: what has not come
+about by then never will. A test whose matter is how fast it does has a bound of its own."""
 
 _PIECE = 1 << 20  # bytes of a file at a time
 
@@ -109,6 +109,24 @@ class Guest:
         wanted = [f"--property={each}" for each in properties]
         lines = self.run("systemctl", "show", name, *wanted).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def journal(self, *words: str) -> str:
+        """What journalctl shows of this boot, with all that has been said by now."""
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "--boot", "--quiet", *words).stdout
+
+    def said(self, unit: str, *options: str) -> str:
+        """What ``journalctl -u`` shows of a unit's processes since it was started last."""
+        invocation = self.unit(unit, "InvocationID")["InvocationID"]
+        assert invocation, f"{unit} was not started"
+        of = f"SYSTEMD_INVOCATION_ID={invocation}"
+        words = ("--output=cat", f"--unit={unit}", *options)
+        return self.journal(*words, f"_{of}", "+", f"OBJECT_{of}")
+
+    def kernel_said(self, text: str) -> list[str]:
+        """The kernel's messages of this boot that have ``text``."""
+        lines = self.journal("--dmesg", "--output=cat").splitlines()
+        return [line for line in lines if text in line]
 
     def wait_for_unit(
         self,
