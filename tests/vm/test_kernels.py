@@ -153,7 +153,7 @@ def test_status_says_whether_the_driver_will_be_there_after_a_reboot(
     machine: Machine, store: Store, image: Image, newer: str
 ) -> None:
     guest = machine.guest
-    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen")
+    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen", 60)
     running = {"release": image.release, "ready": True, "default_boot": False}
     other = {"release": newer, "ready": True, "default_boot": True}
     assert status(guest, store.driver)["kernels"] == [running, other]
@@ -187,7 +187,7 @@ def test_a_reboot_waits_for_the_build(machine: Machine, store: Store, newer: str
     build, boot = compiling(guest), guest.read("/proc/sys/kernel/random/boot_id")
     guest.run("systemctl", "reboot")
     text = f"wait: a shutdown waits for the build of {store.small} for the next kernel"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so")
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so", 60)
     assert guest.run(*LOGIND, "PreparingForShutdown").stdout == "b true\n"
     # Longer than logind would have waited by itself.
     before = float(guest.read("/proc/uptime").split()[0])
@@ -242,7 +242,7 @@ def test_the_hook_for_headers_rings_and_harms_nothing_without_an_agent(
     guest.run("touch", f"/lib/modules/{image.release}/modules.builtin")
     guest.run(*ring)
     text = f"watch: kernel {image.release} was changed, or its headers\n"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice")
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice", 30, 0.3)
     guest.run("systemctl", "stop", *units(store))
     guest.run("rm", "-r", "/run/modulus/kernels")
     done = guest.run(*ring)
