@@ -17,12 +17,6 @@ WORK_AT = "/build"
 RESULTS_AT = "/out"
 HEADERS_AT = "/usr/src/linux"
 
-KNOWN = ".modulus-known"
-"""The folder in the one at ``WORK_AT`` with assembly that other builds made of slices of
-sources; each file is named by the sha256 of the slice."""
-MADE = ".modulus-made"
-"""The folder, likewise, with what this build makes of slices, or uses of the known."""
-
 _KBUILD_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
 
 

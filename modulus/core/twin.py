@@ -26,8 +26,7 @@ from modulus.core.dataclass import dataclass
 from modulus.core.keys import digest
 
 FORM = 1
-"""Raised whenever what was kept so far would not do any more: where the rule for it changes,
-or what the name of a slice's assembly stands for (``host.assembly``)."""
+"""Raised whenever what was kept so far would not do any more: where the rule for it changes."""
 
 NAMES = (b"UTS_RELEASE", b"UTS_VERSION", b"LINUX_PACKAGE_ID", b"BUILD_SALT", b"KERNELRELEASE")
 """What stands for a text of the release, in C, make and shell."""

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from modulus.core.diagnose import DISK_FULL, OUT_OF_MEMORY, Diagnosis
 from modulus.core.progress import KBUILD, Progress, globs, predict
 from modulus.core.recipe import (
-    KNOWN,
-    MADE,
     RESULTS_AT,
     SOURCES_AT,
     WORK_AT,
@@ -219,8 +217,6 @@ def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) 
             jobs=recipe.jobs,
             cc=recipe.cc,
             batch=recipe.batch and not again,
-            known=KNOWN,
-            made=MADE,
             appended=[
                 {"path": path, "to": each.append_to} for path, each in files if each.append_to
             ],

@@ -7,12 +7,12 @@ import mmap
 import os
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from modulus.core import twin
-from modulus.core.recipe import HEADERS_AT, KNOWN, MADE, WORK_AT
+from modulus.core.recipe import HEADERS_AT, WORK_AT
 from modulus.core.twin import Survey
 
 _ELF = b"\x7fELF"
@@ -45,7 +45,7 @@ class Choice:
         odd = twin.odd_headers(survey)
         if odd:
             raise UnfitError(f"the header {odd[0]} uses the release")
-        self._made = frozenset(_regular(self._work, without=(KNOWN, MADE)))
+        self._made = frozenset(_regular(self._work))
         self.names = set(self._made)
         sizes = {name: (self._work / name).lstat().st_size for name in self.names}
         if max(sizes.values(), default=0) > _MOST_FILE or sum(sizes.values()) > _MOST_ALL:
@@ -151,17 +151,14 @@ def _in_work(dependency: str) -> str:
     return posixpath.normpath(dependency).removeprefix(f"{WORK_AT}/")
 
 
-def _regular(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
-    """The regular files below ``folder``, but for what is ``without``; links are made again by
-    whoever needs them."""
+def _regular(folder: Path) -> Iterator[str]:
+    """The regular files below ``folder``; links are made again by whoever needs them."""
     cut = len(str(folder)) + 1
     waiting = [str(folder)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             found = list(entries)
         for entry in found:
-            if entry.path[cut:] in without:
-                continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif entry.is_file(follow_symlinks=False):

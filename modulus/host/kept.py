@@ -3,9 +3,7 @@
 ``compiled/FAMILY/TWIN/`` has the build folder of a finished build without what tells the
 release (``core.twin`` has the rule) in ``objects.tar.zst``, a manifest with the hashes, and
 the header tree's short digests. Its large files, such as a vendor's binary, are in
-``compiled/blobs/SHA256.zst``, once for all kernels. What may do even for kernels with other
-headers is in ``assembly.tar.zst``, if there is any (``host.assembly``). All of it may be
-deleted at any time.
+``compiled/blobs/SHA256.zst``, once for all kernels. All of it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,11 +19,10 @@ from typing import Any
 
 from modulus.core import twin
 from modulus.core.dataclass import dataclass
-from modulus.core.recipe import MADE
 from modulus.core.tree import is_inside
 from modulus.core.twin import Survey
 from modulus.errors import IntegrityError
-from modulus.host import assembly, files
+from modulus.host import files
 from modulus.host.archive import Archive
 from modulus.host.blobs import Blobs
 from modulus.host.clock import rfc3339
@@ -52,7 +49,7 @@ class Kept:
     """Kept objects at ``path``, compiled for ``release``.
 
     ``comments`` are files with the release in a comment, which makefiles compare. ``archive``
-    and ``assembly`` are the sha256 of what is packed; not every build has assembly.
+    is the sha256 of what is packed.
     """
 
     path: Path
@@ -60,7 +57,6 @@ class Kept:
     archive: str
     blobs: tuple[Blob, ...]
     comments: tuple[str, ...]
-    assembly: str | None = None
 
 
 class KeptObjects:
@@ -82,20 +78,9 @@ class KeptObjects:
         except (ValueError, KeyError, TypeError):
             return None
 
-    def nearest(
-        self, family: str, survey: Survey, *, with_assembly: bool = False
-    ) -> tuple[Kept, str] | None:
+    def nearest(self, family: str, survey: Survey) -> tuple[Kept, str] | None:
         """The objects whose headers are the most similar, and in what these differ."""
-        return twin.nearest(survey.files, self._listings(family, with_assembly))
-
-    def lay_out_assembly(self, kept: Kept, target: Path) -> None:
-        """Makes the folder ``target`` of the assembly that is ``kept``, or nothing.
-
-        IntegrityError where it is damaged, which it is but once; OSError.
-        """
-        if kept.assembly:
-            assembly.lay_out(kept.path / assembly.NAME, kept.assembly, target)
-            self._used(kept)
+        return twin.nearest(survey.files, self._listings(family))
 
     def restore(self, kept: Kept, work: Path, release: str) -> None:
         """Lays the build folder out in the empty ``work``, for ``release``.
@@ -165,7 +150,6 @@ class KeptObjects:
                 "schema": _SCHEMA,
                 "release": release,
                 "archive": files.sha256_file(entry / "objects.tar.zst"),
-                "assembly": assembly.pack(work / MADE, entry / assembly.NAME),
                 "blobs": large,
                 "comments": sorted(chosen.comments),
                 "left_out": sorted(chosen.left_out),
@@ -176,14 +160,11 @@ class KeptObjects:
             files.commit_tree(entry, final)
         return final
 
-    def _listings(
-        self, family: str, with_assembly: bool
-    ) -> Iterator[tuple[Kept, Mapping[str, str]]]:
+    def _listings(self, family: str) -> Iterator[tuple[Kept, Mapping[str, str]]]:
         for path in sorted((self.folder / family).glob("*/manifest.json")):
             with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
                 kept = _parse(path.parent, files.read_json(path))
-                if not with_assembly or _has_assembly(kept):
-                    yield kept, read_listing(path.parent / "headers.zst")
+                yield kept, read_listing(path.parent / "headers.zst")
 
     def _used(self, kept: Kept) -> None:
         """What was used is kept longest, and all of it as long."""
@@ -191,10 +172,6 @@ class KeptObjects:
         for path in (kept.path / "manifest.json", *blobs):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
-
-
-def _has_assembly(kept: Kept) -> bool:
-    return kept.assembly is not None and (kept.path / assembly.NAME).is_file()
 
 
 def _parse(path: Path, value: Any) -> Kept:
@@ -208,12 +185,10 @@ def _parse(path: Path, value: Any) -> Kept:
             raise ValueError(f"{name!r} is outside the folder")
     if not all(re.fullmatch(r"[0-9a-f]{64}", blob.sha256) for blob in blobs):
         raise ValueError("not a sha256")
-    packed = value.get("assembly")  # None, too, where an older version has kept it.
     return Kept(
         path=path,
         release=str(value["release"]),
         archive=str(value["archive"]),
         blobs=blobs,
         comments=comments,
-        assembly=None if packed is None else str(packed),
     )

@@ -5,10 +5,10 @@
 #
 # COMMAND, a make of external modules, runs twice. The first time, here, the compiler that PATH
 # has (batch-cc.sh) only notes what it is asked for, and fails. What has the same flags is then
-# compiled together, in FOLDER, as far as it is not known from before (pieces.c). The second time,
-# by the caller, with FOLDER/bin first on PATH, the compiler has ready what was noted, if it is
-# asked for just that; anything else, and whatever failed here, the real compiler does. make,
-# kbuild and the .cmd files they leave know nothing of it.
+# compiled together, in FOLDER. The second time, by the caller, with FOLDER/bin first on PATH, the
+# compiler has ready what was noted, if it is asked for just that; anything else, and whatever
+# failed here, the real compiler does. make, kbuild and the .cmd files they leave know nothing
+# of it.
 set -u
 
 folder=$1 jobs=$2 cc=$3
@@ -29,9 +29,7 @@ mkdir -p "$folder/bin" "$folder/sets" || exit
 trap 'rm -f "$folder/noting"' EXIT
 command -v "$cc" >"$folder/real" || exit
 read -r real <"$folder/real"
-"$real" -O2 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" "$here/pieces.c" \
-    "$here/slice.c" "$here/views.c" "$here/write.c" "$here/declarations.c" "$here/tokens.c" &
-forkcc=$!
+"$real" -O1 -fPIC -shared -nostdlib -o "$folder/forkcc.so" "$here/forkcc.c" || exit
 
 # What is done by now, such as tests of the kernel, is not done again. Objects are not, but by
 # the kbuilds that batch-cc.sh lets compile for themselves.
@@ -44,7 +42,6 @@ forkcc=$!
 chmod +x "$folder/bin/$cc" || exit
 PATH=$folder/bin:$PATH "$@" -k 2>&1 | sed -u '/^make/d; /^  CC \[M\] /d'
 rm "$folder/noting"
-wait "$forkcc" || exit
 noted=$(wc -l <"$folder/noted")
 
 # Puts each into the set of those that have all but these in common: notes on dependencies, its
@@ -122,24 +119,11 @@ compile_set() {
         cp "$source" "${from%from}c" || return
     done
     echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
-    # Each is made of what counts of it alone (slice.c), where a declaration that is left out
-    # cannot be told from the outcome, and the words tell of all that decides it.
-    output=all.s mode=-S
-    if grep -qxe -fno-strict-aliasing "$set/words" &&
-        ! grep -qxe '-fstrict-aliasing' -e '-fsanitize.*' -e '-fkeep-.*' -e '-O0' \
-            -e '-fno-toplevel-reorder' -e '-fno-unit-at-a-time' -e '-frecord-gcc-switches' \
-            -e '-m[a-z]*=native' "$set/words"; then
-        export MODULUS_CC="$real"
-        # Else it notes of each token what macros it came through, for messages.
-        set -- "$@" -ftrack-macro-expansion=0
-        output=all.i mode=-E
-    fi
     # What all of them read is not told for which object it is. Where that ends up in one, or is
     # more than text, it does not come out.
-    MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/$output MODULUS_JOBS=$jobs \
-        LD_PRELOAD=$folder/forkcc.so \
+    MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$jobs LD_PRELOAD=$folder/forkcc.so \
         "$real" "$@" -Wp,-MMD,/proc/self/fd/255 -DKBUILD_BASENAME=modulus_not_yet_known \
-        $mode -o "$set/$output" "$place/modulus-batch.c"
+        -S -o "$set/all.s" "$place/modulus-batch.c"
     rm -f "$place/modulus-batch.c"
     mkdir "$set/done"
     [ -f "$set/results" ] || return
@@ -152,10 +136,4 @@ compile_set() {
 while read -r number; do
     (compile_set "$folder/sets/$number")
 done <"$folder/plan"
-made=$(find "$folder/sets" -path '*/done/*.s' | wc -l)
-[ ! -d "${MODULUS_KNOWN-}" ] || [ ! -d "${MODULUS_MADE-}" ] || (
-    cd "$MODULUS_KNOWN" && known=$(grep -lsx 'modulus assembly' -- * | while read -r piece; do
-        [ ! -f "$MODULUS_MADE/$piece" ] || echo "$piece"
-    done | wc -l) && echo "batch: $known of $made objects were known"
-)
-echo "batch: $made of $noted objects compiled together"
+echo "batch: $(find "$folder/sets" -path '*/done/*.s' | wc -l) of $noted objects compiled together"

@@ -21,13 +21,60 @@
  * it read to N.d if the compiler is to write them (-MMD) to /proc/self/fd/255. When it
  * has come to an end, a line says so, as kbuild's lines do.
  *
- * With MODULUS_CC the compiler is to preprocess only (-E), and N.s is made of that (pieces.c).
- *
  * Built without the C library's headers, which a toolchain for kernels lacks, and against
  * nothing: what is declared here is found in the compiler's own C library.
  */
 
-#include "libc.h"
+typedef __SIZE_TYPE__ size_t;
+typedef __PTRDIFF_TYPE__ ssize_t;
+typedef long off_t;
+typedef int pid_t;
+
+struct pollfd {
+	int fd;
+	short events, revents;
+};
+
+extern char *getenv(const char *name);
+extern void *malloc(size_t size);
+extern void *realloc(void *old, size_t size);
+extern int memcmp(const void *a, const void *b, size_t size);
+extern int strcmp(const char *a, const char *b);
+extern int strncmp(const char *a, const char *b, size_t size);
+extern char *strrchr(const char *text, int c);
+extern size_t strlen(const char *text);
+extern size_t strcspn(const char *text, const char *ends);
+extern int atoi(const char *text);
+extern int snprintf(char *to, size_t size, const char *format, ...);
+extern int openat(int folder, const char *path, int flags, ...);
+extern ssize_t read(int fd, void *to, size_t size);
+extern ssize_t write(int fd, const void *from, size_t size);
+extern off_t lseek(int fd, off_t offset, int whence);
+extern ssize_t readlink(const char *path, char *to, size_t size);
+extern int memfd_create(const char *name, unsigned flags);
+extern int close(int fd);
+extern int dup2(int old, int new);
+extern int pipe2(int *ends, int flags);
+extern int poll(struct pollfd *files, unsigned long count, int milliseconds);
+extern int fcntl(int fd, int what, ...);
+extern pid_t fork(void);
+extern pid_t waitpid(pid_t pid, int *status, int options);
+extern void _exit(int status) __attribute__((noreturn));
+
+enum {
+	AT_FDCWD = -100,
+	O_RDONLY = 0,
+	O_WRONLY = 01,
+	O_CREAT = 0100,
+	O_TRUNC = 01000,
+	O_APPEND = 02000,
+	O_NONBLOCK = 04000,
+	SEEK_SET = 0,
+	SEEK_CUR = 1,
+	SEEK_END = 2,
+	F_SETFL = 4,
+	POLLIN = 1,
+};
 
 #define NEXT "modulus-next-"
 
@@ -62,14 +109,6 @@ static int tokens[2];
 static int owned;
 
 static const char *folder, *output;
-
-/* What the preprocessor has written in this process, to read. */
-static int written = -1;
-
-/* Read what is preprocessed, and in the end make assembly of it, where that is to be done. */
-extern void slice_read(const char *text, size_t size) __attribute__((weak, visibility("hidden")));
-extern int make_piece(const char *file, size_t length, int number)
-	__attribute__((weak, visibility("hidden")));
 
 static void require(int holds)
 {
@@ -290,65 +329,25 @@ static void open_own(int number, const char *ending, int fd)
 	close(own);
 }
 
-/* Where the compiler writes to. */
-static int find_output(void)
+/* Has the compiler write to the source's own file what it would write to that of all. */
+static void redirect_output(int number)
 {
-	static int fd;
 	char path[64], target[4096];
 
-	for (int other = 3; !fd && other < MOST_FILES; other++) {
-		snprintf(path, sizeof path, "/proc/self/fd/%d", other);
+	for (int fd = 3; fd < MOST_FILES; fd++) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 		ssize_t size = readlink(path, target, sizeof target - 1);
 		if (size < 0)
 			continue;
 		target[size] = 0;
-		if (!strcmp(target, output))
-			fd = other;
-	}
-	require(fd);
-	return fd;
-}
-
-static int is_preprocessor(void)
-{
-	return make_piece && getenv("MODULUS_CC");
-}
-
-/* Reads what the preprocessor has written, once for all that go on from here. */
-static void read_written(void)
-{
-	char path[64];
-
-	if (written < 0) {
-		snprintf(path, sizeof path, "/proc/self/fd/%d", find_output());
-		written = open_file(path, O_RDONLY);
-	}
-	off_t size = lseek(written, 0, SEEK_END);
-	char *text = malloc(size + 1);
-	require(text && size >= 0 && pread(written, text, size, 0) == size);
-	slice_read(text, size);
-	free(text);
-}
-
-/* Has what is written from now on not mix with what others write. */
-static void part_output(void)
-{
-	int fd = find_output();
-
-	close(written);
-	written = memfd_create("modulus", 0);
-	require(written >= 0 && dup2(written, fd) == fd);
-}
-
-/* Goes on once the preprocessor has come to an end. */
-static void end_source(int status, void *of)
-{
-	const struct source *source = of;
-
-	if (status)
+		if (strcmp(target, output))
+			continue;
+		/* What is in the file by now would be missing in ours. */
+		require(lseek(fd, 0, SEEK_CUR) == 0);
+		open_own(number, "s", fd);
 		return;
-	read_written();
-	require(make_piece(source->head, strcspn(source->head, "\n"), source->number));
+	}
+	_exit(UNANSWERED);
 }
 
 /* The rest of a source that goes on alone. */
@@ -358,15 +357,7 @@ static int finish(const struct source *source)
 	size_t size = source->size - source->at, name = 0, most;
 	char *before;
 
-	if (is_preprocessor()) {
-		require(head != 0);
-		part_output();
-		require(on_exit(end_source, (void *)source) == 0);
-	} else {
-		/* What is in the file by now would be missing in ours. */
-		require(lseek(find_output(), 0, SEEK_CUR) == 0);
-		open_own(source->number, "s", find_output());
-	}
+	redirect_output(source->number);
 	if (head) {
 		open_own(source->number, "err", 2);
 		open_own(source->number, "d", DEPENDENCIES);
@@ -393,8 +384,6 @@ static int go_on(struct source *group, int members, size_t size)
 	}
 	sources = group;
 	count = members;
-	if (is_preprocessor())
-		part_output();
 	snprintf(again, sizeof again, "#include \"" NEXT "%d\"\n", ++depth);
 	return give("", text, size, again);
 }
@@ -441,8 +430,6 @@ static int next(void)
 		sizes[i] = depth < DEEPEST ? directive(&sources[i]) : 0;
 		taken[i] = 0;
 	}
-	if (is_preprocessor())
-		read_written();
 	for (int i = 0; i < count; i++) {
 		if (taken[i])
 			continue;

@@ -144,8 +144,6 @@ def _compile(
         recipe = replace(recipe, work=())
     else:
         _unpack(node, job, job.made_of, sources)
-        if job.near:
-            twin.lend(node, job.near, work)
     meanwhile()
     mounts = (
         Mount(headers.path, HEADERS_AT),

@@ -52,14 +52,12 @@ class Built:
 @dataclass(frozen=True)
 class Job:
     """A build that is to be done, and all that it takes: the package, or what was compiled for
-    a twin of the kernel. The assembly of ``near`` may save some of the work. ``early`` may have
-    the sources by now, and is closed by the build."""
+    a twin of the kernel. ``early`` may have the sources by now, and is closed by the build."""
 
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
     made_of: source.Source | Kept
-    near: Kept | None
     early: early.Early
 
 
@@ -121,8 +119,8 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
             headers = told.provisioner.headers(release)
             gather(node, release)  # The kernel's options may rule the driver out.
             toolchain = told.toolchain(headers.config.compiler)
-            kept = twin.find(node, plan(node, release), headers) if hoped_for else twin.Found()
-            made_of = kept.twin or package.result()
+            kept = twin.find(node, plan(node, release), headers) if hoped_for else None
+            made_of = kept or package.result()
         final = plan(node, release)
         for difference in final.miss:
             node.reporter.phase("plan", f"miss: {difference}")
@@ -130,7 +128,7 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
         if found:
             return found
         unless_used.pop_all()
-        return Job(final, headers, toolchain, made_of, kept.near, unpacking)
+        return Job(final, headers, toolchain, made_of, unpacking)
 
 
 def stored(node: Node, wanted: Plan) -> Built | None:

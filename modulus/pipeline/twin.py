@@ -2,8 +2,7 @@
 
 For a kernel with the same headers only what carries the release is made: by the kernel's own
 scripts, in a build container, with the same bits as a whole build (``core.twin`` says when that
-is so). For others a build may have the assembly of the nearest, of which it uses what it would
-make just so.
+is so).
 """
 
 from __future__ import annotations
@@ -12,25 +11,13 @@ import re
 from pathlib import Path
 
 from modulus.core import twin
-from modulus.core.dataclass import dataclass, replace
+from modulus.core.dataclass import replace
 from modulus.core.plan import Plan
-from modulus.core.recipe import KNOWN
-from modulus.errors import IntegrityError
 from modulus.host.fitness import UnfitError
 from modulus.host.headers import Headers
 from modulus.host.kept import Kept, KeptObjects
 from modulus.host.survey import survey
 from modulus.pipeline.node import Node
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was kept that helps a build: the objects of a twin, or else the assembly of the
-    kernel with the nearest headers. ``why`` is what that means; empty if nothing was kept."""
-
-    twin: Kept | None = None
-    near: Kept | None = None
-    why: str = ""
 
 
 def is_hoped_for(node: Node, wanted: Plan) -> bool:
@@ -39,12 +26,12 @@ def is_hoped_for(node: Node, wanted: Plan) -> bool:
     return family is not None and KeptObjects(node.site.cache).has(family)
 
 
-def find(node: Node, wanted: Plan, headers: Headers) -> Found:
-    """What was kept for kernels with such headers, and in the journal what that means."""
-    found = _look(node, wanted, headers)
-    if found.why:
-        node.reporter.phase("plan", found.why)
-    return found
+def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
+    """The objects kept for a kernel with such headers, and in the journal what that means."""
+    kept, why = _look(node, wanted, headers)
+    if why:
+        node.reporter.phase("plan", why)
+    return kept
 
 
 def explained(node: Node, wanted: Plan) -> Plan:
@@ -52,7 +39,7 @@ def explained(node: Node, wanted: Plan) -> Plan:
     if wanted.hit:
         return wanted
     headers = node.provisioner.headers_recorded(wanted.facts.kernel)
-    why = _look(node, wanted, headers).why if headers else ""
+    why = _look(node, wanted, headers)[1] if headers else ""
     steps = tuple(
         replace(step, why=why) if why and step.phase == "build" else step
         for step in wanted.steps
@@ -64,17 +51,6 @@ def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
     """Lays out what was kept; IntegrityError where it is damaged."""
     node.reporter.phase("unpack", f"the objects compiled for {kept.release}")
     KeptObjects(node.site.cache).restore(kept, work, release)
-
-
-def lend(node: Node, near: Kept, work: Path) -> None:
-    """Lays out in ``work`` what was compiled for ``near``. Without it a build takes longer."""
-    try:
-        KeptObjects(node.site.cache).lay_out_assembly(near, work / KNOWN)
-        node.reporter.phase("unpack", f"the assembly compiled for {near.release}")
-    except IntegrityError as error:
-        node.reporter.warn(f"all is compiled after all: {error.message}")
-    except OSError as error:
-        node.reporter.warn(f"all is compiled after all: {error}")
 
 
 def forget(node: Node, kept: Kept) -> None:
@@ -113,31 +89,23 @@ def _family(node: Node, wanted: Plan) -> str | None:
     return twin.family(wanted.inputs, node.profile.remake.harmless)
 
 
-def _look(node: Node, wanted: Plan, headers: Headers) -> Found:
+def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
+    """The kept objects of a twin, and what was kept means; empty if nothing was."""
     family = _family(node, wanted)
     objects = KeptObjects(node.site.cache)
     if family is None or not objects.has(family):
-        return Found()
+        return None, ""
     release = wanted.facts.kernel
     try:
         tree = survey(headers.path, release)
     except OSError:
-        return Found()  # Whoever builds with them will say so.
+        return None, ""  # Whoever builds with them will say so.
     kept = objects.find(family, tree)
     if kept:
         same = f"its headers are those of {kept.release} but for the release"
-        return Found(twin=kept, why=f"{same}: only what carries that is made again")
-    # Assembly is of use only where objects are compiled together.
-    if node.profile.make_for(release).batch:
-        near = objects.nearest(family, tree, with_assembly=True)
-        if near:
-            other, differing = near
-            why = f"only what differs from {other.release} is compiled: {differing}"
-            return Found(near=other, why=why)
+        return kept, f"{same}: only what carries that is made again"
     nearest = objects.nearest(family, tree)
     if nearest is None:
-        return Found()
+        return None, ""
     other, differing = nearest
-    return Found(
-        why=f"all is compiled: other headers than those of {other.release}: {differing}"
-    )
+    return None, f"all is compiled: other headers than those of {other.release}: {differing}"

@@ -20,7 +20,7 @@ FIRST = Row(
 )
 MAKE = Row("make", "first build, five modules, toolchain present", "`make -j -g0`", None)
 NEXT = Row("next", "next kernel, headers unchanged", "`dkms build`, same kernel", 0.10)
-CHANGED = Row("changed", "next kernel, headers changed", "`dkms build`, same kernel", 0.35)
+CHANGED = Row("changed", "next kernel, headers changed", "`dkms build`, same kernel", 0.60)
 GROWTH = Row(
     "growth",
     "store growth for one more kernel, five modules",

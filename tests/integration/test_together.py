@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.integration.conftest import PROFILES, Whole, build_vendors, build_whole
-from tests.support.system import Node
+from tests.integration.conftest import Whole, build_vendors, build_whole
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
-ODD = Path(__file__).with_name("odd.c")
 Kernels = dict[str, dict[str, list[str]]]
 
 
@@ -39,29 +35,6 @@ def compare(together: Whole, folder: Path, driver: str, **settings: Any) -> None
     assert len(answers(alone)) > 200
     assert answers(together) == answers(alone)
     assert together.digests == alone.digests
-
-
-def test_a_source_with_all_that_is_odd_comes_out_as_alone(
-    instance: str, kernels: Kernels, tmp_path: Path
-) -> None:
-    digests = []
-    for batch in (False, True):
-        release = kernels["6.1"]["amd64"][0]
-        node = Node(tmp_path / str(batch), release)
-        profile = yaml.safe_load((PROFILES / "v4l2loopback.yaml").read_text())
-        profile["make"]["batch"] = batch
-        profile["files"] = [{"file": ODD.name, "append_to": "v4l2loopback.c"}]
-        path = node.path / "etc/modulus/profiles/v4l2loopback.yaml"
-        path.parent.mkdir()
-        path.write_text(yaml.safe_dump(profile))
-        shutil.copy(ODD, path.parent)
-        done = node.run("build", instance, "--json")
-        assert done.status == 0, done.stderr
-        (result,) = done.json["results"]
-        log = Path(result["path"], "build.log").read_text()
-        assert ("batch: 1 of 1 objects compiled together" in log) == batch
-        digests.append(node.digests(release))
-    assert digests[0] == digests[1]
 
 
 def test_answers_and_modules_are_the_vendors(

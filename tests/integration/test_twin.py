@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from tests.integration.conftest import (
     PROFILES,
     Whole,
     build_on,
-    build_vendors,
     build_whole,
 )
 from tests.support.packages import cache_folder
@@ -25,7 +22,6 @@ from tests.support.system import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
-LARGE = Path(__file__).with_name("large.c")
 Kernels = dict[str, dict[str, list[str]]]
 AGAIN = "only what carries that is made again"
 
@@ -40,27 +36,13 @@ def tree(release: str) -> Path:
     return max(records)[1]
 
 
-def known(log: str) -> tuple[int, int]:
-    """How many objects were as they were for another kernel, and of how many."""
-    said = re.search(r"^batch: (\d+) of (\d+) objects were known$", log, re.MULTILINE)
-    assert said, log
-    return int(said[1]), int(said[2])
-
-
-def put_profile(node: Node, *more: Path, makefile: str = "", batch: bool = True) -> None:
-    """Has a node use again what it keeps of the small driver, with more in its makefile, and
-    with more files beside it."""
+def put_profile(node: Node) -> None:
+    """Has a node use again what it keeps of the small driver."""
     profile = yaml.safe_load((PROFILES / "v4l2loopback.yaml").read_text())
     profile["remake"] = {"harmless": ["KERNELRELEASE|KERNEL_DIR"]}
-    profile["make"]["batch"] = batch
-    listed = [{"file": "more.mk", "append_to": "Makefile"}]
-    profile["files"] = listed + [{"file": path.name} for path in more]
     folder = node.path / "etc/modulus/profiles"
     folder.mkdir()
     (folder / "v4l2loopback.yaml").write_text(yaml.safe_dump(profile))
-    (folder / "more.mk").write_text(makefile)
-    for path in more:
-        shutil.copy(path, folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +63,6 @@ def twins(provisioned: list[str]) -> tuple[str, str]:
         if survey(tree(new), new).digest == survey(tree(old), old).digest:
             return old, new
     pytest.skip("no two kernels of the archive have the same headers today")
-
-
-@pytest.fixture(scope="module")
-def other(provisioned: list[str], twins: tuple[str, str]) -> str:
-    """A kernel of the same flavour whose headers differ from theirs."""
-    for release in provisioned[:3]:
-        if release not in twins:
-            return release
-    # Which kernels there are is for the archive to say.
-    pytest.skip("all kernels of the archive have the same headers today")
 
 
 @pytest.fixture(scope="module")
@@ -133,39 +105,13 @@ def test_the_next_kernels_modules_are_those_of_a_whole_build(
     assert node.leftovers() == []
 
 
-def test_for_other_headers_only_what_they_change_is_compiled(
-    node: Node,
-    driver: str,
-    mirrors: list[Any],
-    twins: tuple[str, str],
-    provisioned: list[str],
-    tmp_path: Path,
-) -> None:
-    others = [release for release in provisioned if release not in twins]
-    assert len(others) == 2
-    for other in others:
-        plan = node.run("plan", f"nvidia-{driver}", "--kernel", other, "--json")
-        (build,) = (step for step in plan.json["steps"] if step["phase"] == "build")
-        assert re.match("only what differs from [^ ]+ is compiled: ", build["why"])
-        assert "files of the headers differ (" in build["why"]
-    done = node.run("build", f"nvidia-{driver}", "--kernel", others[0], "--json")
-    assert done.status == 0, done.stderr
-    (result,) = done.json["results"]
-    log = Path(result["path"], "build.log").read_text()
-    there, of = known(log)
-    assert there > of / 2
-    vendors = build_vendors(tmp_path / "vendors", driver, others[0], mirrors=mirrors)
-    assert len(node.digests(others[0])) == 5
-    assert node.digests(others[0]) == vendors.digests
-
-
 def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(
     twins: tuple[str, str], instance: str, tmp_path: Path
 ) -> None:
     old, new = twins
     nodes = [Node(tmp_path / name, old) for name in ("sound", "damaged")]
     for node in nodes:
-        put_profile(node, batch=False)
+        put_profile(node)
         assert node.run("build", instance).status == 0
     (kept,) = nodes[1].cache.glob("compiled/*/*/objects.tar.zst")
     kept.write_bytes(kept.read_bytes()[:-1])
@@ -178,43 +124,3 @@ def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(
     assert len(nodes[0].digests(new)) == 1
     # The damaged ones are gone, and sound ones in their place.
     (kept,) = nodes[1].cache.glob("compiled/*/*/objects.tar.zst")
-
-
-def test_a_small_module_has_what_was_compiled_for_other_headers(
-    other: str, twins: tuple[str, str], instance: str, tmp_path: Path
-) -> None:
-    node = Node(tmp_path / "node", twins[0])
-    name = "a" * 64
-    # Beside what the compiler makes.
-    makefile = (
-        f"$(info known: $(shell cat $(MODULUS_KNOWN)/{name}))\n"
-        f"$(shell echo an assembly >$(MODULUS_MADE)/{name})\n"
-    )
-    put_profile(node, makefile=makefile)
-    logs = []
-    for release in (twins[0], other):
-        done = node.run("build", instance, "--kernel", release, "--json")
-        assert done.status == 0, done.stderr
-        (result,) = done.json["results"]
-        logs.append(Path(result["path"], "build.log").read_text())
-    assert f"only what differs from {twins[0]} is compiled: " in done.stderr
-    assert ["known: an assembly\n" in log for log in logs] == [False, True]
-    assert len(list(node.cache.glob("compiled/*/*/assembly.tar.zst"))) == 2
-    assert node.leftovers() == []
-
-
-def test_a_member_behind_all_that_are_used_does_not_count(
-    other: str, twins: tuple[str, str], instance: str, tmp_path: Path
-) -> None:
-    found: list[tuple[int, int]] = []
-    for more in ("", "obj-m += large.o\n"):
-        node = Node(tmp_path / f"node-{len(found)}", twins[0])
-        copied = f"{more}$(shell cp $(MODULUS_RECIPE)/{LARGE.name} $(src))\n"
-        put_profile(node, LARGE, makefile=copied)
-        for release in (twins[0], other):
-            done = node.run("build", instance, "--kernel", release, "--json")
-            assert done.status == 0, done.stderr
-        (result,) = done.json["results"]
-        found.append(known(Path(result["path"], "build.log").read_text()))
-    (known_without, of), found_with = found
-    assert found_with == (known_without + 1, of + 1)
