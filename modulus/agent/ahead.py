@@ -18,6 +18,8 @@ from modulus.core.events import Event
 from modulus.core.instance import Instance
 from modulus.core.keys import digest
 from modulus.core.nextkernel import Kernel
+from modulus.core.revoked import revoked
+from modulus.host.install import active_generation
 from modulus.host.kernelfacts import kernel_facts, stored_builds
 from modulus.host.probe import running_kernel
 from modulus.pipeline.site import Site
@@ -65,7 +67,7 @@ def make_lane(
             for key, value in os.environ.items()
             if key in _PASSED or key.startswith(_SETTINGS)
         },
-        kernels=lambda: next_kernels(site.root, config, site.assignments),
+        kernels=lambda: next_kernels(site.root, instance, config, site.assignments),
     )
     reporter = site.reporter
     record = KernelRecord(
@@ -75,12 +77,16 @@ def make_lane(
 
 
 def next_kernels(
-    root: Path, config: Path | None, assignments: tuple[str, ...] = ()
+    root: Path, instance: Instance, config: Path | None, assignments: tuple[str, ...] = ()
 ) -> Mapping[str, Kernel]:
-    """The installed kernels that do not run, with what tells whether they are done."""
+    """The installed kernels that do not run, with what tells whether they are done.
+
+    The running one is among them where its modules are to be built again.
+    """
     running = running_kernel(root)
     facts = kernel_facts(root)
-    if running:
+    active = active_generation(root, instance.profile)
+    if running and not (active and revoked(active.contents.identity.recipe)):
         facts.pop(running.release, None)
     if not facts:
         return {}

@@ -22,7 +22,8 @@ _DIGITS = 8
 class Identity:
     """What a generation is for.
 
-    ``key`` is the build's; ``components`` are those of the userspace that were asked for.
+    ``key`` is the build's, ``recipe`` the digest of how it was built; ``components`` are those
+    of the userspace that were asked for. Older generations record no recipe.
     """
 
     instance: Instance
@@ -30,6 +31,7 @@ class Identity:
     kernel: KernelId
     key: str
     components: tuple[str, ...] = ()
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def parse_generation(value: object) -> Contents:
             KernelId(release, _text(value, "kernel_version"), _text(value, "build_id")),
             key,
             tuple(map(str, components)),
+            _text(value, "recipe"),
         ),
         _text(value, "userspace"),
         parse_tree(value),
@@ -118,6 +121,7 @@ def _value(contents: Contents) -> dict[str, Any]:
         "kernel_version": of.kernel.version,
         "build_id": of.kernel.build_id,
         "key": of.key,
+        **({"recipe": of.recipe} if of.recipe else {}),
         "components": list(of.components),
         "userspace": contents.userspace,
         **tree_value(contents.tree),

@@ -9,9 +9,6 @@ from typing import Any
 
 from modulus.core.dataclass import dataclass
 
-RECIPE_VERSION = 1
-"""Raised with every change of the build script or its environment that can change bits."""
-
 UNKNOWN = "unknown until provisioned"
 """Stands for an input whose digest nothing on this node has recorded yet."""
 

@@ -23,7 +23,8 @@ class Step:
 class Facts:
     """What a node knows, without asking the network, that decides a plan.
 
-    ``source``, ``headers``, ``symvers`` and ``toolchain`` are digests, None while unknown.
+    ``recipe``, ``source``, ``headers``, ``symvers`` and ``toolchain`` are digests, None while
+    unknown.
     """
 
     instance: Instance
@@ -32,7 +33,7 @@ class Facts:
     flavour: str
     flavour_reason: str
     profile: Mapping[str, Any]
-    recipe: int
+    recipe: str | None
     source: str | None
     downloaded: bool
     headers: str | None
@@ -55,7 +56,7 @@ class Plan:
 def inputs_of(facts: Facts) -> dict[str, Any]:
     """Every input that can change a build's bits, by name."""
     return {
-        "recipe": facts.recipe,
+        "recipe": facts.recipe or UNKNOWN,
         "source": facts.source or UNKNOWN,
         "flavour": facts.flavour,
         "profile": facts.profile,

@@ -236,7 +236,11 @@ class Profile:
         }
         files = self.files_for(version)
         if files:
-            section["files"] = [[file.sha256, file.append_to] for file in files]
+            section["files"] = [
+                [Path(file.file).name, file.sha256, file.append_to] for file in files
+            ]
+        if self.remake:
+            section["remake"] = list(self.remake.harmless)
         return section
 
     def _patches(self, release: str, version: str) -> tuple[Patch, ...]:

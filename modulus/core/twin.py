@@ -25,9 +25,6 @@ from typing import TypeVar
 from modulus.core.dataclass import dataclass
 from modulus.core.keys import digest
 
-FORM = 1
-"""Raised whenever what was kept so far would not do any more: where the rule for it changes."""
-
 NAMES = (b"UTS_RELEASE", b"UTS_VERSION", b"LINUX_PACKAGE_ID", b"BUILD_SALT", b"KERNELRELEASE")
 """What stands for a text of the release, in C, make and shell."""
 
@@ -95,15 +92,15 @@ def is_telling(path: str) -> bool:
     return path in _TELLING
 
 
-def family(inputs: Mapping[str, object], harmless: Sequence[str]) -> str:
-    """What twins have in common besides their headers: the inputs of the build's key, and what
-    was vouched for when objects were kept."""
+def family(inputs: Mapping[str, object], rule: str) -> str:
+    """What twins have in common besides their headers: the inputs of the build's key, and the
+    ``rule``, a digest, by which objects were kept."""
     others = {
         name: value
         for name, value in inputs.items()
         if name not in ("kernel", "headers", "symvers")
     }
-    return digest({"form": FORM, "harmless": list(harmless), **others})
+    return digest({"rule": rule, **others})
 
 
 def names_release(data: bytes) -> bool:

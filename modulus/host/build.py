@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from modulus.core.diagnose import DISK_FULL, OUT_OF_MEMORY, Diagnosis
 from modulus.core.progress import KBUILD, Progress, globs, predict
-from modulus.core.recipe import (
-    RESULTS_AT,
-    SOURCES_AT,
-    WORK_AT,
-    Recipe,
-    make_argv,
-    spellings,
+from modulus.core.recipe import RESULTS_AT, Recipe
+from modulus.core.script import (
+    FOLDER,
+    NAME,
+    build_script,
+    patch_names,
+    payload_names,
+    recipe_digest,
 )
-from modulus.core.render import render
 from modulus.core.symvers import Export, parse_symvers
 from modulus.errors import BuildError, ToolchainError
-from modulus.host.files import remove_tree
+from modulus.host.files import remove_tree, sha256_file
 from modulus.host.modules import Module, inspect_modules
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _TIME_LIMIT = 4 * 3600.0
 """Seconds; the slowest build known, under emulation, takes half an hour."""
 
-_SCRIPT_FOLDER = ".recipe"
 _PAYLOAD = Path(__file__).parents[1] / "payload"
 _KILLED = 128 + 9
 
@@ -111,8 +110,14 @@ def compile_modules(
         srcversion=headers.config.enabled("CONFIG_MODULE_SRCVERSION_ALL"),
     )
     reporter.progress("build", progress.total, progress.total)
-    remove_tree(out / _SCRIPT_FOLDER)
+    remove_tree(out / FOLDER)
     return modules
+
+
+def digest_of(recipe: Recipe, *, contained: bool) -> str:
+    """What stands for ``recipe`` in the key of a build, in a container or not."""
+    payload = {name: sha256_file(_PAYLOAD / name) for name in payload_names(recipe)}
+    return recipe_digest(recipe, payload, contained=contained)
 
 
 class _Teller:
@@ -190,52 +195,22 @@ def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) 
 
     Readable for all: the payload is another user.
     """
-    folder = out / _SCRIPT_FOLDER
+    folder = out / FOLDER
     remove_tree(folder)
     folder.mkdir()
     folder.chmod(0o755)
-    results = container.path(RESULTS_AT)
-    seen = f"{results}/{_SCRIPT_FOLDER}"
-
-    def put(file: Path, name: str) -> str:
+    placed = {
+        **{name: _PAYLOAD / name for name in payload_names(recipe)},
+        **dict(zip(patch_names(recipe), recipe.patches, strict=True)),
+        **{Path(file.path).name: Path(file.path) for file in recipe.files},
+    }
+    for name, file in placed.items():
         shutil.copyfile(file, folder / name)
         (folder / name).chmod(0o644)
-        return f"{seen}/{name}"
-
-    for file in sorted(_PAYLOAD.iterdir()):
-        put(file, file.name)
-    patches = [
-        put(patch, f"{number:02d}-{patch.name}") for number, patch in enumerate(recipe.patches)
-    ]
-    files = [(put(Path(each.path), Path(each.file).name), each) for each in recipe.files]
-    script = folder / "build.sh"
-    script.write_text(
-        render(
-            "build.sh.j2",
-            again=again,
-            recipe=seen,
-            jobs=recipe.jobs,
-            cc=recipe.cc,
-            batch=recipe.batch and not again,
-            appended=[
-                {"path": path, "to": each.append_to} for path, each in files if each.append_to
-            ],
-            src=container.path(SOURCES_AT),
-            work=container.path(WORK_AT),
-            make=make_argv(recipe, container.path),
-            patches=patches,
-            modules=[
-                {
-                    "name": name,
-                    "files": sorted({f"{spelt}.ko" for spelt in spellings(name)}),
-                    "output": f"{results}/{name}.ko",
-                }
-                for name in recipe.modules
-            ],
-        )
-    )
+    script = folder / NAME
+    script.write_text(build_script(recipe, container.path, again=again))
     script.chmod(0o644)
-    return f"{seen}/{script.name}"
+    return f"{container.path(RESULTS_AT)}/{FOLDER}/{NAME}"
 
 
 def _failure(status: int, oom: bool, diagnosis: Diagnosis, out: Path) -> BuildError:

@@ -19,10 +19,12 @@ from typing import Any
 
 from modulus.core import twin
 from modulus.core.dataclass import dataclass
+from modulus.core.keys import digest
+from modulus.core.revoked import revoked
 from modulus.core.tree import is_inside
 from modulus.core.twin import Survey
 from modulus.errors import IntegrityError
-from modulus.host import files
+from modulus.host import files, fitness, survey
 from modulus.host.archive import Archive
 from modulus.host.blobs import Blobs
 from modulus.host.clock import rfc3339
@@ -31,9 +33,18 @@ from modulus.host.survey import read_listing, write_listing
 from modulus.host.tarball import write_tar
 
 FOLDER = "compiled"
-_SCHEMA = 1
+_SCHEMA = 2
 _BLOB = 1 << 20
 """Bytes from which on a file is kept once for all kernels."""
+
+
+def rule_digest() -> str:
+    """What stands for the rule by which objects are kept and used again: the code that has it.
+
+    So nobody has to remember that a change of it is one.
+    """
+    code = (twin.__file__, fitness.__file__, survey.__file__, __file__)
+    return digest([files.sha256_file(Path(path)) for path in code])
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,19 @@ class KeptObjects:
                 f"the kept objects cannot be used ({error.strerror})", "build it again"
             ) from error
 
+    def useless(self) -> Iterator[Path]:
+        """The folders of objects that nothing can use any more: those of another schema or by
+        a revoked recipe, and damaged ones."""
+        for path in sorted(self.folder.glob("*/*/manifest.json")):
+            try:
+                value = files.read_json(path)
+                _parse(path.parent, value)
+                useless = revoked(str(value["recipe"])) is not None
+            except (ValueError, KeyError, TypeError, OSError):
+                useless = True
+            if useless:
+                yield path.parent
+
     def remove(self, kept: Kept) -> None:
         """Takes ones away that are of no use."""
         files.remove_tree(kept.path)
@@ -121,12 +145,13 @@ class KeptObjects:
         survey: Survey,
         release: str,
         *,
+        recipe: str,
         work: Path,
         sources: Path,
         headers: Path,
         harmless: Sequence[re.Pattern[str]],
     ) -> Path:
-        """Keeps the build folder ``work`` of a finished build of ``sources``.
+        """Keeps the build folder ``work`` of a finished build of ``sources`` by ``recipe``.
 
         UnfitError where that would not do for another kernel; OSError.
         """
@@ -149,6 +174,7 @@ class KeptObjects:
             manifest = {
                 "schema": _SCHEMA,
                 "release": release,
+                "recipe": recipe,
                 "archive": files.sha256_file(entry / "objects.tar.zst"),
                 "blobs": large,
                 "comments": sorted(chosen.comments),

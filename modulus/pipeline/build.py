@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from modulus.core.buildrecord import BuildRecord
 from modulus.core.dataclass import replace
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
-from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
+from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT
 from modulus.errors import BuildError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host import files
 from modulus.host.archive import all_of
@@ -25,7 +24,6 @@ from modulus.host.kept import Kept
 from modulus.host.modules import Module
 from modulus.host.place import writing
 from modulus.host.store import Entry
-from modulus.host.toolchain import Toolchain
 from modulus.pipeline import source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import (
@@ -37,9 +35,7 @@ from modulus.pipeline.prepare import (
     provide,
     stored,
 )
-
-_JOB_MEMORY = 1 << 30
-"""Bytes of memory a compiler job may need; the largest objects seen take about a third."""
+from modulus.pipeline.recipe import recipe_for
 
 
 def build(node: Node, release: str, *, shell: bool = False) -> Built:
@@ -138,7 +134,7 @@ def _compile(
     for folder in (sources, work, out, box, entry):
         folder.mkdir()
         folder.chmod(0o755)
-    recipe = _recipe(node, wanted, toolchain)
+    recipe = recipe_for(node, headers.release, toolchain.cc)
     if isinstance(job.made_of, Kept):
         twin.restore(node, job.made_of, work, headers.release)
         recipe = replace(recipe, work=())
@@ -199,35 +195,6 @@ def _unpack(node: Node, job: Job, package: source.Source, target: Path) -> None:
             f"({' or '.join(members.folders)})",
             f"try another flavour ({others})" if others else "choose another version",
         )
-
-
-def _recipe(node: Node, wanted: Plan, toolchain: Toolchain) -> Recipe:
-    profile, release = node.profile, wanted.facts.kernel
-    make = profile.make_for(release)
-    return Recipe(
-        modules=profile.build,
-        release=release,
-        arch=node.arch,
-        cc=toolchain.cc,
-        jobs=_jobs(node),
-        targets=make.targets,
-        variables=make.variables,
-        patches=profile.patches_for(release, node.instance.version),
-        files=profile.files_for(node.instance.version),
-        work=profile.work,
-        causes=profile.causes,
-        batch=make.batch,
-    )
-
-
-def _jobs(node: Node) -> int:
-    if node.settings.build.jobs is not None:
-        return node.settings.build.jobs
-    cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if node.settings.build.memory_max:
-        memory = min(memory, node.settings.build.memory_max)
-    return max(1, min(cores, memory // _JOB_MEMORY))
 
 
 def _commit(

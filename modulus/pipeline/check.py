@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from modulus.core.checks.recipe import check_recipe
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.generation import MANIFEST
@@ -155,7 +156,7 @@ def look(
         wanted=wanted,
         loaded=loaded(root, node.profile.build),
         census=take_census(root, node.profile, node.site.host.pci),
-        others=others,
+        others=(*others, *check_recipe(generation.contents.identity)),
         level=level,
         # Elsewhere they would ask the running system's driver.
         ask_libraries=root == Path("/"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from modulus.core.flavour import FlavourChoice, decide
 from modulus.core.kernel import check, check_name
-from modulus.core.keys import RECIPE_VERSION, build_key
+from modulus.core.keys import build_key
 from modulus.core.modprobe import choose_modules
 from modulus.core.plan import Facts, Plan, Step, inputs_of, make_plan
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
+from modulus.pipeline.recipe import recipe_digest_for
 
 
 def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
@@ -49,7 +50,7 @@ def gather(node: Node, release: str) -> Facts:
     record = source.recorded(node)
     choice = flavour(node, record)
     headers = node.provisioner.headers_recorded(release)
-    toolchain = None
+    toolchain = recipe = None
     if headers:
         config = headers.config
         check(
@@ -59,6 +60,7 @@ def gather(node: Node, release: str) -> Facts:
             refuses=node.profile.refuses_config,
         )
         toolchain = node.toolchain_recorded(config.compiler)
+        recipe = recipe_digest_for(node, release, config.compiler.command)
     return Facts(
         instance=node.instance,
         kernel=release,
@@ -66,7 +68,7 @@ def gather(node: Node, release: str) -> Facts:
         flavour=choice.flavour,
         flavour_reason=choice.reason,
         profile=node.profile.build_section(choice.flavour, release, node.instance.version),
-        recipe=RECIPE_VERSION,
+        recipe=recipe,
         source=record.sha256 if record else None,
         downloaded=record is not None and source.is_downloaded(node, record.sha256),
         headers=headers.id if headers else None,

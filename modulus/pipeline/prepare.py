@@ -10,6 +10,7 @@ from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.keys import SHORT
 from modulus.core.plan import Plan
+from modulus.core.revoked import recipe_of
 from modulus.errors import LockedError, ModulusError
 from modulus.host import files
 from modulus.host.aside import Aside, SharedReporter
@@ -37,6 +38,11 @@ class Built:
     flavour: str
     hit: bool
     seconds: float
+
+    @property
+    def recipe(self) -> str | None:
+        """The digest of how it was built."""
+        return recipe_of(self.entry.manifest.inputs) if self.entry.manifest else None
 
     def text(self, instance: Instance) -> str:
         """The line that tells of it."""

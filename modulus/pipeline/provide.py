@@ -65,7 +65,12 @@ def _generation(
 ) -> Generation:
     """The active generation where it is right and whole, else one that is made now."""
     identity = Identity(
-        node.instance, built.flavour, node.kernel, built.entry.key, components(node)
+        node.instance,
+        built.flavour,
+        node.kernel,
+        built.entry.key,
+        components(node),
+        built.recipe,
     )
     active = active_generation(node.site.root, node.instance.profile)
     if active and (active.contents.identity, active.contents.userspace) == (

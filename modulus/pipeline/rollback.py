@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modulus.core.gpus import no_gpu
+from modulus.core.revoked import revoked
 from modulus.errors import UsageError
 from modulus.host.good import good_generations, recorded_drivers
 from modulus.host.install import Generation, active_generation, verify_generation
@@ -30,6 +31,9 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
             continue
         problem = verify_generation(generation, site.reporter)
         if problem is None:
+            why = revoked(generation.contents.identity.recipe)
+            if why:
+                site.reporter.warn(f"{generation.name} was built by a revoked recipe: {why}")
             return Node(site, generation.contents.identity.instance), generation
         site.reporter.warn(f"{generation.name} is damaged: {problem}")
     raise UsageError(

@@ -13,9 +13,10 @@ from pathlib import Path
 from modulus.core import twin
 from modulus.core.dataclass import replace
 from modulus.core.plan import Plan
+from modulus.core.revoked import recipe_of
 from modulus.host.fitness import UnfitError
 from modulus.host.headers import Headers
-from modulus.host.kept import Kept, KeptObjects
+from modulus.host.kept import Kept, KeptObjects, rule_digest
 from modulus.host.survey import survey
 from modulus.pipeline.node import Node
 
@@ -70,6 +71,7 @@ def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
             family,
             survey(headers.path, release),
             release,
+            recipe=recipe_of(wanted.inputs),
             work=scratch / "work",
             sources=scratch / "src",
             headers=headers.path,
@@ -86,7 +88,7 @@ def _family(node: Node, wanted: Plan) -> str | None:
     # Without a container more takes part in a build than its key has.
     if node.profile.remake is None or node.settings.build.container == "none":
         return None
-    return twin.family(wanted.inputs, node.profile.remake.harmless)
+    return twin.family(wanted.inputs, rule_digest())
 
 
 def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:

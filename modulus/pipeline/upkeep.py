@@ -11,12 +11,15 @@ from typing import Any
 
 from modulus.core.dataclass import dataclass, replace
 from modulus.core.generation import key_of
+from modulus.core.keys import SHORT
+from modulus.core.revoked import recipe_of, revoked
 from modulus.core.tree import PLAIN
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
 from modulus.host.clock import rfc3339
 from modulus.host.generations import Removed, collect_generations, homes
 from modulus.host.install import active_names
+from modulus.host.kept import KeptObjects
 from modulus.host.place import writing
 from modulus.host.removal import remove_whole
 from modulus.host.store import Entry
@@ -83,6 +86,9 @@ def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
             raise IntegrityError(
                 f"the build {prefix} is damaged", "build it again: modulus build INSTANCE"
             )
+        why = _revoked(entry)
+        if why:
+            site.reporter.warn(f"{entry.key[:SHORT]} was built by a revoked recipe: {why}")
         for path in (target, *(target / name for name in entry.modules)):
             if path.exists() and path.is_dir() != (path == target):
                 raise UsageError(f"{path} is in the way", "name another folder")
@@ -108,9 +114,17 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
     ]
     with site.using_cache(alone=True), writing(site.cache):
         _sweep(site.cache)
-        items = sorted(_collectable(site, bounds.keep_installed), key=lambda item: item.used)
+        useless = [*site.store.bad(), *KeptObjects(site.cache).useless(), *_revoked_paths(site)]
+        items = sorted(
+            (
+                item
+                for item in _collectable(site, bounds.keep_installed)
+                if item.path not in useless
+            ),
+            key=lambda item: item.used,
+        )
         gone = [
-            *(item for path in site.store.bad() if (item := _item(path))),
+            *(item for path in useless if (item := _item(path))),
             *_excluded(items, _objects(site, items), bounds, time.time()),
         ]
         for item in gone:
@@ -124,6 +138,19 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
             with contextlib.suppress(OSError):  # It is not empty.
                 folder.rmdir()
     return [*generations, *gone, *unused]
+
+
+def _revoked(entry: Entry) -> str | None:
+    """Why the recipe of a build is revoked, if it is."""
+    return revoked(recipe_of(entry.manifest.inputs)) if entry.manifest else None
+
+
+def _revoked_paths(site: Site) -> Iterator[Path]:
+    """Builds of our own by revoked recipes, but those that active generations are made of."""
+    active = _active_keys(site)
+    for entry in site.store.entries():
+        if entry.own and _revoked(entry) and not entry.key.startswith(active):
+            yield entry.path
 
 
 def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:

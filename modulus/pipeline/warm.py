@@ -5,8 +5,11 @@ from __future__ import annotations
 import glob
 
 from modulus.core.generation import MANIFEST
+from modulus.core.revoked import revoked
+from modulus.errors import ModulusError
 from modulus.host.enabled import selected_instance
 from modulus.host.install import Generation, active_generation, find_generation
+from modulus.host.kmod import loaded
 from modulus.host.place import DRIVERS, below
 from modulus.pipeline.node import Node
 
@@ -16,8 +19,19 @@ def warm(node: Node) -> Generation | None:
 
     Before the switch to an instance that is selected already, such as at the boot after one
     that was refused, that instance's newest one counts too. No store, headers, package or
-    network are looked at, and no file is hashed.
+    network are looked at, and no file is hashed; but where its recipe is revoked, the store
+    is asked for another build.
     """
+    found = _find(node)
+    return None if found and _is_replaced(node, found) else found
+
+
+def components(node: Node) -> tuple[str, ...]:
+    """The parts of the package's userspace that are wanted; none where it has none."""
+    return node.settings.components if node.profile.installer else ()
+
+
+def _find(node: Node) -> Generation | None:
     root, name = node.site.root, node.instance.profile
     active = active_generation(root, name)
     if active and active.contents.identity.instance == node.instance:
@@ -33,9 +47,19 @@ def warm(node: Node) -> Generation | None:
     return None
 
 
-def components(node: Node) -> tuple[str, ...]:
-    """The parts of the package's userspace that are wanted; none where it has none."""
-    return node.settings.components if node.profile.installer else ()
+def _is_replaced(node: Node, generation: Generation) -> bool:
+    """Whether its recipe is revoked and there is a build by another; never while it is loaded:
+    what runs until the reboot is what is to be told of."""
+    if revoked(generation.contents.identity.recipe) is None:
+        return False
+    if loaded(node.site.root, node.profile.build):
+        return False
+    from modulus.pipeline.plan import plan
+
+    try:
+        return plan(node, node.kernel.release).hit
+    except ModulusError:
+        return False
 
 
 def _is_wanted(node: Node, generation: Generation) -> bool:

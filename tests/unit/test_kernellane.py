@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -360,6 +360,10 @@ def test_stopped_it_leaves_the_service_alone(bench: Bench) -> None:
     assert units.hears is None and bench.events == [] and not bench.hold.held
 
 
+def ahead(root: Path) -> Mapping[str, Kernel]:
+    return next_kernels(root, Instance("driver", "1.0"), None)
+
+
 def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
     for release in ("6.1", "6.2"):
         folder = tmp_path / "lib/modules" / release
@@ -368,14 +372,14 @@ def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
     proc = tmp_path / "proc/sys/kernel"
     proc.mkdir(parents=True)
     (proc / "osrelease").write_text("6.1\n")
-    before = next_kernels(tmp_path, None)
+    before = ahead(tmp_path)
     assert list(before) == ["6.2"]
     settings = tmp_path / "etc/modulus/modulus.yaml"
     settings.parent.mkdir(parents=True)
     settings.write_text("flavour: open\n")
-    assert next_kernels(tmp_path, None)["6.2"].inputs != before["6.2"].inputs
+    assert ahead(tmp_path)["6.2"].inputs != before["6.2"].inputs
     (tmp_path / "var/cache/modulus/builds/6.2/abc").mkdir(parents=True)
-    assert next_kernels(tmp_path, None)["6.2"].stored == {"abc"}
+    assert ahead(tmp_path)["6.2"].stored == {"abc"}
 
 
 def test_its_command_has_the_agents_options(tmp_path: Path) -> None:

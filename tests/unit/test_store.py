@@ -23,7 +23,7 @@ from modulus.host.report import PlainReporter
 from modulus.host.store import Entry, Store
 
 RELEASE = "6.1.0-1-amd64"
-INPUTS: dict[str, Any] = {"source": "0", "profile": {"modules": ["m"]}}
+INPUTS: dict[str, Any] = {"recipe": "d" * 64, "source": "0", "profile": {"modules": ["m"]}}
 KEY = digest(INPUTS)
 
 

@@ -1,0 +1,24 @@
+"""Recipes that made wrong code: what was built by one is not used where it can be helped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FIRST = "1"
+"""The recipe of builds and generations that record no digest of theirs."""
+
+REVOKED: Mapping[str, str] = {
+    FIRST: "it compiled cut-down sources, and lost tracepoints and updates of bit-fields",
+}
+"""Why recipes are revoked, by digest."""
+
+
+def revoked(recipe: str | None) -> str | None:
+    """Why what was made by ``recipe`` is not to be used any more, or None."""
+    return REVOKED.get(FIRST if recipe is None else recipe)
+
+
+def recipe_of(inputs: Mapping[str, Any]) -> str:
+    """The recipe that a build's key is made of; older ones had a number."""
+    return str(inputs.get("recipe", FIRST))
