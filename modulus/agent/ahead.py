@@ -18,10 +18,10 @@ from modulus.core.events import Event
 from modulus.core.instance import Instance
 from modulus.core.keys import digest
 from modulus.core.nextkernel import Kernel
-from modulus.core.revoked import revoked
 from modulus.host.install import active_generation
 from modulus.host.kernelfacts import kernel_facts, stored_builds
 from modulus.host.probe import running_kernel
+from modulus.host.proofs import why_condemned
 from modulus.pipeline.site import Site
 
 _BOOTED = Path("/run/systemd/system")
@@ -86,7 +86,7 @@ def next_kernels(
     running = running_kernel(root)
     facts = kernel_facts(root)
     active = active_generation(root, instance.profile)
-    if running and not (active and revoked(active.contents.identity.recipe)):
+    if running and not (active and why_condemned(root, active)):
         facts.pop(running.release, None)
     if not facts:
         return {}

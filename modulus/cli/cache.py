@@ -10,8 +10,9 @@ from typing import Any
 from modulus.cli import output
 from modulus.cli.system import Command, make_site
 from modulus.core.keys import SHORT
-from modulus.errors import IntegrityError, UsageError
+from modulus.errors import IntegrityError, ModulusError, ToolchainError, UsageError
 from modulus.host.report import Reporter
+from modulus.host.resources import make_idle
 
 
 def manage(options: argparse.Namespace, reporter: Reporter) -> int:
@@ -52,16 +53,52 @@ def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
 def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.upkeep import extract
 
-    if not re.fullmatch(r"[0-9a-f]{4,64}", options.key):
-        raise UsageError(
-            f"{options.key!r} is not the beginning of a key", "give at least four of its digits"
-        )
+    _check_key(options.key)
     written = [
         str(path)
         for path in extract(make_site(options, reporter), options.key, Path(options.dir))
     ]
     output.show({"files": written}, options.json, "\n".join(written))
     return 0
+
+
+def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
+    from modulus.pipeline.proof import prove, unproved
+
+    site = make_site(options, reporter)
+    if options.idle:
+        make_idle(site.root)
+    if options.key is not None:
+        _check_key(options.key)
+        entries = [site.store.lookup(options.key)]
+    else:
+        entries = list(unproved(site) if options.unproved else site.store.entries())
+    proofs: list[dict[str, Any]] = []
+    errors: list[ModulusError] = []
+    for entry in entries:
+        value: dict[str, Any] = {"key": entry.key, "result": None, "error": None}
+        try:
+            value["result"] = prove(site, entry).result
+        except (IntegrityError, ToolchainError) as error:
+            errors.append(error)
+            value["error"] = output.error_value(error)
+            output.show_error(error, reporter)
+        proofs.append(value)
+    # What is wrong weighs more than what could not be told.
+    worst = min(errors, key=lambda error: error.code, default=None)
+    lines = [f"{one['key'][:SHORT]}  {one['result']}" for one in proofs if one["result"]]
+    result: dict[str, Any] = {"proofs": proofs}
+    if worst:
+        result["error"] = output.error_value(worst)
+    output.show(result, options.json, "\n".join(lines))
+    return worst.code if worst else 0
+
+
+def _check_key(prefix: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{4,64}", prefix):
+        raise UsageError(
+            f"{prefix!r} is not the beginning of a key", "give at least four of its digits"
+        )
 
 
 def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
@@ -87,5 +124,6 @@ _ACTIONS: dict[str, Command] = {
     "list": _list,
     "verify": _verify,
     "extract": _extract,
+    "reproduce": _reproduce,
     "gc": _gc,
 }

@@ -93,6 +93,8 @@ def entries_text(entries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(
         f"{entry['key'][:SHORT]}  {entry['state']:4}  {size_text(entry['size']):>9}  "
         f"{entry['instance'] or '-'} for {entry['kernel'] or '-'}"
+        + (f", built again: {entry['proof']}" if entry["proof"] else "")
+        + (", revoked" if entry["revoked"] else "")
         for entry in entries
     )
 

@@ -29,7 +29,7 @@ commands:
   wait                until the drivers are ready, or cannot be
   build INSTANCE      build the modules into the store only
   plan INSTANCE       what would be done, and why
-  cache ACTION        look at the store and clean it: list, verify, extract, gc
+  cache ACTION        the store: list, verify, extract, reproduce, gc
   render user-data INSTANCE     what cloud-init needs to make a node
 
 options, for every command:
@@ -130,6 +130,11 @@ def _add_build(build: argparse.ArgumentParser, common: _Parser) -> None:
     build.add_argument(
         "--shell", action="store_true", help="keep a failed build's container and open it"
     )
+    build.add_argument(
+        "--prove",
+        action="store_true",
+        help="build it once more, without shortcuts, and compare",
+    )
 
 
 def _add_plan(plan: argparse.ArgumentParser, common: _Parser) -> None:
@@ -165,6 +170,18 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
     extract = action("extract", "Writes a build's modules out, hash-checked.")
     extract.add_argument("key", metavar="KEY", help="a key, or how it begins")
     extract.add_argument("dir", metavar="DIR")
+    reproduce = action(
+        "reproduce", "Builds what is in the store once more, without shortcuts, and compares."
+    )
+    which = reproduce.add_mutually_exclusive_group(required=True)
+    which.add_argument("key", metavar="KEY", nargs="?", help="a key, or how it begins")
+    which.add_argument("--all", action="store_true", help="every build")
+    which.add_argument(
+        "--unproved", action="store_true", help="those that this node built by a shortcut"
+    )
+    reproduce.add_argument(
+        "--idle", action="store_true", help="in nobody's way, and not on a battery"
+    )
     gc = action("gc", "Removes what is left over, and what the options say.")
     gc.add_argument("--max-age", metavar="D", help="builds not used for that long, such as 30d")
     gc.add_argument("--max-size", metavar="S", help="the longest unused above that, such as 2G")

@@ -27,7 +27,8 @@ def _block(state: State) -> Iterator[str]:
     if state.generation:
         yield _line("Generation", state.generation)
     if state.key:
-        yield _line("Key", state.key[:SHORT])
+        proof = f" (built again: {state.proof})" if state.proof else ""
+        yield _line("Key", f"{state.key[:SHORT]}{proof}")
     width = max((len(kernel.release) for kernel in state.kernels), default=0)
     for index, kernel in enumerate(state.kernels):
         text = f"{kernel.release:{width}}  {'ready' if kernel.ready else 'not ready'}"

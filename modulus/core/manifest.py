@@ -10,6 +10,10 @@ from modulus.core.dataclass import dataclass
 from modulus.core.keys import build_key
 
 SCHEMA = 2
+WHOLE, TOGETHER, TWIN = HOW = ("whole", "together", "twin")
+"""How objects are made: each by itself and the vendor's way, many in one run of the compiler,
+or out of those of a kernel with the same headers. Only the first takes no shortcut."""
+
 _PLAIN = 1
 """The schema of older entries, which hold their modules as they are."""
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -37,7 +41,10 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A build: its key and all that the key is made of, and its modules. Times in RFC 3339."""
+    """A build: its key and all that the key is made of, and its modules. Times in RFC 3339.
+
+    ``made`` is how its objects were: one of ``HOW``, None where that was not recorded.
+    """
 
     key: str
     instance: str
@@ -46,6 +53,7 @@ class Manifest:
     inputs: Mapping[str, Any]
     files: tuple[StoredFile, ...]
     finished: str
+    made: str | None = None
 
 
 def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
@@ -74,7 +82,11 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
     names = modules if isinstance(modules, list) else []
     if sorted(file.path for file in found) != sorted(f"{name}.ko" for name in names):
         raise ValueError("its manifest does not list the modules of its key")
-    return Manifest(inputs=inputs, files=found, **{k: str(v) for k, v in texts.items()})
+    made = value.get("made")
+    how = made if made in HOW else None
+    return Manifest(
+        inputs=inputs, files=found, made=how, **{k: str(v) for k, v in texts.items()}
+    )
 
 
 def _file(value: object, plain: bool) -> StoredFile:

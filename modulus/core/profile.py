@@ -104,12 +104,14 @@ class BuildFile:
     """A file that the build finds in the folder ``MODULUS_RECIPE``, for a range of drivers.
 
     With ``append_to`` it is also put at the end of that file of the sources, where there is
-    one. ``path`` and ``sha256`` are as with a patch.
+    one. A ``shortcut`` only saves time: a build without it has the same bits. ``path`` and
+    ``sha256`` are as with a patch.
     """
 
     file: str
     append_to: str | None = None
     driver: Range = ANY
+    shortcut: bool = False
     path: str = ""
     sha256: str = ""
 

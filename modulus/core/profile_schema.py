@@ -157,7 +157,9 @@ SCHEMA = Record(
         ),
         "files": ListOf(
             Record(
-                {"file": FILE, "append_to": FILE, "driver": RANGE}, ("file",), make=BuildFile
+                {"file": FILE, "append_to": FILE, "driver": RANGE, "shortcut": BOOLEAN},
+                ("file",),
+                make=BuildFile,
             ),
         ),
         "flags": ListOf(

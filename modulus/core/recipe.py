@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass, field
+from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.diagnose import Cause
 from modulus.core.profile import BuildFile
 from modulus.core.progress import Work
@@ -44,6 +44,17 @@ class Recipe:
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
     batch: bool = False
+
+
+def takes_shortcuts(recipe: Recipe) -> bool:
+    """Whether a build by it does anything that only saves time."""
+    return plainly(recipe) != recipe
+
+
+def plainly(recipe: Recipe) -> Recipe:
+    """``recipe`` the vendor's own way: without what only saves time."""
+    own = tuple(file for file in recipe.files if not file.shortcut)
+    return replace(recipe, batch=False, files=own)
 
 
 def make_argv(recipe: Recipe, seen: Callable[[str], str]) -> list[str]:

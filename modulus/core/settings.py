@@ -44,6 +44,7 @@ class BuildSettings:
     container: str = "auto"
     jobs: int | None = None
     memory_max: int | None = None
+    prove: str = "idle"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ _FIELDS: dict[str, Schema] = {
             "container": choice("auto", "nspawn", "podman", "docker", "none"),
             "jobs": Maybe(integer(1, 4096, "a number from 1 to 4096, or auto"), "auto"),
             "memory_max": Maybe(Scalar(parse_size)),
+            "prove": choice("idle", "before-use", "never"),
         },
         make=BuildSettings,
     ),
@@ -143,7 +145,7 @@ DEFAULTS: Mapping[str, Any] = {
     "network_wait": "2min",
     "checksums": {},
     "allow_unverified": False,
-    "build": {"container": "auto", "jobs": "auto", "memory_max": None},
+    "build": {"container": "auto", "jobs": "auto", "memory_max": None, "prove": "idle"},
     "flavour": "auto",
     "modules": None,
     "module_options": {},

@@ -52,7 +52,8 @@ class State:
     ``progress`` is from 0 to 1, ``eta_s`` in seconds, both None where unknown. ``active``: its
     generation is the driver now; ``selected``: it is the one that is wanted. ``since`` is when
     the phase began, in RFC 3339, None where unknown. ``hold_s`` is how many seconds a reboot
-    can be held for a build, None where that is not wanted.
+    can be held for a build, None where that is not wanted. ``proof`` is what was proved of
+    the build, if anything was.
     """
 
     instance: str
@@ -68,6 +69,7 @@ class State:
     error: Failure | None = None
     since: str | None = None
     hold_s: float | None = None
+    proof: str | None = None
 
     @property
     def doing(self) -> str:
@@ -134,6 +136,7 @@ def parse_state(value: object) -> State:
         error=None if given.get("error") is None else _failure(given["error"]),
         since=_text(given, "since", optional=True),
         hold_s=_number(given, "hold_s"),
+        proof=_text(given, "proof", optional=True),
     )
 
 

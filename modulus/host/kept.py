@@ -135,6 +135,13 @@ class KeptObjects:
             if useless:
                 yield path.parent
 
+    def remove_of(self, recipe: str) -> None:
+        """Takes away all that was compiled by ``recipe``."""
+        for path in sorted(self.folder.glob("*/*/manifest.json")):
+            value = files.read_json(path)
+            if isinstance(value, dict) and value.get("recipe") == recipe:
+                files.remove_tree(path.parent)
+
     def remove(self, kept: Kept) -> None:
         """Takes ones away that are of no use."""
         files.remove_tree(kept.path)

@@ -176,12 +176,16 @@ class Store:
             )
         return next(iter(found.values()))
 
-    def set_aside(self, entry: Entry) -> Path | None:
+    def set_aside(self, entry: Entry, *, wrong: bool = False) -> Path | None:
         """Moves an entry of our own to ``bad/`` if it is there and bad now; where it then is.
+
+        ``wrong``: its hashes may hold, and it is bad all the same.
 
         The caller has the key's lock, so that a good one cannot take its place meanwhile.
         """
-        if not entry.own or not entry.path.is_dir() or not self._read(entry.path).damage():
+        if not entry.own or not entry.path.is_dir():
+            return None
+        if not wrong and not self._read(entry.path).damage():
             return None
         aside = self.cache / "bad" / f"{entry.path.name}.{time.time_ns()}"
         aside.parent.mkdir(parents=True, exist_ok=True)

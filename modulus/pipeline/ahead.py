@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modulus.core.nextkernel import by_urgency
-from modulus.core.revoked import revoked
 from modulus.host.bootkernel import default_kernel
 from modulus.host.install import Generation, active_generation
 from modulus.host.probe import running_kernel
+from modulus.host.proofs import why_condemned
 from modulus.pipeline.node import Node
 
 
@@ -18,8 +18,8 @@ def urgent_first(node: Node) -> tuple[str, ...]:
 
 def in_place(node: Node, release: str) -> Generation | None:
     """The active generation, if it is this instance's and made for ``release``, the running
-    kernel, to the bit: what the next boot of that takes, whatever the store has. One whose
-    recipe is revoked is none of that: the next boot takes a new build."""
+    kernel, to the bit: what the next boot of that takes, whatever the store has. One that
+    is condemned is not: the next boot takes a new build."""
     running = running_kernel(node.site.root)
     if running is None or running.release != release:
         return None
@@ -27,6 +27,6 @@ def in_place(node: Node, release: str) -> Generation | None:
     if active is None:
         return None
     of = active.contents.identity
-    if revoked(of.recipe):
+    if why_condemned(node.site.root, active):
         return None
     return active if of.instance == node.instance and of.kernel == running else None

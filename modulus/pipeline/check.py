@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from modulus.core.checks.recipe import check_recipe
+from modulus.core.checks.build import check_build, check_proof
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.generation import MANIFEST
 from modulus.core.nodechanges import node_findings, plan_nodes
+from modulus.core.proof import Proof
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
 from modulus.host.foreign import find_foreign, foreign_findings
 from modulus.host.gpus import take_census
@@ -18,6 +19,7 @@ from modulus.host.install import Generation, active_generation
 from modulus.host.kmod import Wanted, loaded
 from modulus.host.nodefacts import read_facts
 from modulus.host.place import DRIVERS, below
+from modulus.host.proofs import read_proof, why_condemned
 from modulus.host.verify import verify
 from modulus.pipeline.load import modules_of
 from modulus.pipeline.node import Node
@@ -119,13 +121,24 @@ def _check(node: Node) -> tuple[Finding, ...]:
     root, profile = node.site.root, node.profile
     foreign = find_foreign(root, profile.name, generation.contents.release, profile.build)
     nodes = plan_nodes(profile.nodes, read_facts(root, profile.nodes)).changes
-    others = (*foreign_findings(profile.name, foreign), *node_findings(nodes))
+    others = (
+        *foreign_findings(profile.name, foreign),
+        *node_findings(nodes),
+        *check_proof(node.instance, proof_of(node.site, generation)),
+    )
     try:
         wanted = modules_of(node, generation)
     except IntegrityError as error:
         wanted = ()
         others = (*others, _damaged(node, error))
     return look(node, generation, wanted, others, LEVELS[-1])
+
+
+def proof_of(site: Site, generation: Generation) -> Proof | None:
+    """What was proved of the build that ``generation`` is made of."""
+    of = generation.contents.identity
+    entry = site.store.find(of.key, of.kernel.release)
+    return read_proof(site.cache, entry) if entry else None
 
 
 def _damaged(node: Node, error: IntegrityError) -> Finding:
@@ -156,7 +169,7 @@ def look(
         wanted=wanted,
         loaded=loaded(root, node.profile.build),
         census=take_census(root, node.profile, node.site.host.pci),
-        others=(*others, *check_recipe(generation.contents.identity)),
+        others=(*others, *check_build(node.instance, why_condemned(root, generation))),
         level=level,
         # Elsewhere they would ask the running system's driver.
         ask_libraries=root == Path("/"),

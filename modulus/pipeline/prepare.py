@@ -22,6 +22,7 @@ from modulus.host.toolchain import Toolchain
 from modulus.pipeline import early, source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather, plan
+from modulus.pipeline.recipe import takes_no_shortcuts
 
 SCRATCH = "build"
 """What the scratch folders of builds are called."""
@@ -106,6 +107,7 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
     With ``whole`` all will be compiled, whatever was kept from other kernels.
     """
     first = plan(node, release)
+    whole = whole or takes_no_shortcuts(node, first.facts.recipe)
     hoped_for = not whole and twin.is_hoped_for(node, first)
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)

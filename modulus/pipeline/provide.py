@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modulus.core.dataclass import dataclass
-from modulus.core.generation import Identity
+from modulus.core.generation import Identity, module_path
 from modulus.core.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError
 from modulus.host.aside import Aside, SharedReporter
@@ -20,6 +20,7 @@ from modulus.pipeline import source
 from modulus.pipeline.build import carry_out
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Built, Job, prepare
+from modulus.pipeline.proof import before_use
 from modulus.pipeline.warm import components
 
 
@@ -37,6 +38,7 @@ def provide(node: Node) -> Provided:
         found = prepare(node, node.kernel.release)
         if isinstance(found, Job):
             return _made(node, found)
+        found = before_use(node, found)
         generation = _generation(
             node, found, lambda: _userspace(node, lambda: source.provide(node))
         )
@@ -73,9 +75,14 @@ def _generation(
         built.recipe,
     )
     active = active_generation(node.site.root, node.instance.profile)
-    if active and (active.contents.identity, active.contents.userspace) == (
-        identity,
-        _userspace_id(node),
+    if (
+        active
+        and (active.contents.identity, active.contents.userspace)
+        == (
+            identity,
+            _userspace_id(node),
+        )
+        and _has_modules(active, built)
     ):
         problem = verify_generation(active, node.reporter)
         if problem is None:
@@ -87,6 +94,16 @@ def _generation(
         built.entry.modules,
         userspace(),
         node.reporter,
+    )
+
+
+def _has_modules(generation: Generation, built: Built) -> bool:
+    """Whether a generation of a build's key has its modules, and not those of one that was
+    disproved since."""
+    there = {file.path: file.sha256 for file in generation.contents.tree.files}
+    return all(
+        there.get(module_path(built.release, file)) == module.sha256
+        for file, module in built.entry.modules.items()
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from modulus.core.proof import distrusted
 from modulus.core.recipe import Recipe
 from modulus.host.build import digest_of
+from modulus.host.proofs import read_disproofs
 from modulus.pipeline.node import Node
 
 _JOB_MEMORY = 1 << 30
@@ -36,6 +38,11 @@ def recipe_digest_for(node: Node, release: str, cc: str) -> str:
     """What stands for that recipe in a build's key."""
     contained = node.settings.build.container != "none"
     return digest_of(recipe_for(node, release, cc), contained=contained)
+
+
+def takes_no_shortcuts(node: Node, recipe: str | None) -> bool:
+    """Whether what ``recipe`` stands for was disproved here, so that all is built plainly."""
+    return distrusted(recipe, read_disproofs(node.site.root, node.instance.profile))
 
 
 def _jobs(node: Node) -> int:

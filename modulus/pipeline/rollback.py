@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from modulus.core.gpus import no_gpu
-from modulus.core.revoked import revoked
 from modulus.errors import UsageError
 from modulus.host.good import good_generations, recorded_drivers
 from modulus.host.install import Generation, active_generation, verify_generation
 from modulus.host.probe import running_kernel
+from modulus.host.proofs import why_condemned
 from modulus.pipeline.activate import Activated, work
 from modulus.pipeline.begin import make_target
 from modulus.pipeline.fallback import warn_unless_enabled
@@ -31,9 +31,9 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
             continue
         problem = verify_generation(generation, site.reporter)
         if problem is None:
-            why = revoked(generation.contents.identity.recipe)
+            why = why_condemned(site.root, generation)
             if why:
-                site.reporter.warn(f"{generation.name} was built by a revoked recipe: {why}")
+                site.reporter.warn(f"the modules of {generation.name} are condemned: {why}")
             return Node(site, generation.contents.identity.instance), generation
         site.reporter.warn(f"{generation.name} is damaged: {problem}")
     raise UsageError(

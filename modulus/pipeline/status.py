@@ -22,7 +22,7 @@ from modulus.host.enabled import (
 from modulus.host.install import Generation, active_generation
 from modulus.host.probe import running_kernel
 from modulus.host.statefile import read_state, read_states
-from modulus.pipeline.check import failure, missing_generation
+from modulus.pipeline.check import failure, missing_generation, proof_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site
@@ -85,6 +85,7 @@ def _state(site: Site, instance: Instance, agents: Agents) -> State:
     name = str(instance)
     state = agents.state(name) or read_state(site.root, name) or State(name, None)
     active = _active(site, instance)
+    proof = proof_of(site, active) if active else None
     if active is None and state.phase in _AT_WORK and state.active:
         state = replace(state, phase=None)
     return replace(
@@ -93,6 +94,7 @@ def _state(site: Site, instance: Instance, agents: Agents) -> State:
         selected=selected_instance(site.root, instance.profile) == instance,
         key=active.contents.identity.key if active and not state.key else state.key,
         generation=active.name if active else state.generation,
+        proof=proof.result if proof else None,
         kernels=kernels(Node(site, instance), active),
     )
 

@@ -21,6 +21,7 @@ from modulus.host.generations import Removed, collect_generations, homes
 from modulus.host.install import active_names
 from modulus.host.kept import KeptObjects
 from modulus.host.place import writing
+from modulus.host.proofs import read_proof
 from modulus.host.removal import remove_whole
 from modulus.host.store import Entry
 from modulus.pipeline.site import Site
@@ -53,7 +54,9 @@ class Item:
 def listing(site: Site) -> list[dict[str, Any]]:
     """Every build as the contract's JSON, nothing hashed, and what was set aside."""
     active = _active_keys(site)
-    found = [_value(entry, entry.damage(deep=False), active) for entry in site.store.entries()]
+    found = [
+        _value(site, entry, entry.damage(deep=False), active) for entry in site.store.entries()
+    ]
     found += [_bad_value(path) for path in site.store.bad()]
     return [value for value in found if value]
 
@@ -65,7 +68,7 @@ def verify(site: Site) -> list[dict[str, Any]]:
         active = _active_keys(site)
         for entry in site.store.entries():
             problem = entry.damage()
-            value = _value(entry, problem, active)
+            value = _value(site, entry, problem, active)
             if problem and entry.own:
                 with site.lock(entry.key, f"the build {entry.key}"):
                     aside = site.store.set_aside(entry)
@@ -234,8 +237,11 @@ def _active_keys(site: Site) -> tuple[str, ...]:
     return tuple(key for name in active_names(site.root) if (key := key_of(name)))
 
 
-def _value(entry: Entry, problem: str | None, active: tuple[str, ...]) -> dict[str, Any] | None:
+def _value(
+    site: Site, entry: Entry, problem: str | None, active: tuple[str, ...]
+) -> dict[str, Any] | None:
     item, manifest = _item(entry.path, entry.path / "manifest.json"), entry.manifest
+    proof = read_proof(site.cache, entry)
     if item is None:
         return None
     return {
@@ -248,6 +254,9 @@ def _value(entry: Entry, problem: str | None, active: tuple[str, ...]) -> dict[s
         "used": rfc3339(item.used),
         "state": "bad" if problem else "good",
         "protected": entry.key.startswith(active),
+        "made": manifest and manifest.made,
+        "proof": proof.result if proof else None,
+        "revoked": _revoked(entry),
         "path": str(entry.path),
     }
 
@@ -267,5 +276,8 @@ def _bad_value(path: Path) -> dict[str, Any] | None:
         "used": rfc3339(item.used),
         "state": "bad",
         "protected": False,
+        "made": None,
+        "proof": None,
+        "revoked": None,
         "path": str(path),
     }

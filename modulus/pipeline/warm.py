@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 
 from modulus.core.generation import MANIFEST
-from modulus.core.revoked import revoked
 from modulus.errors import ModulusError
 from modulus.host.enabled import selected_instance
 from modulus.host.install import Generation, active_generation, find_generation
 from modulus.host.kmod import loaded
 from modulus.host.place import DRIVERS, below
+from modulus.host.proofs import why_condemned
 from modulus.pipeline.node import Node
 
 
@@ -19,8 +19,8 @@ def warm(node: Node) -> Generation | None:
 
     Before the switch to an instance that is selected already, such as at the boot after one
     that was refused, that instance's newest one counts too. No store, headers, package or
-    network are looked at, and no file is hashed; but where its recipe is revoked, the store
-    is asked for another build.
+    network are looked at, and no file is hashed; but where it is condemned, the store is asked
+    for another build.
     """
     found = _find(node)
     return None if found and _is_replaced(node, found) else found
@@ -48,9 +48,9 @@ def _find(node: Node) -> Generation | None:
 
 
 def _is_replaced(node: Node, generation: Generation) -> bool:
-    """Whether its recipe is revoked and there is a build by another; never while it is loaded:
-    what runs until the reboot is what is to be told of."""
-    if revoked(generation.contents.identity.recipe) is None:
+    """Whether it is condemned and there is a build to take its place; never while it is
+    loaded: what runs until the reboot is what is to be told of."""
+    if why_condemned(node.site.root, generation) is None:
         return False
     if loaded(node.site.root, node.profile.build):
         return False

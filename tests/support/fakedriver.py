@@ -221,10 +221,13 @@ class FakeNode:
         before = yaml.safe_load(file.read_text()) if file.exists() else dict(PROFILE)
         write(file, yaml.safe_dump({**before, **keys}))
 
-    def stock(self, version: str = "1.0", *, padding: int = 0) -> Entry:
+    def stock(
+        self, version: str = "1.0", *, padding: int = 0, made: str = "", wrong: bool = False
+    ) -> Entry:
         """Puts package and build of a version into the store, as a build would.
 
-        ``padding`` bytes make its first module as large as a real one.
+        ``padding`` bytes make its first module as large as a real one; ``wrong`` makes it one
+        that no sound build makes. ``made`` is how its objects were.
         """
         package = _package(version)
         self._packages[version] = hashlib.sha256(package).hexdigest()
@@ -235,7 +238,7 @@ class FakeNode:
         wanted = plan(Node(site, Instance(NAME, version)), RELEASE)
         assert wanted.key
         modules = {f"{name}.ko": driver_module(name, version) for name in MODULES}
-        modules[f"{MODULES[0]}.ko"] += bytes(padding)
+        modules[f"{MODULES[0]}.ko"] += bytes(padding) + (b"wrong" if wrong else b"")
         parent = self.cache / "builds" / RELEASE
         with files.scratch(parent, "build") as scratch:
             for folder in ("entry", "out"):
@@ -251,6 +254,7 @@ class FakeNode:
                     "instance": f"{NAME}-{version}",
                     "flavour": "open",
                     "inputs": dict(wanted.inputs),
+                    "made": made,
                     "files": [
                         {
                             "path": file,

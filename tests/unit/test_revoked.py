@@ -46,7 +46,7 @@ def forget_recipe(node: FakeNode) -> None:
 
 def findings(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[Any]]:
     done = command(node, capsys, "verify", "gpu-1.0")
-    return done["code"], [one for one in done["findings"] if one["id"] == "recipe-revoked"]
+    return done["code"], [one for one in done["findings"] if one["id"] == "build-condemned"]
 
 
 def test_builds_without_a_digest_are_of_the_first_recipe() -> None:
@@ -68,7 +68,7 @@ def test_verify_warns_and_the_driver_stays_ready(
     # Loaded as it is, it stays what is told of, though the store has another.
     done = command(node, capsys, "up", "gpu-1.0")
     assert (done["code"], done["phase"], done["warm"]) == (0, "ready", True)
-    assert [one["id"] for one in done["findings"]] == ["recipe-revoked"]
+    assert [one["id"] for one in done["findings"]] == ["build-condemned"]
 
 
 @ROOT
@@ -118,7 +118,7 @@ def test_a_rollback_to_it_warns(node: FakeNode, capsys: pytest.CaptureFixture[st
     assert node.run("up", "gpu-2.0") == 0
     capsys.readouterr()
     assert node.run("rollback", "gpu") == 0
-    assert f"was built by a revoked recipe: {WHY}" in capsys.readouterr().err
+    assert f"were built by is revoked: {WHY}" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -156,6 +156,7 @@ def test_mappings_are_merged_and_lists_replaced() -> None:
         "build.container": "default",
         "build.jobs": "3",
         "build.memory_max": "2",
+        "build.prove": "default",
         "module_options.m.x": "2",
         "module_options.m.y": "3",
     }

@@ -89,6 +89,7 @@ def test_its_json_is_the_contracts() -> None:
         "error": {"code": 17, "message": "in use", "hint": "stop it"},
         "since": "2024-01-02T03:04:05Z",
         "hold_s": None,
+        "proof": None,
     }
 
 

@@ -25,7 +25,9 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
     if niceness > 0:
         # Who is in no hurry has none of it done in a hurry. Niceness counts within a control
         # group only, weights between them.
-        properties += [f"Nice={niceness}", "CPUSchedulingPolicy=batch", "CPUWeight=10"]
+        idle = os.sched_getscheduler(0) == os.SCHED_IDLE
+        policy = "idle" if idle else "batch"
+        properties += [f"Nice={niceness}", f"CPUSchedulingPolicy={policy}", "CPUWeight=10"]
         properties += ["IOSchedulingClass=idle", "IOWeight=10"]
     ours = systemd.current_unit()
     if ours:

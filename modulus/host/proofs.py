@@ -1,0 +1,75 @@
+"""What was proved of builds: beside an entry, or for one in a read-only store in the cache.
+
+What was disproved lasts longer than the cache: ``/var/lib/modulus/NAME/disproved.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modulus.core.proof import (
+    Disproof,
+    Proof,
+    condemned,
+    disproofs_value,
+    parse_disproofs,
+    parse_proof,
+    proof_value,
+)
+from modulus.host import files
+from modulus.host.clock import rfc3339
+from modulus.host.install import Generation
+from modulus.host.place import STATE, below, make_dirs, replace_file, writing
+
+if TYPE_CHECKING:
+    # A warm start looks at no store.
+    from modulus.host.store import Entry
+
+_NAME = "proof.json"
+_FOLDER = "proofs"
+_MOST = 16
+"""How many disproofs are remembered."""
+
+
+def read_proof(cache: Path, entry: Entry) -> Proof | None:
+    """What was proved of ``entry``; ``cache`` is the node's own."""
+    return parse_proof(files.read_json(_path(cache, entry)), entry.key)
+
+
+def write_proof(cache: Path, entry: Entry, result: str) -> None:
+    """Records that ``entry`` was built again, durably."""
+    path = _path(cache, entry)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, proof_value(Proof(entry.key, result, rfc3339(time.time()))))
+
+
+def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
+    """The builds of the driver ``name`` whose bits were found wrong on this node."""
+    return parse_disproofs(files.read_json(_disproved(root, name)))
+
+
+def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
+    """Remembers one more; the oldest of too many are forgotten."""
+    path = _disproved(root, name)
+    known = (disproof, *read_disproofs(root, name))[:_MOST]
+    with writing(path):
+        make_dirs(path.parent)
+        replace_file(path, json.dumps(disproofs_value(known), indent=2) + "\n")
+
+
+def why_condemned(root: Path, generation: Generation) -> str | None:
+    """Why the modules of ``generation`` are to be replaced, or None."""
+    contents = generation.contents
+    return condemned(contents, read_disproofs(root, contents.identity.instance.profile))
+
+
+def _path(cache: Path, entry: Entry) -> Path:
+    return entry.path / _NAME if entry.own else cache / _FOLDER / f"{entry.key}.json"
+
+
+def _disproved(root: Path, name: str) -> Path:
+    return below(root, f"{STATE}/{name}") / "disproved.json"

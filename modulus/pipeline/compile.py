@@ -1,0 +1,146 @@
+"""One compile of a job in a build container, and what it made put into the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modulus.core.dataclass import replace
+from modulus.core.keys import SHORT
+from modulus.core.plan import Plan
+from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
+from modulus.errors import BuildError, UnsupportedError
+from modulus.host.archive import all_of
+from modulus.host.build import compile_modules
+from modulus.host.clock import rfc3339
+from modulus.host.container import Limits, Mount, choose, open_container
+from modulus.host.kept import Kept
+from modulus.host.modules import Module
+from modulus.host.store import Entry
+from modulus.pipeline import source, twin
+from modulus.pipeline.node import Node
+from modulus.pipeline.prepare import Job
+
+
+def compile_job(
+    node: Node,
+    job: Job,
+    recipe: Recipe,
+    scratch: Path,
+    *,
+    shell: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[Module, ...]:
+    """The modules of ``job`` by ``recipe``, in the folder ``out`` of the empty ``scratch``;
+    ``entry`` has the log then, and ``work`` what make has left."""
+    wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
+    # The payload is another user, who has to get through to its folders.
+    scratch.chmod(0o711)
+    sources, work, out, box, entry = (
+        scratch / name for name in ("src", "work", "out", "container", "entry")
+    )
+    for folder in (sources, work, out, box, entry):
+        folder.mkdir()
+        folder.chmod(0o755)
+    if isinstance(job.made_of, Kept):
+        twin.restore(node, job.made_of, work, headers.release)
+        recipe = replace(recipe, work=())
+    else:
+        _unpack(node, job, job.made_of, sources)
+    meanwhile()
+    mounts = (
+        Mount(headers.path, HEADERS_AT),
+        Mount(sources, SOURCES_AT),
+        Mount(work, WORK_AT, writable=True),
+        Mount(out, RESULTS_AT, writable=True),
+    )
+    kind = choose(node.settings.build.container, node.reporter)
+    node.reporter.phase(
+        "build",
+        f"{node.instance} for {headers.release} with {toolchain.cc} in {kind}, "
+        f"{recipe.jobs} jobs",
+    )
+    limits = Limits(memory=node.settings.build.memory_max, cpus=float(recipe.jobs))
+    name = (wanted.key or "")[:SHORT]
+    with open_container(
+        kind, toolchain.root, mounts, limits, name=name, scratch=box, reporter=node.reporter
+    ) as container:
+        try:
+            return compile_modules(
+                container,
+                recipe,
+                sources=sources,
+                headers=headers,
+                out=out,
+                log=entry / "build.log",
+                reporter=node.reporter,
+                again=isinstance(job.made_of, Kept),
+            )
+        except BuildError as error:
+            if shell:
+                node.reporter.error(f"build: {error.message}; a shell in the container follows")
+                container.shell()
+            raise
+
+
+def _unpack(node: Node, job: Job, package: source.Source, target: Path) -> None:
+    flavour = job.wanted.facts.flavour
+    members = source.members(node, flavour)
+    listed = package.listed(members.folders)
+    node.reporter.phase("unpack", f"the {flavour} sources of {node.instance}")
+    # What nobody vouches for is first held to the sums that it brings along.
+    if package.archive.vouched and job.early.take(members, listed, target):
+        return
+    with source.discarding(node, package):
+        extracted = package.archive.extract(
+            target, members, enough=all_of(listed), reporter=node.reporter
+        )
+    if not extracted.files:
+        others = ", ".join(name for name in node.profile.flavours if name != flavour)
+        raise UnsupportedError(
+            f"the package of {node.instance} has no {flavour} sources "
+            f"({' or '.join(members.folders)})",
+            f"try another flavour ({others})" if others else "choose another version",
+        )
+
+
+def commit(
+    node: Node,
+    wanted: Plan,
+    modules: tuple[Module, ...],
+    scratch: Path,
+    started: float,
+    made: str,
+) -> Entry:
+    """Makes what ``compile_job`` has left in ``scratch`` the entry of the key of ``wanted``.
+
+    The caller has the key's lock, and keeps clean-ups out.
+    """
+    count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
+    node.reporter.phase("commit", f"{count} to the store")
+    return node.site.store.commit(
+        wanted.key or "",
+        wanted.facts.kernel,
+        scratch / "entry",
+        # Compressed, and so copied: the payload's user may have linked them elsewhere.
+        scratch / "out",
+        {
+            "instance": str(node.instance),
+            "flavour": wanted.facts.flavour,
+            "inputs": dict(wanted.inputs),
+            "made": made,
+            "files": [
+                {
+                    "path": module.file,
+                    "sha256": module.sha256,
+                    "size": module.size,
+                    "vermagic": module.vermagic,
+                    "srcversion": module.srcversion,
+                }
+                for module in modules
+            ],
+            "started": rfc3339(started),
+            "finished": rfc3339(time.time()),
+        },
+    )
