@@ -149,6 +149,8 @@ class Agent:
             self._standby.begin()
 
     def _start(self, work: Work) -> int:
+        if work != REPAIR:
+            self._task.busy()
         nice = _LOW if work == BUILD else 0
         command = self._task.command(work, pending=work == REPAIR and self._upkeep.pending)
         return spawn(command, env=self._task.env, nice=nice)

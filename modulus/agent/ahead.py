@@ -13,6 +13,7 @@ from modulus.agent.inputs import settings_digest
 from modulus.agent.kernellane import Ahead, KernelLane, make_command
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
+from modulus.agent.prover import Prover
 from modulus.core.boot import build_unit_name
 from modulus.core.events import Event
 from modulus.core.instance import Instance
@@ -37,6 +38,7 @@ def make_lane(
     loop: Loop,
     tell: Callable[[Event], object],
     hold: Hold | None,
+    prover: Prover | None = None,
     *,
     verbose: bool = False,
 ) -> KernelLane:
@@ -73,7 +75,7 @@ def make_lane(
     record = KernelRecord(
         site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")
     )
-    return KernelLane(ahead, record, loop, reporter, tell, hold)
+    return KernelLane(ahead, record, loop, reporter, tell, hold, prover=prover)
 
 
 def next_kernels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from modulus.agent.lane import BUILD, REPAIR, Work
 from modulus.pipeline.site import Site
@@ -18,18 +18,32 @@ _SETTINGS = "MODULUS_"
 
 def command(site: Site, instance: str, work: Work, verbose: bool) -> tuple[str, ...]:
     """The command line that does ``work`` on ``instance``, with the options of ``site``."""
-    timeout = LOCK_TIMEOUT if site.lock_timeout is None else site.lock_timeout
     return (
         # -I: neither the environment nor the current folder adds code to what root runs.
         *(sys.executable, "-I", "-m", "modulus"),
         *("build" if work == BUILD else "up", instance),
         *(["--repair"] if work == REPAIR else ()),
-        f"--root={site.root}",
-        *([f"--config={site.config}"] if site.config else ()),
-        *(f"--set={assignment}" for assignment in site.assignments),
-        f"--lock-timeout={timeout:g}",
-        *(["-v"] if verbose else ()),
+        *_options(site, verbose),
     )
+
+
+def prove_command(site: Site, verbose: bool) -> tuple[str, ...]:
+    """The command line that proves what this node has built by a shortcut."""
+    return (
+        *(sys.executable, "-I", "-m", "modulus", "cache", "reproduce", "--unproved", "--idle"),
+        *_options(site, verbose),
+    )
+
+
+def _options(site: Site, verbose: bool) -> Iterator[str]:
+    yield f"--root={site.root}"
+    if site.config:
+        yield f"--config={site.config}"
+    yield from (f"--set={assignment}" for assignment in site.assignments)
+    timeout = LOCK_TIMEOUT if site.lock_timeout is None else site.lock_timeout
+    yield f"--lock-timeout={timeout:g}"
+    if verbose:
+        yield "-v"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:

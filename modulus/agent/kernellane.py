@@ -12,6 +12,7 @@ from typing import Protocol
 from modulus.agent.hold import Hold
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Cancel, Loop
+from modulus.agent.prover import Prover
 from modulus.core.boot import UnitState
 from modulus.core.dataclass import dataclass
 from modulus.core.events import BUILD, Event
@@ -57,7 +58,8 @@ class KernelLane:
     """At most one build in the background; tells a BUILD event when one has ended.
 
     What was done once is not begun again, not even by the next agent. ``attach`` brings the
-    bus, on which a build that already runs is found by its unit's name.
+    bus, on which a build that already runs is found by its unit's name. While there is nothing
+    to build the ``prover`` may work.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class KernelLane:
         tell: Callable[[Event], object],
         hold: Hold | None = None,
         now: Callable[[], float] = time.time,
+        prover: Prover | None = None,
     ) -> None:
         self._ahead = ahead
+        self._prover = prover
         self._record = record
         self._loop = loop
         self._reporter = reporter
@@ -126,12 +130,16 @@ class KernelLane:
             self._start(kernels, missing)
             return
         self._released()
+        if self._prover:
+            self._prover.rest()
         if missing and wait:
             self._rest(self._loop.after(min(wait, self._ahead.poll), self.look))
 
     def stop(self) -> None:
         """A child is ended; a unit goes on, for the next agent to find."""
         self._stopped = True
+        if self._prover:
+            self._prover.give_way()
         self._rest(None)
         self._released()
         if self._cancel:
@@ -231,6 +239,8 @@ class KernelLane:
         self.look()
 
     def _held(self) -> None:
+        if self._prover:
+            self._prover.give_way()
         if self._hold:
             self._hold.take(f"the build of {self._ahead.instance} for the next kernel")
 

@@ -66,6 +66,7 @@ class Resident:
             env=passed_on(os.environ),
             inputs=self._inputs,
             ahead=self._ahead,
+            busy=self._busy,
             waits=lambda: _waits(site, instance),
             at_boot=lambda: _at_boot(site.root, instance),
             stopped=lambda: _is_stopped(site.root, instance),
@@ -94,6 +95,10 @@ class Resident:
     def _ahead(self, why: str) -> None:
         if self._sources:
             self._sources.ahead(why)
+
+    def _busy(self) -> None:
+        if self._sources:
+            self._sources.busy()
 
     def _command(self, work: Work, *, pending: bool) -> Sequence[str]:
         instance = _at_work(self._site.root, self._instance) if pending else self._instance

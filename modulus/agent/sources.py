@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from modulus.agent.agent import Agent
 from modulus.agent.ahead import make_lane
 from modulus.agent.busline import BusLine
+from modulus.agent.commands import passed_on, prove_command
 from modulus.agent.face import Face
 from modulus.agent.hold import Hold
 from modulus.agent.inputs import settings_digest
@@ -14,6 +16,7 @@ from modulus.agent.kernels import Kernels
 from modulus.agent.loop import Loop
 from modulus.agent.modulewatch import ModuleWatch
 from modulus.agent.nodewatch import NodeWatch
+from modulus.agent.prover import Prover
 from modulus.agent.publisher import Publisher
 from modulus.agent.selection import SelectionWatch
 from modulus.core.dataclass import replace
@@ -23,6 +26,7 @@ from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.kernelfacts import all_builds
 from modulus.host.uevents import Uevents
 from modulus.host.wantedstate import drift, read_wanted
 from modulus.pipeline.site import Site
@@ -52,8 +56,22 @@ class Sources:
         self._digest: str | None = None
         root, name, reporter = site.root, instance.profile, site.reporter
         self._hold = Hold(root, str(instance), None, loop, reporter, self._held)
+        self._prover = Prover(
+            prove_command(site, verbose),
+            passed_on(os.environ),
+            self._to_prove,
+            loop,
+            agent.again,
+        )
         self._lane = make_lane(
-            site, instance, site.config, loop, self._tell, self._hold, verbose=verbose
+            site,
+            instance,
+            site.config,
+            loop,
+            self._tell,
+            self._hold,
+            self._prover,
+            verbose=verbose,
         )
         self._publisher = Publisher(
             loop,
@@ -95,6 +113,18 @@ class Sources:
         """Has built what is missing for kernels that do not run."""
         self._want_hold()
         self._lane.look(why)
+
+    def busy(self) -> None:
+        """Something is begun that nothing may be in the way of."""
+        self._prover.give_way()
+
+    def _to_prove(self) -> frozenset[str] | None:
+        try:
+            when = replace(self._site).settings.build.prove
+        except ModulusError:
+            # Whoever works with the settings says what is wrong with them.
+            return None
+        return all_builds(self._site.root) if when == "idle" else None
 
     def _tell(self, event: Event) -> None:
         self._agent.tell(event)

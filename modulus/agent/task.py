@@ -34,8 +34,9 @@ class Task:
     ``command`` is run with ``env``. ``inputs`` gives a digest of what the driver is made from;
     while nothing can be done but wait, that is looked at every ``poll`` seconds. ``ahead`` is
     called, with a reason or "", when there may be something to build for kernels that do not
-    run. ``waits`` asks whether a driver in use is waited for (``switch_busy``), ``at_boot``
-    whether the boot started this agent, and ``stopped`` whether it ends for good.
+    run, ``busy`` when a child begins that nothing may be in the way of. ``waits`` asks whether
+    a driver in use is waited for (``switch_busy``), ``at_boot`` whether the boot started this
+    agent, and ``stopped`` whether it ends for good.
 
     In seconds: ``settle`` is how long is waited for more messages of one kind, ``calm`` until
     work begins that is for later, ``census`` how often GPUs are looked for where the kernel
@@ -48,6 +49,7 @@ class Task:
     env: Mapping[str, str]
     inputs: Callable[[], str]
     ahead: Callable[[str], object] = _nothing
+    busy: Callable[[], object] = _nothing
     waits: Callable[[], bool] = _no
     at_boot: Callable[[], bool] = _no
     stopped: Callable[[], bool] = _no

@@ -39,6 +39,17 @@ def kernel_folders(root: Path) -> Iterator[Path]:
             yield resolve(root, f"{MODULES}/{name}/build")
 
 
+def all_builds(root: Path) -> frozenset[str]:
+    """The builds in the store's own folder, as ``RELEASE/KEY``."""
+    try:
+        releases = os.listdir(below(root, _BUILDS))
+    except OSError:
+        return frozenset()
+    return frozenset(
+        f"{release}/{key}" for release in releases for key in stored_builds(root, release)
+    )
+
+
 def stored_builds(root: Path, release: str) -> frozenset[str]:
     """The names of the builds for ``release`` in the store's own folder."""
     try:
