@@ -10,8 +10,8 @@ from tests.bench.ratios import Cost, Result, Row, rounds
 from tests.bench.site import Site
 from tests.support.fakedriver import NODES, FakeNode
 
-WARM = Row("warm", "warm `up` to READY, without the modprobes", "a ten-line shell script", 1.5)
-HELP = Row("help", "`-h`", "`/usr/bin/python3 -c pass`", 4)
+WARM = Row("warm", "warm `up` to READY, without the modprobes", "a ten-line shell script", 3.5)
+HELP = Row("help", "`-h`", "`/usr/bin/python3 -c pass`", 6)
 ROWS = (WARM, HELP)
 
 _TIMES = 20
