@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, both versions of sh, skips that count.
+"""What all tests share: a clean environment, two versions of sh, skips that count.
 
 A test that needs something the machine may lack skips itself, and says with a mark what it
 needs: ``@pytest.mark.required("nspawn")``. scripts/test says with ``--require`` what the
@@ -30,14 +30,15 @@ REQUIREMENTS = {
     "driver": "the vendor's current packages, from the distribution's archive",
     "nspawn": "systemd-nspawn, as root",
     "podman": "podman with a working runtime",
-    "sh": "both versions of sh that are supported",
+    "sh": "the distribution's sh and the package index's",
     "vm": "QEMU and the tools that make an image for it, as root",
 }
 
-# 1.14 is Debian's python3-sh; scripts/setup --test puts the package index's beside it.
+# scripts/setup --test installs both. The distribution's is what nodes have: 1.14 on Debian 12,
+# whose calls return other things, 2.2 on Debian 13.
 SH_VERSIONS = {
-    "sh1": Path("/usr/lib/python3/dist-packages"),
-    "sh2": Path(sys.prefix, "sh2"),
+    "distribution": Path("/usr/lib/python3/dist-packages"),
+    "index": Path(sys.prefix, "sh2"),
 }
 
 
