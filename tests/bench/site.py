@@ -17,10 +17,10 @@ from modulus.core.dataclass import dataclass
 from modulus.host.files import sha256_file
 from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile
+from tests.support.kernels import available
 
 _CHECKOUT = Path(__file__).parents[2]
 CACHE = "var/cache/modulus"
-SERIES, FLAVOUR = "6.1", "amd64"
 
 _INSTALLED = Path("/usr/lib/python3/dist-packages/modulus")
 """Where the Debian package has it, and Python looks first."""
@@ -77,8 +77,8 @@ class Site:
 
     @cached_property
     def kernels(self) -> tuple[str, ...]:
-        """The three newest kernels that apt has headers of, the newest first."""
-        return tuple(packages.kernels(SERIES)[FLAVOUR][:3])
+        """The three newest of the distribution's own kernels, the newest first."""
+        return tuple(available().of()[:3])
 
     @cached_property
     def run(self) -> tuple[Path, str]:

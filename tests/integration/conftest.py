@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.support import packages, runfile
+from tests.support.kernels import Kernels, available
 from tests.support.mirror import Mirror
 from tests.support.system import Done, Node
 
@@ -18,10 +19,10 @@ PROFILES = Path(__file__).parents[2] / "profiles"
 
 
 @pytest.fixture(scope="session")
-def kernels() -> dict[str, dict[str, list[str]]]:
-    """The kernels that apt has headers of, by series and flavour, newest first."""
+def kernels() -> Kernels:
+    """The kernels that apt has headers of."""
     try:
-        return {series: packages.kernels(series) for series in ("6.1", "6.12")}
+        return available()
     except packages.UnavailableError as error:
         # Without the archive there is nothing real to build; "driver" and "nspawn" fail then.
         pytest.skip(str(error))
@@ -122,12 +123,12 @@ def whole(
     tmp_path_factory: pytest.TempPathFactory,
     mirrors: list[dict[str, object]],
     driver: str,
-    kernels: dict[str, dict[str, list[str]]],
+    kernels: Kernels,
 ) -> Whole:
     """The current driver, for the newest kernel of the stable series: built once for all."""
     path = tmp_path_factory.mktemp("whole") / "node"
-    release = kernels["6.1"]["amd64"][0]
-    return build_whole(path, driver, release, mirrors=mirrors, build={"container": "nspawn"})
+    settings: dict[str, Any] = {"mirrors": mirrors, "build": {"container": "nspawn"}}
+    return build_whole(path, driver, kernels.newest(), **settings)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +139,6 @@ def instance() -> str:
 
 
 @pytest.fixture
-def node(tmp_path: Path, kernels: dict[str, dict[str, list[str]]]) -> Node:
+def node(tmp_path: Path, kernels: Kernels) -> Node:
     """A node that runs the newest kernel of the stable series."""
-    return Node(tmp_path / "node", kernels["6.1"]["amd64"][0])
+    return Node(tmp_path / "node", kernels.newest())

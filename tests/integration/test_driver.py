@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.conftest import Whole, build_whole
 from tests.support import packages
+from tests.support.kernels import Kernels
 from tests.support.mirror import Mirror
 from tests.support.system import Done, Node
 
@@ -21,7 +22,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
 MODULES = {"nvidia", "nvidia-uvm", "nvidia-modeset", "nvidia-drm", "nvidia-peermem"}
 MOST_MEMORY = 80 * 1024  # KiB, of the Python process
-Kernels = dict[str, dict[str, list[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_extract_writes_checked_modules(
 def test_a_realtime_kernel_is_refused_before_any_download_once_its_headers_are_known(
     kernels: Kernels, driver: str, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    release = kernels["6.1"]["rt-amd64"][0]
+    release = kernels.newest("rt-amd64")
     node = Node(tmp_path / "node", release, mirrors=mirrors)
     for _ in range(2):
         # Where the headers are to be fetched first, the package is fetched beside them.
@@ -187,7 +187,7 @@ def test_a_version_nobody_has_cannot_be_fetched(
 def test_the_open_flavour(
     open_driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    release = kernels["6.1"]["amd64"][-1]
+    release = kernels.of()[-1]
     path = tmp_path / "node"
     built = build_whole(path, open_driver, release, mirrors=mirrors, flavour="open")
     module = built.node.modules(release)["nvidia.ko"]

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kernels import Kernels
 from tests.support.system import Node
 
 pytestmark = pytest.mark.integration
-
-Kernels = dict[str, dict[str, list[str]]]
 
 
 def test_every_kind_of_container_gives_the_same_bits(
@@ -47,7 +46,7 @@ def open_folder() -> Iterator[Path]:
 def test_without_a_container_the_hosts_compiler_is_part_of_the_key(
     open_folder: Path, kernels: Kernels, instance: str
 ) -> None:
-    node = Node(open_folder / "node", kernels["6.1"]["amd64"][0])
+    node = Node(open_folder / "node", kernels.newest())
     (node.cache / "headers").unlink()  # The shared ones are where only root gets to.
     done = node.run("build", instance, "--json", "--set", "build.container=none")
     if done.status == 13:

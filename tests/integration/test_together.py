@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Whole, build_vendors, build_whole
+from tests.support.kernels import Kernels
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
-
-Kernels = dict[str, dict[str, list[str]]]
 
 
 def answers(built: Whole) -> list[str]:
@@ -44,25 +43,20 @@ def test_answers_and_modules_are_the_vendors(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("series", "flavour"), [("6.1", "cloud-amd64"), ("6.12", "amd64")])
 def test_they_are_on_other_kernels(
-    series: str,
-    flavour: str,
-    driver: str,
-    kernels: Kernels,
-    mirrors: list[Any],
-    tmp_path: Path,
+    driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    release = kernels[series][flavour][0]
-    together = build_whole(tmp_path / "together", driver, release, mirrors=mirrors)
-    compare(together, tmp_path, driver, mirrors=mirrors)
+    for release in (kernels.newest("cloud-amd64"), *kernels.others()):
+        folder = tmp_path / release
+        together = build_whole(folder / "together", driver, release, mirrors=mirrors)
+        compare(together, folder, driver, mirrors=mirrors)
 
 
 @pytest.mark.full
 def test_they_are_for_the_open_flavour(
     open_driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    release = kernels["6.1"]["amd64"][-1]
+    release = kernels.of()[-1]
     settings: dict[str, Any] = {"mirrors": mirrors, "flavour": "open"}
     together = build_whole(tmp_path / "together", open_driver, release, **settings)
     compare(together, tmp_path, open_driver, **settings)

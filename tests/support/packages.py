@@ -21,7 +21,6 @@ from pathlib import Path
 
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 _FRESH = 3600  # seconds for which the lists of packages are taken as current
-_FLAVOURS = ("cloud-amd64", "rt-amd64", "amd64")
 
 
 class UnavailableError(Exception):
@@ -105,21 +104,19 @@ def unpack(deb: Path, folder: Path) -> Path:
     return folder
 
 
-def kernels(series: str) -> dict[str, list[str]]:
-    """Releases of ``series`` ("6.1") with headers to be had, by flavour, newest first."""
+def names(prefix: str) -> list[str]:
+    """The packages with a name like this that apt can get, in no order."""
     _updated()
-    prefix = f"linux-headers-{series}."
-    named = _apt("apt-cache", "pkgnames", prefix).split()
-    lines = _apt("apt-cache", "madison", *named).splitlines() if named else []
-    found: dict[str, list[str]] = {flavour: [] for flavour in _FLAVOURS}
-    for name in {line.split("|")[0].strip() for line in lines}:
-        release = name.removeprefix("linux-headers-")
-        flavour = next((each for each in _FLAVOURS if release.endswith(f"-{each}")), None)
-        if flavour:
-            found[flavour].append(release)
-    for releases in found.values():
-        releases.sort(key=lambda text: [int(n) for n in re.findall(r"\d+", text)], reverse=True)
-    return found
+    known = _apt("apt-cache", "pkgnames", prefix).split()
+    lines = _apt("apt-cache", "madison", *known).splitlines() if known else []
+    return list({line.split("|")[0].strip() for line in lines})
+
+
+def depends(package: str) -> list[str]:
+    """What the current version of a package depends on, without alternatives."""
+    _updated()
+    lines = _apt("apt-cache", "depends", package).splitlines()
+    return [line.split()[1] for line in lines if line.strip().startswith("Depends: ")]
 
 
 @functools.cache

@@ -13,10 +13,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import packages
+from tests.support.kernels import available
 
 STORE = "/mnt/store"
 """Where the guest has the disk labelled ``STORE_LABEL``, if there is one."""
@@ -137,15 +139,16 @@ def vm_folder() -> Path:
 
 
 def base_image() -> Image:
-    """The image of the distribution's current packages, with the newest kernel but one."""
-    releases = [
-        release
-        for release in packages.kernels("6.1")["amd64"][:3]
-        if packages.versions(f"linux-image-{release}")
-    ][:2]
-    if not releases:
-        raise packages.UnavailableError("apt has no kernel of series 6.1")
-    release, newer = releases[-1], releases[0] if len(releases) > 1 else None
+    """The image of the distribution's current packages, with the newest kernel but one.
+
+    Where apt has one only of its series, the newer kernel is of another series.
+    """
+    kernels = available()
+    stable, others = map(_bootable, (kernels.of()[:3], kernels.others()))
+    if not stable:
+        raise packages.UnavailableError(f"apt has no kernel of series {kernels.stable}")
+    release = stable[1] if len(stable) > 1 else stable[0]
+    newer = next((each for each in (*stable, *others) if each != release), None)
     known = [packages.candidate(name.format(release=release)) for name in _KEYED]
     recipe = Path(__file__).read_bytes() + "\n".join([release, *known]).encode()
     path = vm_folder() / f"base-{hashlib.sha256(recipe).hexdigest()[:16]}.img"
@@ -155,6 +158,10 @@ def base_image() -> Image:
                 old.unlink()
             _make(path, release)
     return Image(path, release, newer)
+
+
+def _bootable(releases: Sequence[str]) -> list[str]:
+    return [each for each in releases if packages.versions(f"linux-image-{each}")]
 
 
 def copy_disk(source: Path, target: Path) -> None:

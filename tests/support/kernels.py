@@ -1,0 +1,134 @@
+"""The distribution's kernels, found by what a test needs of one, and kernels that nobody has.
+
+Which kernels an archive has, and which of them are alike, changes with each update of it. So a
+test asks for the newest, or another series, or takes a made one: a real kernel's headers under
+another name, alike or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modulus.host.probe import probe
+from modulus.host.provision import Provisioner
+from modulus.host.report import PlainReporter
+from tests.support import packages
+from tests.support.packages import UnavailableError
+
+FLAVOURS = ("amd64", "cloud-amd64", "rt-amd64")
+_HEADERS = re.compile(r"linux-headers-((\d+\.\d+)\.\S+?)-(cloud-amd64|rt-amd64|amd64)")
+_PARTS = re.compile(r"linux-headers-\S+-common\S*|linux-kbuild-\S+")
+_STRUCT = re.compile(r"^struct device \{\n.*?(?=^\};)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The releases with headers to be had, by series ("6.1") and flavour, newest first.
+
+    ``stable`` is the series of the distribution's own kernel.
+    """
+
+    stable: str
+    found: Mapping[str, Mapping[str, Sequence[str]]]
+
+    def of(self, flavour: str = "amd64") -> Sequence[str]:
+        """Those of the stable series, newest first; at least one."""
+        releases = self.found[self.stable][flavour]
+        if not releases:
+            raise UnavailableError(f"apt has no kernel {self.stable} of flavour {flavour}")
+        return releases
+
+    def newest(self, flavour: str = "amd64") -> str:
+        """The newest of the stable series."""
+        return self.of(flavour)[0]
+
+    def others(self, flavour: str = "amd64") -> list[str]:
+        """The newest of each other series, which a distribution may have none of."""
+        return [
+            by_flavour[flavour][0]
+            for series, by_flavour in self.found.items()
+            if series != self.stable and by_flavour[flavour]
+        ]
+
+
+@functools.cache
+def available() -> Kernels:
+    """What apt can get today."""
+    # The package that brings whatever kernel is current has its version.
+    stable = ".".join(packages.candidate("linux-headers-amd64").split(".")[:2])
+    found: dict[str, dict[str, list[str]]] = {stable: {each: [] for each in FLAVOURS}}
+    for name in packages.names("linux-headers-"):
+        if match := _HEADERS.fullmatch(name):
+            number, series, flavour = match.groups()
+            by_flavour = found.setdefault(series, {each: [] for each in FLAVOURS})
+            by_flavour[flavour].append(f"{number}-{flavour}")
+    for by_flavour in found.values():
+        for releases in by_flavour.values():
+            releases.sort(key=_numbers, reverse=True)
+    return Kernels(stable, dict(sorted(found.items(), key=lambda item: _numbers(item[0]))))
+
+
+def make_kernel(cache: Path, release: str, new: str, *, wider: bool = False) -> None:
+    """Records in a cache of Modulus the headers of a kernel ``new``, as of its package.
+
+    They are those of ``release``, which come from its packages, but for the name; if ``wider``
+    is set, ``struct device`` has one more member.
+    """
+    distribution = probe(Path("/")).distribution
+    with tempfile.TemporaryDirectory() as folder:
+        empty, root = Path(folder, "empty"), Path(folder, "root")
+        reporter = PlainReporter(io.StringIO())
+        real = Provisioner(cache, empty, distribution, (), reporter).headers(release)
+        _unpack(release, root)
+        _rename(root, release, new)
+        if wider:
+            _widen(root)
+        made = Provisioner(cache, root, distribution, (), reporter).headers(new)
+    names = [name.replace(release, new) for name in _record(real.path)["found_by"]]
+    record = json.dumps({**_record(made.path), "found_by": names})
+    (made.path.parent / "record.json").write_text(record)
+
+
+def _record(tree: Path) -> dict[str, list[str]]:
+    record: dict[str, list[str]] = json.loads((tree.parent / "record.json").read_text())
+    return record
+
+
+def _unpack(release: str, root: Path) -> None:
+    """Unpacks a kernel's headers below ``root``, where their packages have them."""
+    name = f"linux-headers-{release}"
+    for each in (name, *filter(_PARTS.fullmatch, packages.depends(name))):
+        packages.unpack(packages.download(each), root)
+
+
+def _rename(root: Path, old: str, new: str) -> None:
+    """Has the headers of kernel ``old`` be of a kernel ``new``."""
+    tree = root / f"usr/src/linux-headers-{old}"
+    for path in tree.rglob("*"):
+        if path.is_file() and not path.is_symlink() and old.encode() in path.read_bytes():
+            path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    (modules,) = root.glob(f"**/modules/{old}")
+    for link in modules.iterdir():
+        target = str(link.readlink()).replace(old, new)
+        link.unlink()
+        link.symlink_to(target)
+    for folder in (tree, modules):
+        folder.rename(folder.with_name(folder.name.replace(old, new)))
+
+
+def _widen(root: Path) -> None:
+    (path,) = root.glob("usr/src/*-common*/include/linux/device.h")
+    text, count = _STRUCT.subn(r"\g<0>\tvoid *one_more;\n", path.read_text())
+    assert count == 1, f"{path} has {count} of struct device"
+    path.write_text(text)
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
