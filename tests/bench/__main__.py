@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
             log.unlink(missing_ok=True)
             site = Site(work, Meter(log, options.lock), len(os.sched_getaffinity(0)))
             facts = describe(site.jobs)
-            results, skipped = _measure(site, options.rows, options.pairs)
+            results = _measure(site, options.rows, options.pairs)
             if any(row in builds.ROWS for row in options.rows):
                 facts["kernels"] = ", ".join(site.kernels)
                 facts["driver"] = site.instance
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     facts["command"] = shlex.join(["scripts/bench", *words])
     facts["took"] = f"{(time.monotonic() - began) / 60:.0f} min"
-    report = Report(facts, tuple(results), tuple(skipped))
+    report = Report(facts, tuple(results))
     print(text(report), end="")
     if options.json:
         options.json.write_text(json.dumps(as_json(report), indent=2) + "\n")
@@ -70,16 +70,14 @@ def _work_folder(parent: Path) -> Iterator[Path]:
         yield Path(work)
 
 
-def _measure(site: Site, rows: Sequence[Row], pairs: int) -> tuple[list[Result], list[str]]:
+def _measure(site: Site, rows: Sequence[Row], pairs: int) -> list[Result]:
     found: list[Result] = []
-    skipped: list[str] = []
     # What is quick first: who waits sees something.
     found += start.results(site, tuple(rows), pairs)
     found += unpack.results(site, tuple(rows), pairs)
     if asked := [row for row in rows if row in builds.ROWS]:
-        built, skipped = builds.Builds(site).results(asked, pairs)
-        found += built
-    return sorted(found, key=lambda result: ROWS.index(result.row)), skipped
+        found += builds.Builds(site).results(asked, pairs)
+    return sorted(found, key=lambda result: ROWS.index(result.row))
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:

@@ -46,21 +46,15 @@ class Builds:
         self._grown: dict[str, int] = {}
         self._objects = 0
 
-    def results(self, rows: Sequence[Row], pairs: int) -> tuple[list[Result], list[str]]:
-        """The rows in their order, and why some cannot be had."""
+    def results(self, rows: Sequence[Row], pairs: int) -> list[Result]:
+        """The rows in their order."""
         steps = {row.name: self._step(row) for row in rows if row in (NEXT, CHANGED, GROWTH)}
-        rows = [row for row in rows if steps.get(row.name, True)]
-        skipped = [
-            f"{name}: of the kernels {', '.join(self._site.kernels)} none is such a step"
-            for name, step in steps.items()
-            if step is None
-        ]
-        runs = self._contenders(rows, {name: step for name, step in steps.items() if step})
+        runs = self._contenders(rows, steps)
         costs: dict[str, list[Cost]] = {name: [] for name in runs}
         for number, name in enumerate(rounds([*runs], pairs)):
             self._say(f"{name} ({number // len(runs) + 1} of {pairs})")
             costs[name].append(runs[name]())
-        return [self._result(row, costs, steps.get(row.name)) for row in rows], skipped
+        return [self._result(row, costs, steps.get(row.name)) for row in rows]
 
     def _contenders(
         self, rows: Sequence[Row], steps: dict[str, Step]
@@ -103,10 +97,10 @@ class Builds:
             notes.append(f"the floor is {self._objects} objects")
         return Result(row, tuple(costs[ours]), tuple(costs[theirs]), floor, tuple(notes))
 
-    def _step(self, row: Row) -> Step | None:
+    def _step(self, row: Row) -> Step:
         """The nearest older kernel whose headers differ, or do not, as ``row`` says."""
         wanted = row is CHANGED
-        return next((s for s in self._site.steps if (s.changed > 0) == wanted), None)
+        return next(step for step in self._site.steps if (step.changed > 0) == wanted)
 
     def _first(self) -> Cost:
         root = self._site.node("first")

@@ -12,13 +12,11 @@ from pathlib import Path
 from modulus import __version__
 from modulus.host.clock import rfc3339
 
-_TOOLS = {"dkms": "dkms", "compiler": "gcc-12"}
-"""What peers are made of, and the packages that have it."""
-
 
 def describe(jobs: int) -> dict[str, str]:
     """Facts in the order in which they are told."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    compiler = _compiler()
     load = Path("/proc/loadavg").read_text().split()[0]
     return {
         "date": rfc3339(time.time()),
@@ -26,7 +24,8 @@ def describe(jobs: int) -> dict[str, str]:
         f"load {load} before",
         "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.release()}",
         "modulus": f"{__version__}{_commit()}",
-        **{name: f"{package} {_version(package)}" for name, package in _TOOLS.items()},
+        "dkms": f"dkms {_version('dkms')}",
+        "compiler": f"{compiler} {_version(compiler)}",
     }
 
 
@@ -39,6 +38,14 @@ def _commit() -> str:
     words = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent)
     return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
+
+
+def _compiler() -> str:
+    """The package of the distribution's own compiler, with which its kernels are made."""
+    words = ["dpkg-query", "--show", "--showformat=${Depends}", "gcc"]
+    depends = subprocess.run(words, capture_output=True, text=True).stdout
+    found = re.search(r"\bgcc-\d+", depends)
+    return found[0] if found else "gcc"
 
 
 def _version(package: str) -> str:

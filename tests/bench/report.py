@@ -21,7 +21,6 @@ class Report:
 
     facts: Mapping[str, str]
     results: tuple[Result, ...]
-    skipped: tuple[str, ...] = ()
 
 
 def text(report: Report) -> str:
@@ -36,7 +35,6 @@ def text(report: Report) -> str:
     lines.append("")
     for result in report.results:
         lines += [f"{result.row.name}: {line}" for line in details(result)]
-    lines += [f"skipped: {reason}" for reason in report.skipped]
     return "\n".join(lines) + "\n"
 
 
@@ -48,7 +46,6 @@ def markdown(report: Report) -> str:
     lines += [""]
     for result in report.results:
         lines += [f"- {result.row.name}: {line}" for line in details(result)]
-    lines += [f"- skipped: {reason}" for reason in report.skipped]
     return "\n".join(lines) + "\n"
 
 
@@ -66,7 +63,6 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "facts": dict(report.facts),
         "rows": [_row(result) for result in report.results],
-        "skipped": list(report.skipped),
     }
 
 

@@ -17,7 +17,7 @@ from modulus.core.dataclass import dataclass
 from modulus.host.files import sha256_file
 from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile
-from tests.support.kernels import available
+from tests.support.kernels import available, make_kernel
 
 _CHECKOUT = Path(__file__).parents[2]
 CACHE = "var/cache/modulus"
@@ -80,6 +80,12 @@ class Site:
         """The three newest of the distribution's own kernels, the newest first."""
         return tuple(available().of()[:3])
 
+    @property
+    def made(self) -> dict[str, bool]:
+        """Kernels made of the newest, one with its headers and one with others, for where none
+        of the real ones is like that; and whether it is the latter."""
+        return {f"{self.kernels[0]}-twin": False, f"{self.kernels[0]}-wider": True}
+
     @cached_property
     def run(self) -> tuple[Path, str]:
         """The driver's package as it is published, and its version."""
@@ -99,6 +105,10 @@ class Site:
         # A small driver has headers and toolchain provisioned and leaves no trace in them.
         command = [self.program(), "build", f"v4l2loopback-{version}", *asked, "--root", kept]
         self.meter.run(*command)
+        there = _headers(kept / CACHE)
+        for release, wider in self.made.items():
+            if release not in there:
+                make_kernel(kept / CACHE, self.kernels[0], release, wider=wider)
         base = self.work / "base"
         path, version = self.run
         digest = sha256_file(path)
@@ -136,10 +146,7 @@ class Site:
     @cached_property
     def headers(self) -> dict[str, Path]:
         """The header trees by kernel."""
-        found = {}
-        for record in (self.base / CACHE / "headers").glob("*/record.json"):
-            found[json.loads(record.read_text())["release"]] = record.parent / "tree"
-        return found
+        return _headers(self.base / CACHE)
 
     @cached_property
     def sources(self) -> Path:
@@ -158,9 +165,9 @@ class Site:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """From each older kernel to the newest, the nearest first."""
-        new, *others = self.kernels
-        trees = {release: _digests(self.headers[release]) for release in self.kernels}
+        """From each older kernel to the newest, the nearest first, and the made ones last."""
+        new, *others = *self.kernels, *self.made
+        trees = {release: _digests(self.headers[release]) for release in (new, *others)}
         steps = []
         for old in others:
             paths = trees[old].keys() | trees[new].keys()
@@ -182,6 +189,13 @@ def _make_root(root: Path, **settings: object) -> None:
     file = root / "etc/modulus/modulus.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(settings))
+
+
+def _headers(cache: Path) -> dict[str, Path]:
+    found = {}
+    for record in (cache / "headers").glob("*/record.json"):
+        found[json.loads(record.read_text())["release"]] = record.parent / "tree"
+    return found
 
 
 def _digests(tree: Path) -> dict[str, str]:
