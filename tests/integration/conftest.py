@@ -53,12 +53,12 @@ def driver(vendor: Mirror) -> str:
 
 @pytest.fixture(scope="session")
 def open_driver(vendor: Mirror) -> str:
-    """The newest version that the distribution has both flavours of, from the mirror."""
-    path, version = runfile.open_run()
-    if path is None:
-        # It may have none of which both are there; ``version`` says so. Where "driver" is
-        # required this fails.
-        pytest.skip(version)
+    """The newest version that the distribution has the open flavour of, from the mirror."""
+    try:
+        path, version = runfile.open_run()
+    except packages.UnavailableError as error:
+        # As above.
+        pytest.skip(str(error))
     return _serve(vendor, path, version)
 
 

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -133,6 +133,7 @@ _USERSPACE = (
     "nvidia-driver-bin",
     "nvidia-suspend-common",
 )
+_PROPRIETARY, _OPEN = "nvidia-kernel-source", "nvidia-open-kernel-source"
 _REQUIRED = ("libcuda1", "libnvidia-ml1", "nvidia-smi", "firmware-nvidia-gsp")
 _VERSIONLESS = ("nvidia-modprobe", "nvidia-persistenced")  # their own version, not the driver's
 
@@ -194,53 +195,91 @@ def assemble(
 
 def nvidia_run(compression: str = "zstd") -> tuple[Path, str]:
     """A .run of the distribution's current driver and its version; kept in the cache."""
-    version = _upstream(packages.candidate("nvidia-kernel-source"))
-    return _cached_run(version, ("nvidia-kernel-source",), compression), version
+    version = _upstream(packages.candidate(_PROPRIETARY))
+    return _cached_run("proprietary", version, (_PROPRIETARY,), compression), version
 
 
-def open_run(compression: str = "zstd") -> tuple[Path, str] | tuple[None, str]:
-    """A .run with both flavours and its version, or None and why there is none."""
-    try:
-        both = _common_version("nvidia-kernel-source", "nvidia-open-kernel-source")
-        sources = ("nvidia-kernel-source", "nvidia-open-kernel-source")
-        return _cached_run(both, sources, compression), both
-    except UnavailableError as error:
-        return None, str(error)
+def open_run(compression: str = "zstd") -> tuple[Path, str]:
+    """A .run of the newest version with the open flavour, and that version.
+
+    Distributions may have the rest of the driver in newer versions only: the proprietary
+    flavour and programs are in it if they are to be had in this one.
+    """
+    version = _upstream(packages.candidate(_OPEN))
+    sources = [name for name in (_PROPRIETARY, _OPEN) if _is_had(name, version)]
+    return _cached_run("both", version, sources, compression, required=()), version
 
 
-def _common_version(*names: str) -> str:
-    """The newest version that all these packages are to be had in."""
-    known = [[_upstream(version) for version in packages.versions(name)] for name in names]
-    for version in known[0]:
-        if all(version in others for others in known):
-            return version
-    raise UnavailableError(f"no version has both {' and '.join(names)}")
+def other_run() -> tuple[Path, str]:
+    """A .run of another version than nvidia_run()'s, and that version.
+
+    Where the distribution has none, it is the current one under the next number.
+    """
+    newest = _upstream(packages.candidate(_PROPRIETARY))
+    run, version = open_run()
+    if version != newest and all(_is_had(each, version) for each in (_PROPRIETARY, *_REQUIRED)):
+        return run, version
+    return _cached_run("other", newest, (_PROPRIETARY,), number=_next(newest)), _next(newest)
 
 
-def _cached_run(version: str, sources: tuple[str, ...], compression: str) -> Path:
+def _is_had(name: str, version: str) -> bool:
+    return any(_upstream(known) == version for known in packages.versions(name))
+
+
+def _next(version: str) -> str:
+    """The next number, of the same length."""
+    return f"{version[:-1]}{(int(version[-1]) + 1) % 10}"
+
+
+def _cached_run(
+    kind: str,
+    version: str,
+    sources: Sequence[str],
+    compression: str = "zstd",
+    *,
+    number: str = "",
+    required: Sequence[str] = _REQUIRED,
+) -> Path:
+    """The .run of a version, with another ``number`` if there is one; one of a kind is kept."""
     debs = [packages.download(f"{name}={_at(name, version)}") for name in sources]
     for name in _USERSPACE:
         try:
             debs.append(packages.download(f"{name}={_at(name, version)}"))
         except UnavailableError:
-            if name in _REQUIRED:
+            if name in required:
                 raise
     debs += [packages.download(name) for name in _VERSIONLESS]
+    number = number or version
     recipe = Path(__file__).read_bytes() + "\n".join(deb.name for deb in debs).encode()
-    kind = f"{'both' if len(sources) > 1 else 'proprietary'}-{compression}-"
-    folder = packages.cache_folder() / "runs" / (kind + hashlib.sha256(recipe).hexdigest()[:16])
-    target = folder / f"NVIDIA-Linux-x86_64-{version}.run"
+    name = f"{kind}-{compression}-"
+    folder = packages.cache_folder() / "runs" / (name + hashlib.sha256(recipe).hexdigest()[:16])
+    target = folder / f"NVIDIA-Linux-x86_64-{number}.run"
     with packages.locked("runs"):
         if not target.exists():
-            for old in folder.parent.glob(f"{kind}*"):
+            for old in folder.parent.glob(f"{name}*"):
                 shutil.rmtree(old)
             folder.mkdir(parents=True)
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 flavours, files = _lay_out(debs, version, Path(scratch))
+                if number != version:
+                    for part in (*flavours.values(), files):
+                        _renumber(part, version, number)
                 assemble(
-                    target, version, flavours=flavours, files=files, compression=compression
+                    target, number, flavours=flavours, files=files, compression=compression
                 )
     return target
+
+
+def _renumber(folder: Path, old: str, new: str) -> None:
+    """Has files, their names and links say another version of the same length."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_symlink():
+            target = str(path.readlink()).replace(old, new)
+            path.unlink()
+            path.symlink_to(target)
+        elif path.is_file() and old.encode() in (data := path.read_bytes()):
+            path.write_bytes(data.replace(old.encode(), new.encode()))
+        path.rename(path.with_name(path.name.replace(old, new)))
 
 
 def _lay_out(debs: list[Path], version: str, scratch: Path) -> tuple[dict[str, Path], Path]:
@@ -265,7 +304,7 @@ def _lay_out(debs: list[Path], version: str, scratch: Path) -> tuple[dict[str, P
             (files / place).symlink_to("../libnvidia-allocator.so.1")  # as the vendor links it
         else:
             shutil.copy2(path, files / place, follow_symlinks=False)
-    shutil.copy(root / "usr/share/doc/libcuda1/copyright", files / "LICENSE")
+    shutil.copy(min(root.glob("usr/share/doc/*/copyright")), files / "LICENSE")
     (files / "README.txt").write_text(f"NVIDIA driver {version}, put together for tests\n")
     (files / "nvidia-installer").write_text("#!/bin/sh\nexit 1\n")
     (files / "supported-gpus").mkdir()

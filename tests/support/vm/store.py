@@ -69,17 +69,12 @@ def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
 
 
 def second_store(release: str) -> Store:
-    """A disk labelled ``SECOND_LABEL`` with another version of the real driver that the
-    distribution has, for this kernel; call it after driver_store().
+    """A disk labelled ``SECOND_LABEL`` with another version of the real driver, for this
+    kernel; call it after driver_store().
 
     Headers and toolchain come from what that has kept, and are on that one's disk only.
     """
-    run, version = runfile.open_run()
-    newest = runfile.nvidia_run()[1]
-    if run is None:
-        raise packages.UnavailableError(f"the distribution has no second driver: {version}")
-    if version == newest:
-        raise packages.UnavailableError(f"the distribution has one driver only, {version}")
+    run, version = runfile.other_run()
     driver = f"nvidia-{version}"
     with packages.locked("vm-store"):
         root, first = vm_folder() / "second", vm_folder() / "store" / CACHE
