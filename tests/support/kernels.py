@@ -12,10 +12,11 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modulus.core.version import release_order
 from modulus.host.probe import probe
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
@@ -63,16 +64,21 @@ def available() -> Kernels:
     """What apt can get today."""
     # The package that brings whatever kernel is current has its version.
     stable = ".".join(packages.candidate("linux-headers-amd64").split(".")[:2])
+    return grouped(stable, packages.names("linux-headers-"))
+
+
+def grouped(stable: str, names: Iterable[str]) -> Kernels:
+    """The kernels that packages with these names have the headers of."""
     found: dict[str, dict[str, list[str]]] = {stable: {each: [] for each in FLAVOURS}}
-    for name in packages.names("linux-headers-"):
+    for name in names:
         if match := _HEADERS.fullmatch(name):
             number, series, flavour = match.groups()
             by_flavour = found.setdefault(series, {each: [] for each in FLAVOURS})
             by_flavour[flavour].append(f"{number}-{flavour}")
     for by_flavour in found.values():
         for releases in by_flavour.values():
-            releases.sort(key=_numbers, reverse=True)
-    return Kernels(stable, dict(sorted(found.items(), key=lambda item: _numbers(item[0]))))
+            releases.sort(key=release_order, reverse=True)
+    return Kernels(stable, dict(sorted(found.items(), key=lambda item: release_order(item[0]))))
 
 
 def make_kernel(cache: Path, release: str, new: str, *, wider: bool = False) -> None:
@@ -128,7 +134,3 @@ def _widen(root: Path) -> None:
     text, count = _STRUCT.subn(r"\g<0>\tvoid *one_more;\n", path.read_text())
     assert count == 1, f"{path} has {count} of struct device"
     path.write_text(text)
-
-
-def _numbers(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release)]

@@ -263,14 +263,14 @@ def _cached_run(
                 flavours, files = _lay_out(debs, version, Path(scratch))
                 if number != version:
                     for part in (*flavours.values(), files):
-                        _renumber(part, version, number)
+                        renumber(part, version, number)
                 assemble(
                     target, number, flavours=flavours, files=files, compression=compression
                 )
     return target
 
 
-def _renumber(folder: Path, old: str, new: str) -> None:
+def renumber(folder: Path, old: str, new: str) -> None:
     """Has files, their names and links say another version of the same length."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_symlink():
