@@ -15,8 +15,10 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modulus.core.version import release_order
+from modulus.host.files import write_json
 from modulus.host.probe import probe
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
@@ -98,12 +100,11 @@ def make_kernel(cache: Path, release: str, new: str, *, wider: bool = False) -> 
             _widen(root)
         made = Provisioner(cache, root, distribution, (), reporter).headers(new)
     names = [name.replace(release, new) for name in _record(real.path)["found_by"]]
-    record = json.dumps({**_record(made.path), "found_by": names})
-    (made.path.parent / "record.json").write_text(record)
+    write_json(made.path.parent / "record.json", {**_record(made.path), "found_by": names})
 
 
-def _record(tree: Path) -> dict[str, list[str]]:
-    record: dict[str, list[str]] = json.loads((tree.parent / "record.json").read_text())
+def _record(tree: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((tree.parent / "record.json").read_text())
     return record
 
 
