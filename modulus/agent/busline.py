@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
+from modulus.core.backoff import doubled
 from modulus.errors import ModulusError
 from modulus.host import bus
 from modulus.host.bus.connection import SystemBus, connect
@@ -109,7 +110,8 @@ class BusLine:
             self._again()
 
     def _again(self) -> None:
-        delay = min(_LONGEST, _FIRST * 2.0**self._failures)
+        # A bus that was lost is tried after the first pause, as after one failure.
+        delay = doubled(_FIRST, self._failures, _LONGEST)
         self._rest(self._loop.after(delay, self._seek))
 
     def _soon(self, callback: Callable[[], object]) -> None:

@@ -9,6 +9,18 @@ PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})
 """Exit codes of what stays as it is until somebody changes something; the unit's
 ``RestartPreventExitStatus=`` has the same."""
 
+_DOUBLINGS = 64
+"""More of them reach no wait that anyone sets, and 1,024 no float holds."""
+
+
+def doubled(first: float, failures: int, longest: float) -> float:
+    """``first`` seconds after one failure, twice as long after each more, up to ``longest``.
+
+    For any number of ``failures``; one below 1 counts as 1.
+    """
+    doublings = min(max(failures, 1) - 1, _DOUBLINGS)
+    return min(longest, first * 2.0**doublings)
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -28,5 +40,4 @@ class Backoff:
             return self.first
         untold = code in (FetchError.code, BusyError.code)
         longest = self.longest_fetch if untold else self.longest
-        doublings = min(max(failures, 1) - 1, 64)
-        return min(longest, self.first * 2.0**doublings)
+        return doubled(self.first, failures, longest)

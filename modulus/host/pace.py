@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from modulus.core.backoff import doubled
 from modulus.core.dataclass import dataclass
 from modulus.host.failure import Kind, TransferError
 from modulus.host.report import Reporter
@@ -54,7 +55,7 @@ class Pace:
 
         Spread at random, so that a cluster's nodes do not come all at once.
         """
-        delay = min(self.longest, self.first * 2.0 ** (count - 1))
+        delay = doubled(self.first, count, self.longest)
         delay *= random.SystemRandom().uniform(0.5, 1)
         delay = max(delay, min(error.retry_after, self.longest))
         reporter.phase("fetch", f"{error.cause}; again in {delay:.0f} s")

@@ -27,6 +27,7 @@ from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.install import write_selected
 from modulus.host.report import PlainReporter
 from modulus.host.statefile import write_state
+from tests.support.mainloop import HandLoop
 from tests.support.privatebus import PrivateBus, Steps, drive, private_bus
 
 pytestmark = [
@@ -147,6 +148,22 @@ def test_a_socket_that_nobody_listens_at_is_tried_again(bus: PrivateBus) -> None
             yield lambda: line.attached
 
         line.run(steps())
+
+
+def test_more_failures_than_a_float_has_doublings_for_end_nothing(bus: PrivateBus) -> None:
+    loop = HandLoop()
+    attached: list[SystemBus] = []
+    line = BusLine(loop, Path("/"), attached.append, lambda: None)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(bus.socket))
+        line.start()
+        while line._failures < 1100:
+            loop.turn()
+    bus.socket.unlink()
+    bus.start()
+    while not attached:
+        loop.turn()
+    line.stop()
 
 
 def test_another_root_has_no_line(bus: PrivateBus, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus import errors
-from modulus.core.backoff import PERMANENT, Backoff
+from modulus.core.backoff import PERMANENT, Backoff, doubled
 
 FETCH = errors.FetchError.code
 BUILD = errors.BuildError.code
@@ -20,6 +20,20 @@ BUILD = errors.BuildError.code
 def test_it_doubles_up_to_an_hour(failures: int, seconds: float) -> None:
     assert Backoff().delay(failures, BUILD) == seconds
     assert Backoff().delay(failures, FETCH) == min(seconds, 300)
+
+
+@given(st.integers(), st.floats(0.001, 1e6), st.floats(0.001, 1e9))
+def test_any_number_of_failures_is_waited_for(
+    failures: int, first: float, longest: float
+) -> None:
+    delay = doubled(first, failures, longest)
+    assert 0 < delay <= longest
+    assert delay <= doubled(first, failures + 1, longest)
+
+
+@pytest.mark.parametrize("failures", [1024, 1025, 10**400])
+def test_more_doublings_than_a_float_holds(failures: int) -> None:
+    assert doubled(1, failures, 30) == 30
 
 
 @given(st.integers(1, 10**9))
