@@ -52,7 +52,9 @@ class Notifier:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
         ):
             channel.settimeout(_SEND_SECONDS)
-            channel.sendto("\n".join(lines).encode("utf-8", "replace"), address)
+            # Or, while the other's queue is full, poll(2) would call it writable all the time.
+            channel.connect(address)
+            channel.send("\n".join(lines).encode("utf-8", "replace"))
             return True
         return False
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from modulus.host import notify
 from modulus.host.notify import Notifier, make_notifier, watchdog_seconds
 
 
@@ -49,6 +51,19 @@ def test_only_what_is_given_is_said(manager: tuple[str, socket.socket]) -> None:
     assert not notifier.send()
     with pytest.raises(BlockingIOError):
         server.recv(4096)
+
+
+def test_a_busy_manager_is_waited_for_at_rest(
+    manager: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = manager
+    monkeypatch.setattr(notify, "_SEND_SECONDS", 0.5)
+    notifier = Notifier(name)
+    while notifier.send(status="full at last"):
+        pass
+    before = time.process_time()
+    assert not notifier.send(status="lost")
+    assert time.process_time() - before < 0.1
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such"}])
