@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from modulus.core.instance import Instance
 from modulus.core.wantedstate import WantedState
 from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.wantedstate import write_wanted
+from tests.support.busagent import AGENT, NAME, OBJECT, Process, wait_for
 from tests.support.privatebus import PrivateBus, private_bus
 
 pytestmark = [
@@ -25,39 +22,10 @@ pytestmark = [
 ]
 
 OWN = Instance("driver", "1.0")
-NAME = "org.modulus1.driver_2d1_2e0"
-OBJECT = "/org/modulus1/driver_2d1_2e0"
-AGENT = "org.modulus1.Agent"
 SERVICE, PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 UPDATES = ("com.coreos.update1", "/com/coreos/update1", "com.coreos.update1.Manager")
 MOCK = "org.freedesktop.DBus.Mock"
 FILE = "/etc/modprobe.d/modulus-driver.conf"
-
-# Its children only say what they were to do; the bus is the private one, for this root too.
-AGENT_PROCESS = """
-import os, sys
-from pathlib import Path
-from modulus.agent import ahead, resident
-from modulus.core.instance import Instance
-from modulus.host import bus
-from modulus.host.report import PlainReporter
-from modulus.pipeline.site import Site
-root = Path(sys.argv[1])
-bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
-def say(what):
-    return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
-resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")
-ahead.make_command = lambda *_, **__: say("ahead")
-site = Site(root, None, (), None, PlainReporter())
-sys.exit(resident.watch(site, Instance("driver", "1.0")))
-"""
-
-
-def wait_for(found: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < deadline, f"{what} never came"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -76,42 +44,11 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-class Process:
-    """An agent in a process of its own."""
-
-    def __init__(self, root: Path, bus: PrivateBus) -> None:
-        self.root = root
-        self.bus = bus
-        words = [sys.executable, "-W", "ignore", "-c", AGENT_PROCESS, str(root)]
-        with (root.parent / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                words, env=bus.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    @property
-    def works(self) -> list[str]:
-        path = self.root / "works"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def on_bus(self) -> bool:
-        status = self.bus.busctl("status", NAME)
-        return subprocess.run(status, capture_output=True).returncode == 0
-
-    def log(self) -> str:
-        return (self.root.parent / "log").read_text()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
 @pytest.fixture
 def agent(root: Path, bus: PrivateBus) -> Iterator[Process]:
     agent = Process(root, bus)
     yield agent
-    if agent.process.poll() is None:
-        agent.process.kill()
-        agent.process.wait()
+    agent.kill()
 
 
 def mock_systemd(bus: PrivateBus) -> None:

@@ -32,20 +32,36 @@ CONFIG = """\
 </busconfig>
 """
 
+SYSTEM_CONFIG = """\
+<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <include>/usr/share/dbus-1/system.conf</include>
+  <includedir>{units}</includedir>
+</busconfig>
+"""
+"""The distribution's own, with our policy."""
+
+_UNITS = Path(__file__).parents[2] / "units"
+
 Steps = Iterator[Callable[[], object]]
 """Yields what is waited for before the next step."""
 
 
 class PrivateBus:
-    """A dbus-daemon at a socket in ``folder`` that can be ended and begun again."""
+    """A dbus-daemon at a socket in ``folder`` that can be ended and begun again.
 
-    def __init__(self, folder: Path) -> None:
+    All is allowed on it, unless ``system``: then what the distribution and our policy allow.
+    """
+
+    def __init__(self, folder: Path, *, system: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.socket = folder / "system_bus_socket"
         self.address = f"unix:path={self.socket}"
         self.env = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.address}
         self._config = folder / "bus.conf"
-        self._config.write_text(CONFIG.format(address=self.address))
+        config = SYSTEM_CONFIG if system else CONFIG
+        self._config.write_text(config.format(address=self.address, units=_UNITS))
         self._log = folder / "log"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[bytes]] = []
@@ -53,6 +69,7 @@ class PrivateBus:
     def start(self) -> None:
         """Begins the bus, if not waiting for it."""
         command = ["dbus-daemon", f"--config-file={self._config}", "--nofork", "--nopidfile"]
+        command.append(f"--address={self.address}")
         with self._log.open("ab") as log:
             self._daemon = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
 
@@ -110,12 +127,14 @@ class PrivateBus:
 
 
 @contextlib.contextmanager
-def private_bus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
+def private_bus(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, system: bool = False
+) -> Iterator[PrivateBus]:
     """A bus that Modulus takes for the system's; not begun yet."""
     if not shutil.which("dbus-daemon") or not shutil.which("busctl"):
         # A machine on which only a part of scripts/setup's packages is; CI has them.
         pytest.skip("needs dbus-daemon and busctl")
-    bus = PrivateBus(folder)
+    bus = PrivateBus(folder, system=system)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
     try:
         yield bus
