@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
@@ -53,8 +53,9 @@ class ModuleWatch:
         self._uevents: Uevents | None = None
         self._unlisten: Cancel | None = None
         self._timer: Cancel | None = None
-        self._modules: list[str] = []
-        self._devices: list[str] = []
+        # In order. One that comes again and again takes no room, and postpones nothing.
+        self._modules: dict[str, None] = {}
+        self._devices: dict[str, None] = {}
 
     def start(self) -> None:
         """Listens, where the kernel, or what stands in for it, has such messages."""
@@ -84,7 +85,7 @@ class ModuleWatch:
         if self._timer:
             self._timer()
             self._timer = None
-        self._modules, self._devices = [], []
+        self._modules, self._devices = {}, {}
 
     def _read(self) -> None:
         before = len(self._modules) + len(self._devices)
@@ -92,8 +93,7 @@ class ModuleWatch:
         asked = False
         for event in self._uevents.take() if self._uevents else ():
             if event is None:
-                self._modules.append(_LOST)
-                self._devices.append(_LOST)
+                self._modules[_LOST] = self._devices[_LOST] = None
             elif event.subsystem in ("module", "pci"):
                 # Read once for all of them, and only now: most messages are about others.
                 if not asked:
@@ -109,13 +109,13 @@ class ModuleWatch:
         if event.subsystem == "module":
             name = posixpath.basename(event.fields.get("DEVPATH", ""))
             if event.action in _MODULE_ACTIONS and state and name in state.modules:
-                self._modules.append(f"{event.action} {name}")
+                self._modules[f"{event.action} {name}"] = None
             return
         device = pci_device(event)
         if device and event.action in _GPU_ACTIONS:
             wanted = state.pci if state else tuple(self._gpus())
             if devices_of(wanted, [device]):
-                self._devices.append(f"{event.action} {device}")
+                self._devices[f"{event.action} {device}"] = None
 
     def _settled(self) -> None:
         modules, devices = self._modules, self._devices
@@ -127,5 +127,5 @@ class ModuleWatch:
             self._tell(Event(GPUS, _said(devices)))
 
 
-def _said(messages: Sequence[str]) -> str:
-    return f"the kernel says: {', '.join(dict.fromkeys(messages))}"
+def _said(messages: Iterable[str]) -> str:
+    return f"the kernel says: {', '.join(messages)}"

@@ -97,13 +97,15 @@ class NodeWatch:
                 if not name or f"{folder}/{name}" in self._paths:
                     self._look_soon()
 
-            monitor = self._monitor(there, changed)
+            monitor = self._monitor(there, changed, DEV)
             if monitor:
                 self._monitors[folder] = monitor
 
-    def _monitor(self, folder: Path, tell: Callable[[str], object]) -> FolderMonitor | None:
+    def _monitor(
+        self, folder: Path, tell: Callable[[str], object], queue: str = ""
+    ) -> FolderMonitor | None:
         try:
-            return FolderMonitor(folder, tell)
+            return FolderMonitor(folder, tell, queue)
         except OSError as error:
             self._deaf(f"{folder}: {error.strerror}")
             return None

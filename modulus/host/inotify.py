@@ -65,19 +65,21 @@ class Inotify:
         self._libc.inotify_rm_watch(self._handle, watch)
 
     def take(self) -> Iterator[Notice]:
-        """What has come since the last time."""
-        while True:
-            try:
-                data = os.read(self._handle, _BUFFER)
-            except BlockingIOError:
-                return
-            at = 0
-            while at < len(data):
-                watch, mask, _, length = _HEAD.unpack_from(data, at)
-                at += _HEAD.size + length
-                name = os.fsdecode(data[at - length : at].rstrip(b"\0"))
-                lost = bool(mask & _OVERFLOW)
-                yield Notice(None if lost else watch, name, bool(mask & _GONE))
+        """What has come since the last time: 64 KiB, some 2,000 notices, at most.
+
+        They may come faster than anybody can take them, so the rest is for the next time.
+        """
+        try:
+            data = os.read(self._handle, _BUFFER)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(data):
+            watch, mask, _, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size + length
+            name = os.fsdecode(data[at - length : at].rstrip(b"\0"))
+            lost = bool(mask & _OVERFLOW)
+            yield Notice(None if lost else watch, name, bool(mask & _GONE))
 
     def close(self) -> None:
         """Ends all of it."""

@@ -12,6 +12,8 @@ _FROM_KERNEL = 1
 """The group of the kernel's own messages; udevd's are in 2."""
 
 _LARGEST = 1 << 16
+_MOST = 1000
+"""Messages that are taken at once."""
 
 
 class Uevents:
@@ -26,8 +28,11 @@ class Uevents:
         return self._socket.fileno()
 
     def take(self) -> Iterator[Uevent | None]:
-        """What has come since the last time; None where some were lost: the queue was full."""
-        while True:
+        """What has come since the last time; None where some were lost: the queue was full.
+
+        The rest of very many is for the next time, since more may come meanwhile.
+        """
+        for _ in range(_MOST):
             try:
                 data, sender = self._socket.recvfrom(_LARGEST)
             except BlockingIOError:

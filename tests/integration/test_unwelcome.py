@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -54,6 +56,31 @@ print(sent, refused)
 """
 
 
+# Prints how often it was told of something, and how many of a hundred timers a second came.
+WATCHER = """
+import sys
+from pathlib import Path
+from modulus.agent.loop import Loop
+from modulus.host.monitor import FolderMonitor
+loop, told, timers = Loop(), [], []
+monitor = FolderMonitor(Path("/dev"), told.append)
+loop.every(0.01, lambda: timers.append(1))
+loop.after(float(sys.argv[1]), lambda: loop.end(0))
+print("watching", flush=True)
+sys.stdin.readline()
+loop.run()
+print(len(told), len(timers), flush=True)
+sys.stdin.readline()
+"""
+
+TOUCHER = """
+import os
+while True:
+    os.utime("/dev/null")
+    os.utime("/dev/zero")
+"""
+
+
 @dataclass(frozen=True)
 class Use:
     """What a process has used: CPU seconds, and the most bytes that it had resident."""
@@ -81,10 +108,8 @@ def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
 
 
 @pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """What systemd would be to the agent."""
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         channel.setblocking(False)
@@ -103,7 +128,8 @@ def told(manager: socket.socket) -> list[str]:
 @pytest.fixture
 def agent(bus: PrivateBus, manager: socket.socket, tmp_path: Path) -> Iterator[Process]:
     (tmp_path / "root").mkdir()
-    bus.env.update({name: os.environ[name] for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC")})
+    # To it alone: busctl would wait until somebody hears it, too.
+    bus.env.update(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
     agent = Process(tmp_path / "root", bus)
     try:
         wait_for(agent.on_bus, "the agent on the bus")
@@ -131,7 +157,6 @@ def test_another_user_reaches_no_agent(
     senders = [
         subprocess.Popen(
             [*sender, str(seconds), name, OBJECT, AGENT, kind],
-            env=bus.env,
             text=True,
             stdout=subprocess.PIPE,
         )
@@ -153,3 +178,31 @@ def test_another_user_reaches_no_agent(
     assert after.cpu - before.cpu < BUSY * seconds
     assert "WATCHDOG=1" in heard
     assert agent.stop() == 0
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_another_user_touches_device_nodes(seconds: float) -> None:
+    watch = [sys.executable, "-W", "ignore", "-c", WATCHER, str(seconds)]
+    touch = [*NOBODY, "/usr/bin/python3", "-c", TOUCHER]
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(watch, text=True, stdin=pipe, stdout=pipe) as watcher,
+        subprocess.Popen(touch) as toucher,
+    ):
+        try:
+            assert watcher.stdin
+            assert watcher.stdout
+            assert watcher.stdout.readline() == "watching\n"
+            before = use(watcher.pid)
+            watcher.stdin.write("go on\n")
+            watcher.stdin.flush()
+            assert select.select([watcher.stdout], [], [], seconds + 20)[0], "it hangs"
+            told, timers = map(int, watcher.stdout.readline().split())
+            after = use(watcher.pid)
+        finally:
+            toucher.kill()
+            watcher.kill()
+    assert 2 < told < 100 * seconds
+    assert timers > 20 * seconds
+    assert after.peak < before.peak + GROWTH
+    assert after.cpu - before.cpu < BUSY * seconds

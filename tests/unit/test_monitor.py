@@ -11,7 +11,7 @@ import pytest
 from modulus.agent.loop import Loop
 from modulus.host.inotify import Inotify, Notice
 from modulus.host.monitor import FolderMonitor, _Hub
-from tests.support.mainloop import turn
+from tests.support.mainloop import run_until, turn
 
 
 class Told:
@@ -43,7 +43,7 @@ def monitor(told: Told) -> Iterator[Callable[[Path], FolderMonitor]]:
     yield make
     for one in made:
         one.close()
-    assert FolderMonitor._shared is None, "no queue is left open"
+    assert not FolderMonitor._queues, "no queue is left open"
 
 
 Make = Callable[[Path], FolderMonitor]
@@ -146,10 +146,34 @@ def test_lost_messages_are_told(
     monitor(late)
     late.mkdir()
     monkeypatch.setattr(Inotify, "take", lambda _: iter([Notice(None)]))
-    hub = FolderMonitor._shared
+    hub = FolderMonitor._queues[""]
     assert isinstance(hub, _Hub)
     assert hub._ready()
     assert told.names == ["", ""]
+
+
+def test_a_flood_is_taken_in_parts(tmp_path: Path, monitor: Make, told: Told) -> None:
+    """Of what comes faster than it can be taken; the kernel holds 16,384 messages."""
+    there = [tmp_path / name for name in ("one", "two")]
+    for path in there:
+        path.touch()
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    monitor(tmp_path)
+    names: list[str] = []
+    other = FolderMonitor(quiet, names.append, "of its own")
+    for _ in range(20_000):
+        for path in there:
+            path.touch()
+    (quiet / "new").touch()
+    turn()
+    assert told.names == ["one", "two"]
+    assert names == ["new"]
+    run_until(lambda: "" in told.names, "that some were lost")
+    assert len(told.names) < 50
+    (tmp_path / "last").touch()
+    run_until(lambda: "last" in told.names)
+    other.close()
 
 
 def test_what_a_listener_raises_does_not_end_the_watching(
@@ -181,4 +205,4 @@ def test_a_watch_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Inotify, "watch", refuse)
     with pytest.raises(OSError, match="No space left"):
         FolderMonitor(tmp_path, print)
-    assert FolderMonitor._shared is None
+    assert not FolderMonitor._queues

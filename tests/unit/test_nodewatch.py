@@ -73,7 +73,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     yield made
     made.watch.stop()
     made.watch.stop()
-    assert FolderMonitor._shared is None
+    assert not FolderMonitor._queues
     assert (made.loop.waiting, made.why) == ([], [])
 
 

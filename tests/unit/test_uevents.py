@@ -92,6 +92,16 @@ def test_all_that_is_queued_is_taken(kernel: tuple[socket.socket, Uevents]) -> N
     assert list(uevents.take()) == []
 
 
+def test_of_very_many_a_part_is_taken(
+    kernel: tuple[socket.socket, Uevents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, uevents = kernel
+    monkeypatch.setattr("modulus.host.uevents._MOST", 3)
+    for _ in range(4):
+        sender.send(message("add"))
+    assert [len(list(uevents.take())) for _ in range(3)] == [3, 1, 0]
+
+
 def test_the_real_kernel_lets_us_listen() -> None:
     uevents = Uevents()
     try:
