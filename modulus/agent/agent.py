@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from modulus.agent.face import Face
-from modulus.agent.failures import with_error
+from modulus.agent.failures import span, with_error
 from modulus.agent.lane import BUILD, REPAIR, UP, Lane, Work
-from modulus.agent.loop import Loop
+from modulus.agent.loop import Cancel, Loop
 from modulus.agent.record import Record
 from modulus.agent.selection import Selection
 from modulus.agent.standby import Standby
@@ -19,9 +19,10 @@ from modulus.agent.upkeep import Upkeep
 from modulus.core.backoff import PERMANENT
 from modulus.core.events import GPUS, KERNELS, MODULES, UPDATE, Event, Source
 from modulus.core.events import REPAIR as WRONG
+from modulus.core.rate import Rate
 from modulus.core.role import STANDBY
 from modulus.core.statustext import status_text, stopped
-from modulus.errors import FallbackError
+from modulus.errors import FallbackError, ModulusError
 from modulus.host.report import Reporter
 from modulus.host.spawn import spawn
 
@@ -44,7 +45,11 @@ class Agent:
         self._loop = loop
         self._face = face
         self._reporter = reporter
+        self._clock = clock
         self._stopping = self._fallen = False
+        self._bugs = Rate()
+        self._count = 0
+        self._anew: Cancel | None = None
         self._selection = Selection(task.root, task.instance, task.at_boot, face.complain)
         self._lane = Lane(loop, self._start, self._ended)
         record = Record(task.root, str(task.instance), face.complain)
@@ -65,7 +70,8 @@ class Agent:
     ) -> int:
         """Stays until told to end, or until there is nothing more to try: an exit code.
 
-        ``watchdog``: tell that it runs every that many seconds, from the loop itself.
+        ``watchdog``: tell that it runs every that many seconds, from the loop itself, once it
+        has nothing left to do.
         ``sources`` is called for what tells of events once the first child runs.
         """
         ending, again = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP,)
@@ -77,6 +83,7 @@ class Agent:
             if warning:
                 self._reporter.warn(warning)
             self._play()
+            self._loop.survive(self._trouble)
             self._loop.on_signals(ending, self._stop)
             self._loop.on_signals(again, self.again)
             for source in sources():
@@ -85,7 +92,8 @@ class Agent:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if watchdog is not None:
-            self._loop.every(watchdog, self._face.alive)
+            # Not before all that is due has had its turn, or nobody would see it starve.
+            self._loop.every(watchdog, lambda: self._loop.at_rest(self._face.alive))
         try:
             return self._loop.run()
         finally:
@@ -182,6 +190,30 @@ class Agent:
             self._standby.ended(code)
         else:
             self._standby.begin()
+
+    def _trouble(self, error: Exception) -> None:
+        """Goes on in spite of ``error``, which nobody thought of, if there are few of them.
+
+        Whatever was not done for it is done by doing everything, a while later.
+        """
+        import traceback
+
+        now = self._clock()
+        if self._stopping or self._bugs.wait(now) > 0:
+            raise error
+        self._bugs.done(now)
+        self._count += 1
+        delay = self._task.backoff.delay(self._count, ModulusError.code)
+        self._reporter.error("".join(traceback.format_exception(error)))
+        text = f"modulus: error: {type(error).__name__}: {error}"
+        self._reporter.error(text.splitlines()[0])
+        self._reporter.error(
+            "modulus: hint: this is a bug, report it with the lines above; the agent goes on, "
+            f"and looks at everything in {span(delay)}"
+        )
+        if self._anew:
+            self._anew()
+        self._anew = self._loop.after(delay, self.again)
 
     def _stop(self) -> None:
         if self._stopping:

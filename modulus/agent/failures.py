@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 from modulus.core.dataclass import replace
@@ -19,7 +20,12 @@ def with_error(state: State, code: int) -> tuple[State, Failure]:
 
 def how(code: int) -> str:
     """How a child ended: its exit code, negative for a signal."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+    if code >= 0:
+        return f"status {code}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    # Most of those for real time have no name.
+    return f"signal {-code}"
 
 
 def span(seconds: float) -> str:

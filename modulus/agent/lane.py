@@ -66,9 +66,10 @@ class Lane:
         return True
 
     def _run(self, work: Work) -> None:
-        self.running = work
-        self._pid = self._start(work)
-        self._loop.child(self._pid, lambda code: self._over(work, code))
+        pid = self._start(work)
+        self._loop.child(pid, lambda code: self._over(work, code))
+        # Now that it runs; what could not be started does not.
+        self.running, self._pid = work, pid
 
     def _over(self, work: Work, code: int) -> None:
         self.running = self._pid = None

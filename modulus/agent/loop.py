@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 Cancel = Callable[[], None]
+
+_MOST_SECONDS = (2**32 - 1) // 1000
+"""The longest that GLib waits, seven weeks."""
 
 
 class Loop:
     """GLib's main loop, which D-Bus needs, run until ``end``.
 
-    What a callback raises ends the loop and is raised by ``run``; GLib would go on.
+    What a callback raises, of those below or of GLib's own, ends the loop and is raised by
+    ``run``; GLib would go on. ``survive`` has somebody else decide.
     """
 
     def __init__(self) -> None:
         self._code = 0
         self._error: BaseException | None = None
         self._cancels: list[Cancel] = []
+        self._trouble: Callable[[Exception], object] | None = None
 
     @cached_property
     def _glib(self) -> Any:
@@ -35,9 +44,11 @@ class Loop:
 
     def run(self) -> int:
         """Runs until the end and returns the code given to it."""
+        hook, sys.excepthook = sys.excepthook, self._uncaught
         try:
             self._loop.run()
         finally:
+            sys.excepthook = hook
             while self._cancels:
                 self._cancels[-1]()
         if self._error is not None:
@@ -49,14 +60,30 @@ class Loop:
         self._code = code
         self._loop.quit()
 
+    def survive(self, trouble: Callable[[Exception], object]) -> None:
+        """Has ``trouble`` told what a callback raises; the loop goes on unless that raises."""
+        self._trouble = trouble
+
     def after(self, seconds: float, callback: Callable[[], object]) -> Cancel:
-        """Calls ``callback`` once."""
+        """Calls ``callback`` once, after seven weeks at the latest."""
 
         def once() -> None:
             cancel()
             callback()
 
-        cancel = self._source(self._glib.timeout_add(round(seconds * 1000), self._guard(once)))
+        milliseconds = round(min(max(seconds, 0), _MOST_SECONDS) * 1000)
+        cancel = self._source(self._glib.timeout_add(milliseconds, self._guard(once)))
+        return cancel
+
+    def at_rest(self, callback: Callable[[], object]) -> Cancel:
+        """Calls ``callback`` once, when all that is due has had its turn."""
+
+        def once() -> None:
+            cancel()
+            callback()
+
+        glib = self._glib
+        cancel = self._source(glib.idle_add(self._guard(once), priority=glib.PRIORITY_LOW))
         return cancel
 
     def every(self, seconds: float, callback: Callable[[], object]) -> Cancel:
@@ -99,11 +126,26 @@ class Loop:
             try:
                 callback()
             except BaseException as error:
-                self._error = error
-                self._loop.quit()
+                self._raised(error)
             return True
 
         return guarded
+
+    def _uncaught(
+        self, _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+    ) -> None:
+        """What a callback raised that GLib, and not we, has called."""
+        self._raised(error)
+
+    def _raised(self, error: BaseException) -> None:
+        if self._trouble and isinstance(error, Exception):
+            try:
+                self._trouble(error)
+                return
+            except BaseException as worse:
+                error = worse
+        self._error = error
+        self._loop.quit()
 
     def _source(self, number: int) -> Cancel:
         def cancel() -> None:

@@ -183,4 +183,8 @@ class Sources:
         # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.
         from modulus.host.config import load_profile
 
-        return load_profile(self._site.root, self._instance.profile).pci
+        try:
+            return load_profile(self._site.root, self._instance.profile).pci
+        except ModulusError as error:
+            self._deaf(error.message)
+            return ()

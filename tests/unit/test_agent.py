@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modulus.agent.commands import command, passed_on
+from modulus.agent.failures import how
 from modulus.agent.lane import BUILD, REPAIR, UP, Work
 from modulus.agent.loop import Loop
 from modulus.cli.parser import make_parser
@@ -364,15 +367,88 @@ def test_the_watchdog_hears_from_the_loop(bench: Bench) -> None:
     wait_for(lambda: bench.told().count("WATCHDOG=1") >= 3)
 
 
-def test_a_bug_in_the_agent_ends_it(bench: Bench) -> None:
-    def broken() -> str:
-        raise ZeroDivisionError
+def test_the_watchdog_sees_a_loop_that_is_kept_busy(bench: Bench) -> None:
+    busy, turns = bench.folder / "busy", bench.folder / "turns"
+    busy.touch()
 
-    bench.task = replace(bench.task, inputs=broken)
-    bench.codes(14)
+    class Busy(Loop):
+        def run(self) -> int:
+            self.cancel = self.readable(os.open("/dev/zero", os.O_RDONLY), self.work)
+            return super().run()
+
+        def work(self) -> None:
+            if not busy.exists():
+                self.cancel()
+            with open(turns, "a") as file:
+                file.write("x")
+            time.sleep(0.01)
+
+    bench.loop = Busy
+    bench.start(watchdog=0.01)
+    wait_for(lambda: turns.exists() and turns.stat().st_size > 100)
+    assert "WATCHDOG=1" not in bench.told()
+    busy.unlink()
+    bench.tells("WATCHDOG=1")
+
+
+def broken(*_: object, **__: object) -> str:
+    raise ZeroDivisionError("a bug")
+
+
+def no_fork(*_: object, **__: object) -> Sequence[str]:
+    raise OSError(errno.EAGAIN, "try again")
+
+
+@pytest.mark.parametrize(
+    ("part", "faulty", "told"),
+    [
+        ("inputs", broken, "ZeroDivisionError: a bug"),
+        ("command", broken, "ZeroDivisionError: a bug"),
+        ("command", no_fork, "BlockingIOError: "),
+    ],
+)
+def test_what_nobody_thought_of_is_told_and_all_is_done_anew(
+    bench: Bench, part: str, faulty: Callable[..., object], told: str
+) -> None:
+    right = getattr(bench.task, part)
+
+    def once(*words: object, **more: object) -> object:
+        wrong = bench.folder / "wrong"
+        if not wrong.exists():
+            return right(*words, **more)
+        wrong.unlink()
+        return faulty(*words, **more)
+
+    changes: dict[str, Any] = {part: once}
+    bench.task = replace(bench.task, backoff=Backoff(0.01), **changes)
+    bench.codes(0, 14, 14)
+    pid = bench.start()
+    bench.tells("READY=1")
+    (bench.folder / "wrong").touch()
+    bench.messages.clear()
+    os.kill(pid, signal.SIGHUP)
+    bench.tells("READY=1")
+    lines = bench.log().splitlines()
+    assert any(line.startswith(f"modulus: error: {told}") for line in lines)
+    assert any(line.startswith("modulus: hint: this is a bug, ") for line in lines)
+    assert "Traceback" in bench.log()
+    assert bench.stop() == 0
+
+
+def test_a_bug_that_comes_again_and_again_ends_the_agent(bench: Bench) -> None:
+    bench.task = replace(bench.task, inputs=broken, backoff=Backoff(0.01, 0.01))
+    bench.codes(*[14] * 9)
     bench.start()
     assert bench.ended() == 70
-    assert "ZeroDivisionError" in bench.log()
+    assert bench.log().count("modulus: hint: this is a bug, ") == 5
+    assert bench.runs == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(3, "status 3"), (-9, "signal SIGKILL"), (-40, "signal 40")]
+)
+def test_how_a_child_ended(code: int, text: str) -> None:
+    assert how(code) == text
 
 
 @dataclass(frozen=True)
