@@ -158,6 +158,10 @@ class Publisher:
             yield
         except (ModulusError, OSError) as error:
             self._warn_once("the state is not shown to others", error)
+        except Exception as error:
+            # Whatever stands in a record: to be seen is not worth the driver's keeping.
+            text = f"the state is not shown to others: {type(error).__name__}"
+            self._warn_once(text, error)
 
     def _warn_once(self, text: str, error: Exception) -> None:
         if text not in self._said:

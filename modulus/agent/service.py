@@ -64,7 +64,10 @@ class AgentService:
         rebuild: Callable[[], object],
         verify: Callable[[], object],
     ) -> None:
-        self._values = dict(values)
+        self._values: dict[str, Any] = {}
+        # As the bus takes them: made once for each change, and not for each question.
+        self._answers: dict[str, Any] = {}
+        self._keep(values)
         self._rebuild = rebuild
         self._verify = verify
         self.PropertiesChanged = Signal()
@@ -73,10 +76,9 @@ class AgentService:
     def __getattr__(self, name: str) -> Any:
         """The properties."""
         try:
-            value = self.__dict__["_values"][name]
+            return self.__dict__["_answers"][name]
         except KeyError:
             raise AttributeError(name) from None
-        return text_maps(value) if name == "Findings" else value
 
     def Rebuild(self) -> None:  # noqa: N802 - the bus's name
         """Has what is missing built, for all installed kernels; returns at once."""
@@ -89,8 +91,14 @@ class AgentService:
     def update(self, values: Mapping[str, Any]) -> None:
         """Makes ``values`` those of the properties, and tells those that are new."""
         new = [name for name, value in values.items() if self._values.get(name) != value]
-        self._values.update(values)
+        self._keep({name: values[name] for name in new})
         if new:
-            self.PropertiesChanged(INTERFACE, {name: getattr(self, name) for name in new}, [])
+            self.PropertiesChanged(INTERFACE, {name: self._answers[name] for name in new}, [])
         if "Phase" in new:
             self.PhaseChanged(values["Phase"])
+
+    def _keep(self, values: Mapping[str, Any]) -> None:
+        self._values.update(values)
+        self._answers.update(values)
+        if "Findings" in values:
+            self._answers["Findings"] = text_maps(values["Findings"])

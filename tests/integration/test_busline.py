@@ -412,6 +412,43 @@ def test_changes_are_told(bus: PrivateBus, root: Path) -> None:
     ]
 
 
+RECORD = {"built": 1, "failed": 0, "hits": 0, "seconds": {}, "kernels": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernels": [{"release": 6, "ready": [], "default_boot": None}]},
+        {"kernels": [{"release": "6.1", "ready": {}, "default_boot": {}}]},
+        {"kernels": [6.1]},
+        {"seconds": {"6.1": 10**400}},
+        {"seconds": {"6.1": "nan"}, "hits": 10**400},
+    ],
+)
+def test_a_record_of_any_kind_is_outlived(
+    bus: PrivateBus, root: Path, change: dict[str, Any]
+) -> None:
+    bus.start()
+    asked = Asked(root, "/srv/metrics")
+    record = root / "run/modulus/builds/driver-1.0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({**RECORD, **change}))
+    (root / "lib/modules/6.1.0-1-amd64").rename(root / "lib/modules/6.1-\udcff")
+
+    def steps() -> Steps:
+        yield lambda: asked.line.attached
+        write_state(root, State("driver-1.0", "build"))
+        asked.publisher.refresh()
+        record.with_name("new").write_text(json.dumps(RECORD))
+        record.with_name("new").rename(record)
+        yield lambda: asked.publisher._service.Phase == "build"
+        kernels = Background(bus.busctl("get-property", NAME, OBJECT, AGENT, "Kernels"))
+        yield kernels
+        assert kernels.output == 'a(sb) 1 "6.1-?" false\n'
+
+    asked.run(steps())
+
+
 def test_it_is_there_again_after_the_bus_was_lost(bus: PrivateBus, root: Path) -> None:
     bus.start()
     asked = Asked(root)
