@@ -66,7 +66,8 @@ class BusLine:
         if self._socket and not self._monitor:
             # Before the first look, or one that comes between would be missed.
             with contextlib.suppress(OSError):
-                self._monitor = FolderMonitor(self._socket.parent, self._noticed)
+                # Anyone may touch(1) the socket.
+                self._monitor = FolderMonitor(self._socket.parent, self._noticed, "bus")
         self._try()
 
     def _try(self) -> None:

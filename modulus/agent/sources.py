@@ -92,13 +92,13 @@ class Sources:
 
     def start(self) -> None:
         """Begins to watch; what cannot be watched is said, and ends nothing."""
-        for watch in self._watches:
+        for source in (*self._watches, self._publisher, self._bus):
             try:
-                watch.start()
+                source.start()
             except (ModulusError, OSError) as error:
                 self._deaf(str(error))
-        self._publisher.start()
-        self._bus.start()
+            except Exception as error:
+                self._deaf(f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """Ends all of that; a build that is a service goes on."""

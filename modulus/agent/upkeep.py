@@ -137,7 +137,7 @@ class Upkeep:
         self._lane.forget()
         delay, count = self._tries.failed(code)
         state, error = with_error(self._face.read(), code)
-        cause = error.message.splitlines()[0]
+        cause = error.message.partition("\n")[0]
         if code < 0:
             # It could not say so itself.
             self._reporter.error(f"modulus: error: {cause}")

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-_CLAIM = re.compile(r"^# (\S+) wants (\d+) s$", re.MULTILINE)
+_CLAIM = re.compile(r"^# (\S+) wants (\d{1,10}) s$", re.MULTILINE)
 
 
 def parse_claims(text: str) -> dict[str, float]:

@@ -115,6 +115,15 @@ def test_what_may_pass_is_tried_again(bench: Bench, code: object) -> None:
     wait_for(lambda: not record.exists(), "the end of the record: it works again")
 
 
+def test_a_failure_without_a_word_is_one(bench: Bench) -> None:
+    bench.leaves(State(NAME, "failed", error=Failure(14, "", "")))
+    bench.codes(14)
+    bench.start()
+    bench.tells("to the next try, for ")
+    assert bench.stop() == 0
+    assert "Traceback" not in bench.log()
+
+
 def test_while_it_waits_it_says_for_what(bench: Bench) -> None:
     bench.codes(14)
     bench.leaves(FAILED)

@@ -9,6 +9,8 @@ from modulus.core.boot import UnitState
 from modulus.host.bus import systemd
 from modulus.host.bus.calls import PROPERTIES, Peer
 
+_NEEDED = {"Result", "ExecMainStatus"}
+
 
 class UnitWatch:
     """The service ``name``; ``told`` gets its state when that is known, and each other one.
@@ -45,7 +47,7 @@ class UnitWatch:
             self._service.update(values)
         elif interface == systemd.UNIT:
             self._unit.update(values)
-            if "LoadState" in self._unit and self._service:
+            if "LoadState" in self._unit and self._service.keys() >= _NEEDED:
                 state = systemd.state_of(self._unit, self._service)
                 if state != self._last:
                     self._last = state

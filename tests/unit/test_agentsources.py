@@ -1,0 +1,61 @@
+"""All sources of an agent together."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from modulus.agent.agent import Agent
+from modulus.agent.face import Face
+from modulus.agent.sources import Sources
+from modulus.core.instance import Instance
+from modulus.host.notify import Notifier
+from modulus.host.report import PlainReporter
+from modulus.pipeline.site import Site
+from tests.support.mainloop import HandLoop
+
+
+class Asked:
+    """What of an agent is used at the start."""
+
+    def again(self) -> None:
+        pass
+
+    verify = again
+
+    def tell(self, _: object) -> None:
+        pass
+
+    def deaf(self, _: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("wrong", [ValueError("a bug"), PermissionError(13, "no")])
+def test_one_that_does_not_begin_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Exception
+) -> None:
+    begun: list[str] = []
+
+    def fail(_: object) -> None:
+        raise wrong
+
+    monkeypatch.setattr("modulus.agent.nodewatch.NodeWatch.start", fail)
+    monkeypatch.setattr("modulus.agent.publisher.Publisher.start", fail)
+    for name in ("kernels.Kernels", "busline.BusLine"):
+        monkeypatch.setattr(
+            f"modulus.agent.{name}.start", lambda _, name=name: begun.append(name)
+        )
+    log = io.StringIO()
+    site = Site(tmp_path, None, (), None, PlainReporter(log))
+    face = Face(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    agent = cast(Agent, Asked())
+    sources = Sources(
+        site, Instance("gpu", "1.0"), HandLoop(), agent, face, None, verbose=False
+    )
+    sources.start()
+    sources.stop()
+    assert begun == ["kernels.Kernels", "busline.BusLine"]
+    assert log.getvalue().count("not every change on the node is noticed") == 1
