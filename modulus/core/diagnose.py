@@ -45,6 +45,11 @@ CAUSES = (
     DISK_FULL,
     OUT_OF_MEMORY,
     Cause(
+        r"[Cc]annot fork\b|\bv?fork: (retry: )?Resource temporarily unavailable",
+        "the build wants more processes than it may have",
+        "lower build.jobs",
+    ),
+    Cause(
         r"\b(gcc|clang|cc|ld|make|strip|patch|find)(-[\w.-]+)?: (command )?not found"
         r"|\b(gcc|clang|cc|ld|ld\.lld)(-[\w.]+)?: No such file or directory",
         "the toolchain lacks a program that the build needs",

@@ -1,7 +1,9 @@
 """Reads kernel modules: 64-bit little-endian ELF, as far as the module loader looks.
 
-Works on anything that slices like bytes, a memory map included, and touches only the
-sections it needs: a module of 65 MB costs about a tenth of it in memory.
+Works on anything that slices like bytes, an open file included (``host.filedata``), and reads
+only the sections it needs, the longest of them in parts. A build makes its modules, and may be
+hostile: what is held of one has limits, which are far above the largest modules known, and all
+of it comes to less than 200 MB.
 
 Sources: the System V gABI; ``include/linux/module.h`` (``struct modversion_info``),
 ``include/linux/export-internal.h`` and ``kernel/module/{main,version}.c`` of the kernel.
@@ -31,9 +33,21 @@ _ABSOLUTE = 0xFFF1
 _RESERVED = 0xFF00
 _WEAK = 2
 
+_MOST_STRINGS = 32 << 20
+_MOST_SYMBOLS = 64 << 20
+_MOST_VERSIONS = 8 << 20
+_MOST_INFO = 1 << 20
+"""Bytes of a section; of symbols those of a part are held at a time."""
+_PART = 1 << 15
+"""Symbols that are read at a time."""
+_MOST_NAMES = 1 << 16
+"""Symbols that are imported or exported, of which the kernel itself has some 30,000."""
+_LONGEST_NAME = 512
+"""``KSYM_NAME_LEN``."""
+
 
 class Data(Protocol):
-    """What ``bytes`` and ``mmap.mmap`` have in common."""
+    """What ``bytes``, ``mmap.mmap`` and ``host.filedata.FileData`` have in common."""
 
     def __len__(self) -> int: ...
 
@@ -84,11 +98,11 @@ def read_module(data: Data) -> KernelModule:
     return KernelModule(
         machine=machine,
         sections=frozenset(contents),
-        modinfo=_modinfo(_optional(data, contents, ".modinfo")),
+        modinfo=_modinfo(_optional(data, contents, ".modinfo", _MOST_INFO)),
         undefined=frozenset(
             name
             for name, binding, index, _ in symbols
-            if index == _UNDEFINED and name and binding != _WEAK
+            if index == _UNDEFINED and binding != _WEAK
         ),
         versions=_versions(data, contents),
         exports=_exports(data, sections, symbols),
@@ -102,7 +116,7 @@ def read_info(data: Data) -> ModuleInfo:
     """
     _, sections = _read_header(data)
     contents = {section.name: section for section in sections}
-    return ModuleInfo(_modinfo(_optional(data, contents, ".modinfo")))
+    return ModuleInfo(_modinfo(_optional(data, contents, ".modinfo", _MOST_INFO)))
 
 
 def _read_header(data: Data) -> tuple[str, tuple[_Section, ...]]:
@@ -126,7 +140,7 @@ def _sections(
     if entry != _SECTION.size or not 0 < names < count:
         raise ValueError("no usable section headers")
     table = list(_SECTION.iter_unpack(_slice(data, offset, count * entry)))
-    strings = _slice(data, table[names][4], table[names][5])
+    strings = _slice(data, table[names][4], table[names][5], _MOST_STRINGS)
     return tuple(
         _Section(_string(strings, fields[0]), fields[1], fields[4], fields[5], fields[6])
         for fields in table
@@ -140,10 +154,23 @@ def _symbols(data: Data, sections: tuple[_Section, ...]) -> Iterator[tuple[str, 
         return
     if table.link >= len(sections) or table.size % _SYMBOL.size:
         raise ValueError("damaged symbol table")
-    strings = _content(data, sections[table.link])
-    for name, info, _, index, value, _ in _SYMBOL.iter_unpack(_content(data, table)):
-        if index == _UNDEFINED or strings.startswith((b"__ksymtab_", b"__crc_"), name):
-            yield _string(strings, name), info >> 4, index, value
+    if table.size > _MOST_SYMBOLS:
+        raise ValueError("its symbol table is too large")
+    strings = _content(data, sections[table.link], _MOST_STRINGS)
+    found = 0
+    for start in range(0, table.size, _PART * _SYMBOL.size):
+        size = min(_PART * _SYMBOL.size, table.size - start)
+        part = b"" if table.type == _NOBITS else _slice(data, table.offset + start, size)
+        for name, info, _, index, value, _ in _SYMBOL.iter_unpack(part):
+            if (
+                name
+                if index == _UNDEFINED
+                else strings.startswith((b"__ksymtab_", b"__crc_"), name)
+            ):
+                found += 1
+                if found > _MOST_NAMES:
+                    raise ValueError(f"has more than {_MOST_NAMES} imports and exports")
+                yield _string(strings, name), info >> 4, index, value
 
 
 def _exports(
@@ -179,44 +206,49 @@ def _versions(data: Data, sections: Mapping[str, _Section]) -> dict[str, int]:
     ``__version_ext_*`` came with Linux 6.13 for names longer than the 55 bytes that
     ``__versions`` holds; a module may have both.
     """
-    table = _optional(data, sections, "__versions")
+    table = _optional(data, sections, "__versions", _MOST_VERSIONS)
     if len(table) % _VERSION.size:
         raise ValueError("damaged __versions")
     versions = {_text(name): crc & 0xFFFFFFFF for crc, name in _VERSION.iter_unpack(table)}
-    crcs = _optional(data, sections, "__version_ext_crcs")
-    names = _optional(data, sections, "__version_ext_names").split(b"\0")
-    if len(crcs) % _CRC.size or len(names) <= len(crcs) // _CRC.size:
+    crcs = _optional(data, sections, "__version_ext_crcs", _MOST_NAMES * _CRC.size)
+    count = len(crcs) // _CRC.size
+    names = _optional(data, sections, "__version_ext_names", _MOST_VERSIONS)
+    if len(crcs) % _CRC.size or names.count(b"\0") < count:
         raise ValueError("damaged __version_ext_crcs")
-    extended = zip(names, _CRC.iter_unpack(crcs), strict=False)
+    extended = zip(names.split(b"\0", count), _CRC.iter_unpack(crcs), strict=False)
     return versions | {_text(name): crc for name, (crc,) in extended}
 
 
 def _modinfo(section: bytes) -> dict[str, tuple[str, ...]]:
-    values: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for entry in filter(None, section.split(b"\0")):
         key, _, value = entry.decode("utf-8", "replace").partition("=")
-        values[key] = (*values.get(key, ()), value)
-    return values
+        values.setdefault(key, []).append(value)
+    return {key: tuple(found) for key, found in values.items()}
 
 
-def _optional(data: Data, sections: Mapping[str, _Section], name: str) -> bytes:
-    return _content(data, sections[name]) if name in sections else b""
+def _optional(data: Data, sections: Mapping[str, _Section], name: str, most: int) -> bytes:
+    return _content(data, sections[name], most) if name in sections else b""
 
 
-def _content(data: Data, section: _Section) -> bytes:
-    return b"" if section.type == _NOBITS else _slice(data, section.offset, section.size)
+def _content(data: Data, section: _Section, most: int) -> bytes:
+    if section.type == _NOBITS:
+        return b""
+    return _slice(data, section.offset, section.size, most)
 
 
-def _slice(data: Data, offset: int, size: int) -> bytes:
+def _slice(data: Data, offset: int, size: int, most: int | None = None) -> bytes:
+    if most is not None and size > most:
+        raise ValueError(f"a table of it has {size} bytes, more than {most}")
     if offset + size > len(data):
         raise ValueError("the file is cut short")
     return data[offset : offset + size]
 
 
 def _string(table: bytes, offset: int) -> str:
-    end = table.find(b"\0", offset)
+    end = table.find(b"\0", offset, offset + _LONGEST_NAME)
     if end < 0:
-        raise ValueError("a name runs past its string table")
+        raise ValueError("a name is too long, or runs past its string table")
     return table[offset:end].decode("utf-8", "replace")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from modulus.core.dataclass import dataclass
 from modulus.core.fields import COMPONENTS, DRIVER_NAME, MODULE_NAME, OPTIONS, SHA256, url
+from modulus.core.ids import DEFAULT as DEFAULT_IDS
+from modulus.core.ids import Ids, parse_ids
 from modulus.core.schema import (
     BOOLEAN,
     ListOf,
@@ -37,14 +39,15 @@ class Mirror:
 class BuildSettings:
     """Where and with what a build runs; ``memory_max`` in bytes.
 
-    None leaves the choice to Modulus: as many jobs as CPUs and GiB of memory allow, no limit
-    of memory.
+    None leaves the choice to Modulus: as many jobs as CPUs and GiB of memory allow, nine tenths
+    of the node's memory. A build has users and groups of ``ids`` that nobody else has.
     """
 
     container: str = "auto"
     jobs: int | None = None
     memory_max: int | None = None
     prove: str = "idle"
+    ids: Ids = DEFAULT_IDS
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ _FIELDS: dict[str, Schema] = {
             "jobs": Maybe(integer(1, 4096, "a number from 1 to 4096, or auto"), "auto"),
             "memory_max": Maybe(Scalar(parse_size)),
             "prove": choice("idle", "before-use", "never"),
+            "ids": Scalar(parse_ids),
         },
         make=BuildSettings,
     ),
@@ -145,7 +149,13 @@ DEFAULTS: Mapping[str, Any] = {
     "network_wait": "2min",
     "checksums": {},
     "allow_unverified": False,
-    "build": {"container": "auto", "jobs": "auto", "memory_max": None, "prove": "idle"},
+    "build": {
+        "container": "auto",
+        "jobs": "auto",
+        "memory_max": None,
+        "prove": "idle",
+        "ids": str(DEFAULT_IDS),
+    },
     "flavour": "auto",
     "modules": None,
     "module_options": {},

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modulus.host.headers import Headers
     from modulus.host.report import Reporter
 
-_TIME_LIMIT = 4 * 3600.0
+_TIME_LIMIT = 2 * 3600.0
 """Seconds; the slowest build known, under emulation, takes half an hour."""
 
 _PAYLOAD = Path(__file__).parents[1] / "payload"
@@ -41,6 +41,10 @@ _TELL_SECONDS = 1.0
 
 _HARDLY_ANY = 1 << 20
 """Bytes; with less room left a disk counts as full, whatever the tools made of it."""
+
+_LEFT_BYTES = 256 << 20
+_LEFT_SHARE = 0.02
+"""What a build has to leave of a disk, for all else that is on it."""
 
 
 class Container(Protocol):
@@ -54,9 +58,15 @@ class Container(Protocol):
         """Where the payload sees what is mounted at ``target``."""
 
     def run(
-        self, argv: Sequence[str], *, on_line: Callable[[str], None], timeout: float
+        self,
+        argv: Sequence[str],
+        *,
+        on_line: Callable[[str], None],
+        timeout: float,
+        check: Callable[[], None],
     ) -> int:
-        """Runs ``argv`` to its end; its output goes to ``on_line``. The exit status."""
+        """Runs ``argv`` to its end; its output goes to ``on_line``, ``check`` is called now and
+        then. The exit status."""
 
 
 def compile_modules(
@@ -95,7 +105,12 @@ def compile_modules(
             if progress.line(line):
                 teller.tell()
 
-        status = container.run(("/bin/sh", script), on_line=on_line, timeout=_TIME_LIMIT)
+        status = container.run(
+            ("/bin/sh", script),
+            on_line=on_line,
+            timeout=_TIME_LIMIT,
+            check=lambda: _check_disk(out),
+        )
     # Where make goes on without a test that was killed, its answer would be a wrong one.
     if status or container.oom:
         for line in diagnosis.shown:
@@ -211,6 +226,19 @@ def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) 
     script.write_text(build_script(recipe, container.path, again=again))
     script.chmod(0o644)
     return f"{container.path(RESULTS_AT)}/{FOLDER}/{NAME}"
+
+
+def _check_disk(folder: Path) -> None:
+    """BuildError where too little is left of the disk for all else that is on it."""
+    disk = os.statvfs(folder)
+    least = max(disk.f_blocks * disk.f_frsize * _LEFT_SHARE, _LEFT_BYTES)
+    if disk.f_bavail * disk.f_frsize < least:
+        what = "2 % or 256 MiB of the disk"
+    elif disk.f_files and disk.f_favail < disk.f_files * _LEFT_SHARE:
+        what = "2 % of the disk's inodes"
+    else:
+        return
+    raise BuildError(f"the build was stopped: it left less than {what} free", DISK_FULL.remedy)
 
 
 def _failure(status: int, oom: bool, diagnosis: Diagnosis, out: Path) -> BuildError:

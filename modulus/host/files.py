@@ -132,17 +132,52 @@ def commit_tree(scratch: Path, final: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes ``path`` and all below it, if there; follows no link."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        try:
-            # Mostly what was in it has its place by now, and shutil takes long to import.
-            path.rmdir()
-        except OSError:
-            import shutil
+    """Removes ``path`` and all below it, if there; follows no link.
 
-            shutil.rmtree(path)
+    Of whatever is there: what a build leaves may be deeper than a path is long, or than there
+    are descriptors. So folders are moved up before they are emptied.
+    """
+    try:
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        return
+    try:
+        waiting = _empty(top, top)
+        while waiting:
+            folder = waiting.pop()
+            handle = os.open(
+                folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top
+            )
+            try:
+                waiting += _empty(handle, top)
+            finally:
+                os.close(handle)
+            os.rmdir(folder, dir_fd=top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _empty(folder: int, top: int) -> list[str]:
+    """Removes the files of an open folder, moves its folders to ``top``; their names there."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+            elif folder == top:
+                found.append(entry.name)
+            else:
+                name = os.urandom(16).hex()
+                os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=top)
+                found.append(name)
+    return found
 
 
 @contextlib.contextmanager
@@ -216,7 +251,7 @@ def _sweep_files(path: Path) -> None:
         with (
             contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError),
             _locked_dir(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB),
-            open(left, "rb") as file,
+            open(left, "rb", opener=_open_at_once) as file,
         ):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()

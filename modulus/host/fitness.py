@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import mmap
 import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from modulus.core import twin
@@ -21,6 +21,8 @@ _ELF = b"\x7fELF"
 _MOST_FILE = 1 << 30
 _MOST_ALL = 4 << 30
 _MOST_TEXT = 16 << 20
+_MOST_FILES = 100_000
+_PART = 1 << 20
 
 
 class UnfitError(Exception):
@@ -45,7 +47,10 @@ class Choice:
         odd = twin.odd_headers(survey)
         if odd:
             raise UnfitError(f"the header {odd[0]} uses the release")
-        self._made = frozenset(_regular(self._work))
+        made = _regular(self._work)
+        self._made = frozenset(islice(made, _MOST_FILES + 1))
+        if len(self._made) > _MOST_FILES:
+            raise UnfitError("the build left too many files")
         self.names = set(self._made)
         sizes = {name: (self._work / name).lstat().st_size for name in self.names}
         if max(sizes.values(), default=0) > _MOST_FILE or sum(sizes.values()) > _MOST_ALL:
@@ -139,11 +144,14 @@ def _text(path: Path) -> bytes:
 
 
 def _contains(path: Path, needle: bytes) -> bool:
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return False
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            return data.find(needle) >= 0
+    """In parts: the page cache of what is mapped would count as ours."""
+    rest = b""
+    with open(path, "rb", buffering=0) as file:
+        while part := file.read(_PART):
+            if needle in (data := rest + part):
+                return True
+            rest = data[-len(needle) :]
+    return False
 
 
 def _in_work(dependency: str) -> str:

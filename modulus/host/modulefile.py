@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 from modulus.core.elf import ModuleInfo, read_info
 from modulus.errors import IntegrityError
+from modulus.host.filedata import FileData, open_regular
 
 
 def read_module_file(path: Path) -> ModuleInfo:
-    """Maps the module in ``path``, as the largest have 65 MB; IntegrityError if it is none."""
+    """Reads a few parts of the module in ``path``; IntegrityError if it is none."""
     try:
-        with (
-            open(path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            return read_info(data)
+        # A node's own modules may be links.
+        with open_regular(path, follow=True) as file:
+            return read_info(FileData(file))
     except (OSError, ValueError) as error:
         raise IntegrityError(
             f"{path} cannot be read as a kernel module: {error}",

@@ -31,6 +31,7 @@ ANY_STATUS = range(-64, 256)
 
 _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 _CHUNK = 1 << 16
+_CHECK_SECONDS = 0.5
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
 
@@ -87,15 +88,16 @@ def run(
     stdin: IO[bytes] | None = None,
     unbroken: bool = False,
     quick: bool = False,
+    check: Callable[[], object] | None = None,
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
 
     ``timeout`` is in seconds; up to an hour, the service manager is asked for as much. With
-    ``on_line`` standard error joins standard output, each
-    line (see ``lines.Lines``) is handed over as it comes, and none of it is kept. ``preexec``
-    runs in the child before the program. Raises CommandError for a status not in ``ok`` or
-    a passed time limit, ToolchainError where PATH has no such program; then, as with any
-    exception, the program and its process group have been killed.
+    ``on_line`` standard error joins standard output, each line (see ``lines.Lines``) is handed
+    over as it comes, and none of it is kept. ``preexec`` runs in the child before the program,
+    ``check`` here twice a second. Raises CommandError for a status not in ``ok`` or a passed
+    time limit, ToolchainError where PATH has no such program; then, as with any exception, the
+    program and its process group have been killed.
 
     One that is ``unbroken`` comes to its own end: it ignores what asks programs to end, it
     outlives us, an exception waits for it, and where the time limit passes it runs on.
@@ -126,7 +128,7 @@ def run(
             write.close()
             if not lines:
                 options["_err"].close()
-            in_time = _pump(running.pid, sinks, deadline)
+            in_time = _pump(running.pid, sinks, deadline, check)
             if not in_time:
                 raise CommandError(words, None, _text(err or out))
             status = _status(running)
@@ -230,7 +232,10 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, IO[bytes]]:
 
 
 def _pump(
-    pid: int, sinks: Mapping[int, Callable[[bytes], object]], deadline: float | None
+    pid: int,
+    sinks: Mapping[int, Callable[[bytes], object]],
+    deadline: float | None,
+    check: Callable[[], object] | None = None,
 ) -> bool:
     """Hands over output until the program has ended; False when ``deadline`` came first.
 
@@ -242,10 +247,17 @@ def _pump(
         if ended is not None:
             selector.register(ended, selectors.EVENT_READ)
         alive = ended is not None
+        due = time.monotonic()
         while alive:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
                 return False
+            left = None if deadline is None else deadline - now
+            if check is not None:
+                if now >= due:
+                    check()
+                    due = now + _CHECK_SECONDS
+                left = min(left or _CHECK_SECONDS, _CHECK_SECONDS)
             for key, _ in selector.select(left):
                 if key.fd == ended:
                     alive = False

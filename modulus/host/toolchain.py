@@ -20,7 +20,7 @@ from modulus.host.entries import Entries
 from modulus.host.report import Reporter
 from modulus.host.toolroot import finish
 
-RECIPE = 1
+RECIPE = 2
 """The version of how a root is made from packages; raised when that changes."""
 
 

@@ -19,6 +19,8 @@ _UNUSED = (
 # What update-alternatives would link.
 _ALTERNATIVES = {"awk": "mawk", "which": "which.debianutils"}
 _MOUNT_POINTS = ("usr/src/linux", "src", "out", "build", "dev", "proc", "run", "sys", "tmp")
+# What podman mounts files on, and may not make in a user namespace.
+_MOUNTED_FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv")
 _ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/sh
 build:x:1000:1000:build:/build:/bin/sh
@@ -29,7 +31,8 @@ _GROUPS = "root:x:0:\nbuild:x:1000:\nnogroup:x:65534:\n"
 
 def finish(root: Path) -> None:
     """Makes ``root``, where packages were unpacked, ready: merged /usr, accounts, mount points,
-    no program that runs as somebody else."""
+    no program that runs as somebody else, and nothing that all may write to, ``tmp`` included:
+    on the host all can see it, and a build has another."""
     for name in _MERGED:
         _merge(root, name)
     for name in _UNUSED:
@@ -40,10 +43,12 @@ def finish(root: Path) -> None:
             link.symlink_to(target)
     for name in _MOUNT_POINTS:
         (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "tmp").chmod(0o1777)
+    (root / "tmp").chmod(0o755)
+    for name in _MOUNTED_FILES:
+        files.write_atomic(root / name, "")
     files.write_atomic(root / "etc/passwd", _ACCOUNTS)
     files.write_atomic(root / "etc/group", _GROUPS)
-    _drop_setuid(root)
+    _drop_rights(root)
 
 
 def _merge(root: Path, name: str) -> None:
@@ -70,9 +75,13 @@ def _move_into(old: Path, new: Path) -> None:
     old.rmdir()
 
 
-def _drop_setuid(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for path in (Path(folder, name) for name in names):
+def _drop_rights(root: Path) -> None:
+    """Nothing runs as somebody else, and nobody else may write to it."""
+    for folder, folders, names in os.walk(root):
+        for path in (Path(folder, name) for name in (*folders, *names)):
             mode = path.lstat().st_mode
-            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-                path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
+            dropped = stat.S_IWOTH
+            if stat.S_ISREG(mode):
+                dropped |= stat.S_ISUID | stat.S_ISGID
+            if mode & dropped and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & ~dropped)

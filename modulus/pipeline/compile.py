@@ -14,7 +14,7 @@ from modulus.errors import BuildError, UnsupportedError
 from modulus.host.archive import all_of
 from modulus.host.build import compile_modules
 from modulus.host.clock import rfc3339
-from modulus.host.container import Limits, Mount, choose, open_container
+from modulus.host.container import TASKS, Limits, Mount, choose, most_memory, open_container
 from modulus.host.kept import Kept
 from modulus.host.modules import Module
 from modulus.host.store import Entry
@@ -35,8 +35,6 @@ def compile_job(
     """The modules of ``job`` by ``recipe``, in the folder ``out`` of the empty ``scratch``;
     ``entry`` has the log then, and ``work`` what make has left."""
     wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
-    # The payload is another user, who has to get through to its folders.
-    scratch.chmod(0o711)
     sources, work, out, box, entry = (
         scratch / name for name in ("src", "work", "out", "container", "entry")
     )
@@ -61,10 +59,12 @@ def compile_job(
         f"{node.instance} for {headers.release} with {toolchain.cc} in {kind}, "
         f"{recipe.jobs} jobs",
     )
-    limits = Limits(memory=node.settings.build.memory_max, cpus=float(recipe.jobs))
+    memory = node.settings.build.memory_max or most_memory()
+    limits = Limits(memory, float(recipe.jobs), TASKS)
     name = (wanted.key or "")[:SHORT]
+    ids = node.settings.build.ids
     with open_container(
-        kind, toolchain.root, mounts, limits, name=name, scratch=box, reporter=node.reporter
+        kind, toolchain.root, mounts, limits, name, box, node.reporter, ids
     ) as container:
         try:
             return compile_modules(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from modulus.core.ids import DEFAULT, PIECE
 from modulus.errors import BuildError, ToolchainError
 from modulus.host import container
 from modulus.host.container import Limits, Mount, choose, nspawn, open_container, payload
@@ -43,6 +44,20 @@ PROGRAMS = (
     "true",
 )
 MEMORY = 200 << 20
+LOCAL_USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+ATTACK = """
+import sys
+for place in sys.argv[1:]:
+    for mode in ("r", "a"):
+        try:
+            open(place, mode)
+        except IsADirectoryError:
+            print("is seen:", place)
+        except OSError:
+            continue
+        else:
+            print(mode, place)
+"""
 EATER = "x=xxxxxxxx; while :; do x=$x$x; done"
 
 
@@ -63,13 +78,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             copy = root / library.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, copy)
-    (root / "tmp").chmod(0o1777)
+    # As ``host.toolroot`` leaves it.
+    for name in ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"):
+        (root / name).touch()
     (root / "etc/passwd").write_text(
         "root:x:0:0:root:/:/bin/sh\nbuild:x:1000:1000:build:/build:/bin/sh\n"
     )
     (root / "etc/group").write_text("root:x:0:\nbuild:x:1000:\n")
     (root / "usr/lib/os-release").write_text("ID=small\n")
     return root
+
+
+class EndError(Exception):
+    """Ends a payload that has done its part."""
 
 
 class Bench:
@@ -198,12 +219,14 @@ def test_none_is_the_host_less_its_rights(
     bench = bench_of("none", root, open_folder / "scratch", cannot)
     with bench.open() as opened:
         out = opened.path("/out/made")
-        assert out == str(bench.base / "out/made")
         status, lines = run(opened, f"pwd; touch {out} && id -u; env; cat /proc/self/status")
     assert status == 0
-    assert lines[0] == str(bench.base / "build")
+    assert (bench.base / "out/made").exists()
+    assert lines[0] == opened.path("/build")
     if os.geteuid() == 0:
-        assert lines[1] == "65534"
+        assert int(lines[1]) in range(DEFAULT.first, DEFAULT.last)
+        # As the host has it, where there is no part of a build.
+        assert os.listdir("/run/modulus/build") == []
         assert "CapBnd:\t0000000000000000" in lines
     assert not any(line.startswith("PYTEST") for line in lines)
 
@@ -299,7 +322,7 @@ def test_a_payload_ends_with_standard_input(nspawned: Bench) -> None:
     """What ends it where its own tool is not our child: in a service, in docker."""
     word = f"3600.{secrets.randbits(40)}"
     mounts = (Mount(nspawned.base / "build", "/build", writable=True),)
-    way = nspawn.ways(nspawned.root, mounts, Limits(), word)[0]
+    way = nspawn.ways(nspawned.root, mounts, Limits(), word, DEFAULT.first)[0]
     argv = way.argv[way.argv.index("systemd-nspawn") :]
     script = ("/bin/sh", "-c", payload.SCRIPT, "sh", "token", "", "/build", "w")
     sleeper = ("sh", "-c", f"sleep {word} & echo up; sleep {word}")
@@ -347,36 +370,58 @@ def test_start_is_quick(nspawned: Bench) -> None:
     assert min(spent) < 0.2
 
 
-@pytest.fixture
-def unmappable(root: Path, tmp_path: Path) -> Iterator[Path]:
-    """The root on a file system that cannot map ids."""
-    folder = tmp_path / "ramfs"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "ramfs", "none", folder], capture_output=True)
-    if mounted.returncode:
-        # Mounting takes root with all its rights, which a container's root may lack.
-        pytest.skip(f"no ramfs can be mounted: {mounted.stderr.decode()}")
-    try:
-        shutil.copytree(root, folder / "root", symlinks=True)
-        yield folder / "root"
-    finally:
-        subprocess.run(["umount", folder], check=True)
+@pytest.mark.parametrize("kind", [*KINDS[:2], "none"])
+def test_no_local_user_reaches_a_running_build(bench: Bench) -> None:
+    """Whoever is uid 1000 on the host, as whom ``build`` is known inside."""
+    word = f"3600.{secrets.randbits(40)}"
+    victim = bench.base / "build/victim.c"
+    seen: list[str] = []
+
+    def attack(_: str) -> None:
+        assert wait_there(f"sleep\0{word}")
+        pid = processes(f"sleep\0{word}")[0]
+        assert os.stat(f"/proc/{pid}").st_uid >= DEFAULT.first
+        places = (
+            victim,
+            victim.parent,
+            *(f"/proc/{pid}/{way}" for way in ("root/build/victim.c", "cwd/victim.c", "root")),
+            "/run/modulus/build/build/victim.c",
+        )
+        done = subprocess.run(
+            (*LOCAL_USER, sys.executable, "-c", ATTACK, *map(str, places)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seen.append(done.stdout)
+        raise EndError
+
+    with bench.open() as opened:
+        script = f"echo ours >victim.c; chmod 666 victim.c; chmod 777 .; sleep {word} & echo up"
+        with pytest.raises(EndError):
+            opened.run(("sh", "-c", f"{script}; wait"), on_line=attack, timeout=60)
+    assert seen == [""]
+    assert victim.read_text() == "ours\n"
 
 
-def test_without_id_mapping(nspawned: Bench, unmappable: Path) -> None:
-    nspawned.root = unmappable
-    before = listing(unmappable)
-    with nspawned.open() as opened:
-        script = "id -u; touch /out/made; ls /src; cat /proc/self/status"
+@pytest.mark.parametrize("kind", KINDS)
+def test_task_limit(bench: Bench) -> None:
+    bench.limits = Limits(MEMORY, 1.5, 20)
+    script = "n=0; while [ $n -lt 40 ]; do sleep 9 & n=$((n+1)); done; echo all of them"
+    with bench.open() as opened:
         status, lines = run(opened, script)
-        assert lines[:2] == ["1000", "file"]
-        assert "CapBnd:\t0000000000000000" in lines
-        assert status == 0
-        run(opened, "true")
-    assert listing(unmappable) == before
-    said = nspawned.said.getvalue().splitlines()
-    assert len(said) == 1
-    assert "no user namespace for the build container (ID mapped mounts" in said[0]
+    assert status != 0
+    assert "all of them" not in lines
+
+
+def test_two_builds_have_other_ids(nspawned: Bench, tmp_path: Path) -> None:
+    other = Bench("nspawn", nspawned.root, tmp_path / "other", Limits(MEMORY))
+    with nspawned.open() as one, other.open() as two:
+        for opened in (one, two):
+            assert run(opened, "touch /out/made")[0] == 0
+    ids = {(bench.base / "out/made").stat().st_uid for bench in (nspawned, other)}
+    assert len(ids) == 2
+    assert all(uid % PIECE == 1000 for uid in ids)
 
 
 @pytest.mark.parametrize("kind", ISOLATED)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +52,12 @@ def no_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without systemd and docker, whatever this one is."""
     monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no-systemd")
     monkeypatch.setattr(engine, "_DOCKER_PID", tmp_path / "docker.pid")
+
+
+@pytest.fixture
+def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (container, nspawn, engine):
+        monkeypatch.setattr(module, "namespaces_missing", lambda: "they are forbidden")
 
 
 @pytest.mark.parametrize(
@@ -183,12 +189,14 @@ def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
     assert low & set(service.argv("a", Limits(), {})) == (low if niceness else set())
 
 
+@pytest.mark.usefixtures("root_user")
 def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "_RUNNING", tmp_path)
     monkeypatch.setattr(systemd, "current_unit", lambda: "modulus@a.service")
     monkeypatch.setattr(nspawn, "give_writable", lambda *_: None)
+    monkeypatch.setattr(container, "claim", lambda _: contextlib.nullcontext(FIRST))
     log = tmp_path / "log"
     fake("systemctl", script=f'echo "systemctl $*" >>{log}')
     # Runs what the container would: all from the payload's shell on.
@@ -199,7 +207,7 @@ def test_a_build_is_a_service_where_systemd_runs(
     mounts = (Mount(tmp_path / "a:b", "/src"), Mount(tmp_path / "w", "/build", writable=True))
     (tmp_path / "sc").mkdir()
     with container.open_container(
-        "nspawn", Path("/root"), mounts, Limits(5 << 20, 1.5), "a b", tmp_path / "sc", silent
+        "nspawn", Path("/root"), mounts, Limits(5 << 20, 1.5, 9), "a b", tmp_path / "sc", silent
     ) as opened:
         opened._paths = {"/build": tmp_path}
         lines: list[str] = []
@@ -225,13 +233,14 @@ def test_a_build_is_a_service_where_systemd_runs(
         "--property=MemoryMax=5242880",
         "--property=MemorySwapMax=0",
         "--property=CPUQuota=150%",
+        "--property=TasksMax=9",
         "--property=BindsTo=modulus@a.service",
         "--setenv=SYSTEMD_NSPAWN_LOCK=0",
         "-- systemd-nspawn",
         "--keep-unit",
-        "--private-users-ownership=map",
+        f"--private-users={FIRST}:65536",
         f"--bind-ro={tmp_path}/a\\:b:/src",
-        f"--bind={tmp_path}/w:/build:idmap",
+        f"--bind={tmp_path}/w:/build",
     ):
         assert f" {part} " in start
 
@@ -322,29 +331,68 @@ def test_paths_of_none_are_the_hosts(tmp_path: Path) -> None:
     assert host.path("/srcs") == "/srcs"
 
 
-@pytest.mark.usefixtures("root_user")
-def test_none_wants_ways_that_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(none, "give_writable", lambda *_: None)
-    source = tmp_path / "cache/scratch/work"
-    source.mkdir(parents=True)
-    (tmp_path / "cache/scratch").chmod(0o700)
-    (tmp_path / "cache").chmod(0o700)
-    with pytest.raises(ToolchainError, match=f"to whom {tmp_path}/cache is closed"):
-        none.ways((Mount(source, "/build", writable=True),), tmp_path / "cache/scratch")
-    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
-    assert stat.S_IMODE((tmp_path / "cache/scratch").stat().st_mode) & 0o001
+MOUNTS = (Mount(Path("/s"), "/usr/src/x"), Mount(Path("/w"), "/build", writable=True))
+FIRST = 2013265920
 
 
-@pytest.mark.parametrize("user", [0, 1000])
-def test_podman_command_line(user: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(engine, "give_writable", lambda *_: None)
+def test_none_has_ids_and_mounts_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(none, "give_writable", lambda _, uid: given.append(uid))
+    monkeypatch.setattr(none, "_AT", tmp_path / "seen")
+    (only,) = none.ways(MOUNTS, Limits(tasks=7), FIRST)
+    assert given == [FIRST + 1000]
+    assert {"unshare", "--net", "--mount-proc", "--kill-child=KILL"} < set(only.argv)
+    at = f"{tmp_path}/seen"
+    assert only.argv[-6:] == (at, "/s", f"{at}/usr-src-x", "/w", f"{at}/build", "--")
+    assert only.payload[:2] == ("prlimit", "--nproc=7:7")
+    assert {f"--reuid={FIRST + 1000}", f"--regid={FIRST + 1000}"} < set(only.payload)
+    assert none.paths(MOUNTS, root=True)["/build"] == tmp_path / "seen/build"
+
+
+def test_none_without_root_is_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = none.ways(MOUNTS, Limits(), None)
+    assert [way.argv[:1] for way in ways] == [("unshare",), ()]
+    assert all("setpriv" not in way.payload for way in ways)
+    assert none.paths(MOUNTS, root=False)["/build"] == Path("/w")
+
+
+def test_nspawn_has_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(nspawn, "give_writable", lambda _, uid: given.append(uid))
+    (only,) = nspawn.ways(Path("/tc/root"), MOUNTS, Limits(tasks=9), "x", FIRST)
+    assert given == [FIRST + 1000]
+    assert {f"--private-users={FIRST}:65536", "--private-users-ownership=off"} < set(only.argv)
+    assert {"--bind=/w:/build", "--bind-ro=/s:/usr/src/x"} < set(only.argv)
+    assert "--rlimit=RLIMIT_NPROC=9" in only.argv
+
+
+@pytest.mark.usefixtures("root_user", "no_namespaces")
+@pytest.mark.parametrize("kind", ["auto", "nspawn", "podman"])
+def test_no_namespaces_no_container(fake: Fake, silent: PlainReporter, kind: str) -> None:
+    fake("systemd-nspawn", "unshare", "podman", "crun")
+    with pytest.raises(ToolchainError, match="they are forbidden") as caught:
+        choose(kind, silent)
+    assert caught.value.code == 13
+    assert "user.max_user_namespaces" in caught.value.hint
+
+
+@pytest.mark.parametrize("first_id", [FIRST, None])
+def test_podman_command_line(first_id: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(engine, "give_writable", lambda _, uid: given.append(uid))
     mounts = (Mount(Path("/s"), "/src"), Mount(Path("/w"), "/build", writable=True))
+    state, limits = Path("/running"), Limits(tasks=8)
     first, second = engine.podman_ways(
-        Path("/tc/root"), mounts, (Path("/store"), Path("/running")), "modulus-build-a", None
+        Path("/tc/root"), mounts, state, "modulus-build-a", None, limits, first_id
     )
-    assert (first.argv[0] == "unshare") == (user == 0)
-    assert ("--userns=keep-id:uid=1000,gid=1000" in first.argv) == (user != 0)
+    assert (first.argv[0] == "unshare") == (first_id is not None)
+    assert ("--userns=keep-id:uid=1000,gid=1000" in first.argv) == (first_id is None)
+    maps = {f"--uidmap=0:{FIRST}:65536", f"--gidmap=0:{FIRST}:65536"}
+    assert (maps < set(first.argv)) == (first_id is not None)
+    assert given == ([] if first_id is None else [FIRST + 1000])
+    assert "--ulimit=nproc=8:8" in first.argv
     assert first.argv[-2:] == ("--rootfs", "/tc/root:O")
     assert {"--network=none", "--cap-drop=all", "--read-only", "--user=1000:1000"} < set(
         first.argv
@@ -355,7 +403,9 @@ def test_podman_command_line(user: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert "--runtime=runc" in second.argv
 
 
-def test_docker_imports_a_root_once(fake: Fake, tmp_path: Path) -> None:
+def test_docker_imports_a_root_once(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log, images = tmp_path / "log", tmp_path / "images"
     fake(
         "docker",
@@ -363,10 +413,11 @@ def test_docker_imports_a_root_once(fake: Fake, tmp_path: Path) -> None:
         f"case $1 in image) [ -e {images} ];; import) : >{images};; esac",
     )
     (tmp_path / "root").mkdir()
-    fake("tar", script=f": >{tmp_path}/root.tar")
+    fake("tar", script=": >$5")
+    monkeypatch.setattr(engine, "give_writable", lambda *_: None)
     for _ in range(2):
         (only,) = engine.docker_ways(
-            tmp_path / "root", (), tmp_path, "modulus-build-a", Limits(1 << 20, 2)
+            tmp_path / "root", (), tmp_path, "modulus-build-a", Limits(1 << 20, 2, 6), FIRST
         )
     assert [line.split()[0] for line in log.read_text().splitlines()] == [
         "image",
@@ -375,4 +426,5 @@ def test_docker_imports_a_root_once(fake: Fake, tmp_path: Path) -> None:
     ]
     assert only.argv[-1].startswith("modulus-toolchain:")
     assert {"--memory=1048576", "--memory-swap=1048576", "--cpus=2"} < set(only.argv)
+    assert {"--pids-limit=6", f"--user={FIRST + 1000}:{FIRST + 1000}"} < set(only.argv)
     assert not (tmp_path / "root.tar").exists()

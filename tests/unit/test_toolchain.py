@@ -64,13 +64,21 @@ def test_ready_for_a_build(tmp_path: Path) -> None:
     assert "build:x:1000:1000:" in (root / "etc/passwd").read_text()
     for name in ("usr/src/linux", "src", "out", "build", "proc", "dev"):
         assert list((root / name).iterdir()) == []
-    assert stat.S_IMODE((root / "tmp").stat().st_mode) == 0o1777
+    assert stat.S_IMODE((root / "tmp").stat().st_mode) == 0o755
+    # What podman mounts on.
+    for name in ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"):
+        assert (root / name).read_bytes() == b""
     assert not (root / "usr/share/man").exists()
 
 
 def test_nothing_runs_as_somebody_else(tmp_path: Path) -> None:
     root = unpacked(tmp_path)
+    (root / "var/tmp").mkdir(parents=True)
+    (root / "var/tmp").chmod(0o1777)
+    write(root / "usr/share/open", "", 0o666)
     finish(root)
+    for path in root.rglob("*"):
+        assert path.is_symlink() or not path.stat().st_mode & 0o002
     assert stat.S_IMODE((root / "usr/bin/su").stat().st_mode) == 0o755
     assert stat.S_IMODE((root / "usr/bin/wall").stat().st_mode) == 0o755
 
@@ -96,7 +104,7 @@ def recorded(entry: Path, name: str, created: str) -> None:
 
 
 def test_a_recorded_root(tmp_path: Path) -> None:
-    name = "1/debian/bookworm/amd64/gcc-12"
+    name = "2/debian/bookworm/amd64/gcc-12"
     recorded(tmp_path / "store/toolchains/stored", name, "2024-01-03T00:00:00Z")
     bookworm = Distribution(DEBIAN, "bookworm", "amd64")
     found = provisioner(tmp_path, bookworm).toolchain_recorded(GCC)
@@ -121,7 +129,7 @@ def test_a_recorded_root(tmp_path: Path) -> None:
 def test_a_root_for_another_purpose(
     tmp_path: Path, codename: str, arch: str, compiler: Compiler
 ) -> None:
-    name = "1/debian/bookworm/amd64/gcc-12"
+    name = "2/debian/bookworm/amd64/gcc-12"
     recorded(tmp_path / "cache/toolchains/a", name, "2024-01-03T00:00:00Z")
     other = provisioner(tmp_path, Distribution(DEBIAN, codename, arch))
     assert other.toolchain_recorded(compiler) is None

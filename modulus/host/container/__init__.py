@@ -7,18 +7,29 @@ network, with read-only sources, within limits, and never outlives the process i
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from modulus.core.ids import DEFAULT, Ids
 from modulus.errors import ToolchainError
 from modulus.host import files, systemd
 from modulus.host.container import engine, none, nspawn
 from modulus.host.container.base import Container, Mount, Way
-from modulus.host.container.limits import Group, Limits, open_group
+from modulus.host.container.ids import claim, namespaces_missing
+from modulus.host.container.limits import TASKS, Group, Limits, most_memory, open_group
 from modulus.host.report import Reporter, make_reporter
 
-__all__ = ["Container", "Limits", "Mount", "choose", "open_container"]
+__all__ = [
+    "TASKS",
+    "Container",
+    "Limits",
+    "Mount",
+    "choose",
+    "most_memory",
+    "open_container",
+]
 
 _MISSING = {
     "nspawn": nspawn.missing,
@@ -26,15 +37,17 @@ _MISSING = {
     "docker": engine.docker_missing,
 }
 _AUTOMATIC = ("nspawn", "podman", "docker")
-_HINT = "install systemd-container or podman"
+_INSTALL = "install systemd-container or podman"
+_ALLOW = "let the kernel make user namespaces, see sysctl user.max_user_namespaces"
 
 
 def choose(kind: str, reporter: Reporter) -> str:
     """The kind to use for the setting ``kind``; ToolchainError where it cannot be had."""
+    hint = _ALLOW if namespaces_missing() else _INSTALL
     if kind != "auto":
         if kind != "none" and (why := _MISSING[kind]()):
             raise ToolchainError(
-                f"build.container is {kind}, but {why}", f"{_HINT}, or set it to auto"
+                f"build.container is {kind}, but {why}", f"{hint}, or set it to auto"
             )
         if kind == "none":
             reporter.warn("build.container is none: the build runs on the host itself")
@@ -45,7 +58,7 @@ def choose(kind: str, reporter: Reporter) -> str:
         if not why:
             return candidate
         reasons.append(why)
-    raise ToolchainError(f"no build container: {'; '.join(reasons)}", _HINT)
+    raise ToolchainError(f"no build container: {'; '.join(reasons)}", hint)
 
 
 @contextlib.contextmanager
@@ -57,35 +70,44 @@ def open_container(
     name: str,
     scratch: Path,
     reporter: Reporter | None = None,
+    ids: Ids = DEFAULT,
 ) -> Iterator[Container]:
     """A container of a ``kind`` that ``choose`` gave, over the shared, read-only ``root``.
 
-    The writable mounts change their owner to the payload's user, with all that is in them.
-    ``name`` tells builds apart, ``scratch`` is a private folder on disk. What has to be done
-    without is said to ``reporter``.
+    The writable mounts change their owner to the payload's user, with all that is in them;
+    nobody else may pass through to them. The payload's ids are a piece of ``ids`` that nobody
+    has; ToolchainError where there is none. ``name`` tells builds apart, ``scratch`` is a
+    private folder on disk. What has to be done without is said to ``reporter``.
     """
     reporter = reporter or make_reporter()
     name = f"modulus-build-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
     with contextlib.ExitStack() as stack:
+        first_id = stack.enter_context(claim(ids)) if os.geteuid() == 0 else None
         group, address_space = _limit(kind, limits, reporter, stack)
+        if kind in ("podman", "docker"):
+            # No tmpfs: runc gives it the mode of the root's own folder, which is not for all to
+            # write to.
+            temporary = stack.enter_context(files.scratch(scratch, "tmp"))
+            mounts = (*mounts, Mount(temporary, "/tmp", writable=True))  # noqa: S108
         ways: list[Way]
         if kind == "nspawn":
-            ways = nspawn.ways(root, mounts, limits, name)
+            if first_id is None:
+                raise ToolchainError(nspawn.missing(), "run it as root, or install podman")
+            ways = nspawn.ways(root, mounts, limits, name, first_id)
         elif kind == "podman":
-            store = stack.enter_context(files.scratch(scratch, "podman"))
-            running = stack.enter_context(engine.run_folder())
-            ways = engine.podman_ways(root, mounts, (store, running), name, group)
+            state = stack.enter_context(engine.run_folder())
+            ways = engine.podman_ways(root, mounts, state, name, group, limits, first_id)
         elif kind == "docker":
-            ways = engine.docker_ways(root, mounts, scratch, name, limits)
+            ways = engine.docker_ways(root, mounts, scratch, name, limits, first_id)
         else:
-            ways = none.ways(mounts, scratch)
+            ways = none.ways(mounts, limits, first_id)
         yield Container(
             kind,
             ways,
             reporter,
             group=group,
             address_space=address_space,
-            paths={mount.target: mount.source for mount in mounts} if kind == "none" else {},
+            paths=none.paths(mounts, root=first_id is not None) if kind == "none" else {},
         )
 
 

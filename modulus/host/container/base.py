@@ -21,7 +21,8 @@ WORK = "/build"
 """Where the payload starts."""
 
 UID = 1000
-"""The user and group ``build`` inside, which owns the writable mounts."""
+"""The user and group ``build`` inside a user namespace. Outside, where it owns the writable
+mounts, it is as much above the first id that the namespace has."""
 
 TIED = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child=KILL", "--")
 """In front of a tool: a pid namespace that ends with us, and all in it.
@@ -103,13 +104,15 @@ class Container:
         *,
         on_line: Callable[[str], object],
         timeout: float | None = None,
+        check: Callable[[], object] | None = None,
     ) -> int:
         """Runs ``argv`` in the container's ``/build`` and returns its exit status.
 
         128 and a signal's number if one ended it. Output lines go to ``on_line`` as they
-        come. ``oom`` then says whether the memory limit has cost a process. ToolchainError
-        if no container starts; BuildError if ``timeout`` (seconds) passes. Whatever is raised,
-        by ``on_line`` too, nothing of the payload is left.
+        come; ``check`` is called twice a second. ``oom`` then says whether the memory limit
+        has cost a process. ToolchainError if no container starts; BuildError if ``timeout``
+        (seconds) passes. Whatever is raised, by these two as well, nothing of the payload is
+        left.
         """
         self.oom = False
         before = self._oom_kills()
@@ -117,7 +120,7 @@ class Container:
         while True:
             way = self._ways[0]
             seen = Watch(on_line)
-            status = self._attempt(way, argv, seen, timeout)
+            status = self._attempt(way, argv, seen, timeout, check)
             if seen.started:
                 if way.warning and not self._settled:
                     self._reporter.warn(f"{way.warning} ({why})")
@@ -149,7 +152,12 @@ class Container:
         )
 
     def _attempt(
-        self, way: Way, argv: Sequence[str], seen: Watch, timeout: float | None
+        self,
+        way: Way,
+        argv: Sequence[str],
+        seen: Watch,
+        timeout: float | None,
+        check: Callable[[], object] | None,
     ) -> int:
         memory = str(self._address_space >> 10) if self._address_space else ""
         arguments = (seen.token, memory, self.path(WORK), way.flags)
@@ -165,6 +173,7 @@ class Container:
                     timeout=timeout,
                     ok=run.ANY_STATUS,
                     on_line=seen.line,
+                    check=check,
                     preexec=self._join(way),
                 ).status
             except run.CommandError:
@@ -185,7 +194,10 @@ class Container:
 
 
 def give_writable(mounts: Sequence[Mount], uid: int) -> None:
-    """Makes ``uid`` the owner of all in the writable mounts; follows no link."""
+    """Makes ``uid`` the owner of all in the writable mounts; follows no link.
+
+    Before any payload runs: they are in a folder that only we may pass through.
+    """
     for mount in mounts:
         if mount.writable:
             os.chown(mount.source, uid, uid)

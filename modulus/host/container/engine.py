@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import resource
 import signal
 import stat
 import tempfile
@@ -13,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from modulus.core.ids import PIECE
 from modulus.errors import ToolchainError
 from modulus.host import run
-from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
-from modulus.host.container.limits import Group, Limits, hold
+from modulus.host.container.base import TIED, UID, WORK, Mount, Way, give_writable
+from modulus.host.container.ids import namespaces_missing
+from modulus.host.container.limits import TASKS, Group, Limits, at_most, hold
 from modulus.host.files import remove_tree
 
 _DOCKER_PID = Path("/run/docker.pid")
 _RUN_PREFIX = "podman."
-_MANY = 4096
+_OPEN_FILES = 4096
 _SECONDS = 60.0
 _IMPORT_SECONDS = 900.0
 
@@ -32,7 +33,7 @@ def podman_missing() -> str:
         return "podman is not installed"
     if not any(run.find(runtime) for runtime in ("crun", "runc")):
         return "podman has no runtime (crun or runc)"
-    return ""
+    return namespaces_missing()
 
 
 def docker_missing() -> str:
@@ -54,27 +55,32 @@ def docker_missing() -> str:
 def podman_ways(
     root: Path,
     mounts: Sequence[Mount],
-    state: tuple[Path, Path],
+    state: Path,
     name: str,
     group: Group | None,
+    limits: Limits,
+    first_id: int | None,
 ) -> list[Way]:
     """With podman's own choice of runtime, or with runc where that refuses.
 
-    All that podman keeps is in the ``state`` folders, what is to be on disk in the first.
-    What it would write into the root (``/etc/hosts`` and the like) goes to an overlay.
+    In a user namespace with the ids from ``first_id`` on; None without root, where the user's
+    own is what ``build`` is outside. All that podman keeps is in the folder ``state``, little
+    else than what it would write into the root (``/etc/hosts`` and the like).
     """
-    rootless = os.geteuid() != 0
-    if not rootless:
-        give_writable(mounts, UID)
-    store, running = state
-    podman = _podman(store, running)
+    podman = _podman(state)
+    if first_id is None:
+        more = [f"--userns=keep-id:uid={UID},gid={UID}"]
+    else:
+        give_writable(mounts, first_id + UID)
+        more = [f"--{kind}map=0:{first_id}:{PIECE}" for kind in ("uid", "gid")]
+        more.append(f"--pids-limit={limits.tasks or TASKS}")
     options = (
-        *_options(mounts),
+        *_options(mounts, UID),
         f"--name={name}",
-        *(f"--ulimit={text}" for text in _ulimits()),
+        *(f"--ulimit={text}" for text in _ulimits(limits)),
         "--replace",
         "--no-hosts",
-        *((f"--userns=keep-id:uid={UID},gid={UID}",) if rootless else ()),
+        *more,
         *((f"--cgroup-parent={group.path}",) if group else ()),
         "--rootfs",
         f"{root}:O",
@@ -82,7 +88,7 @@ def podman_ways(
     found = []
     for runtime in ((), ("--runtime=runc",)):
         # A pid namespace ends all with us; without root that is left to standard input.
-        front = (*(() if rootless else TIED), *podman, *runtime)
+        front = (*(() if first_id is None else TIED), *podman, *runtime)
         end = partial(_quiet, (*front, "rm", "--force", name))
         found.append(
             Way(
@@ -100,7 +106,8 @@ def podman_ways(
 def run_folder() -> Iterator[Path]:
     """A folder for what podman keeps while it runs; those of dead processes are removed.
 
-    Not in a scratch folder: podman wants the name to have at most 50 characters.
+    Not in a scratch folder: podman lets all users pass through those that it is in, and wants
+    the name to have at most 50 characters.
     """
     parent = Path("/run/modulus")
     if os.geteuid() != 0:
@@ -130,17 +137,17 @@ def run_folder() -> Iterator[Path]:
         os.close(held)
 
 
-def _podman(store: Path, running: Path) -> tuple[str, ...]:
+def _podman(folder: Path) -> tuple[str, ...]:
     """podman with folders of its own, so that the user's containers are left alone.
 
     conmon leaves a file ``oom`` in the folder it is started in when memory ran out.
     """
     return (
-        *("env", "-C", str(running)),
+        *("env", "-C", str(folder)),
         "podman",
-        f"--root={store}",
-        f"--runroot={running}/run",
-        f"--tmpdir={running}/state",
+        f"--root={folder}/root",
+        f"--runroot={folder}/run",
+        f"--tmpdir={folder}/state",
         "--cgroup-manager=cgroupfs",
         "--events-backend=none",
         "--log-level=error",
@@ -151,25 +158,38 @@ def _discard(folder: Path) -> None:
     """Removes a run folder; ends the process that keeps rootless podman's namespace."""
     if os.geteuid() != 0:
         # Without root what the payload's user owns is removed in podman's namespace.
-        _quiet((*_podman(folder / "root", folder), "unshare", "rm", "-rf", folder / "run"))
+        _quiet((*_podman(folder), "unshare", "rm", "-rf", folder / "run"))
     with contextlib.suppress(OSError, ValueError):
         os.kill(int((folder / "state/pause.pid").read_text()), signal.SIGKILL)
     remove_tree(folder)
 
 
 def docker_ways(
-    root: Path, mounts: Sequence[Mount], scratch: Path, name: str, limits: Limits
+    root: Path,
+    mounts: Sequence[Mount],
+    scratch: Path,
+    name: str,
+    limits: Limits,
+    first_id: int | None,
 ) -> list[Way]:
-    """The root becomes an image once; the daemon holds the limits."""
-    give_writable(mounts, UID)
+    """The root becomes an image once; the daemon holds the limits.
+
+    docker has one user namespace for all containers, or none: the payload has an id that is
+    nobody's inside and outside alike, or without root the user's own.
+    """
+    user = os.geteuid() if first_id is None else first_id + UID
+    give_writable(mounts, user)
     # Not a name: that stays taken while the daemon still makes a container whose client was
     # killed. Such a one never starts, and the next build with this label removes it.
     label = f"label=modulus.build={name}"
-    options = [*_options(mounts), "--label", label.partition("=")[2]]
+    options = [*_options(mounts, user), "--label", label.partition("=")[2]]
+    options.append(f"--env=HOME={WORK}")
     if limits.memory is not None:
         options += [f"--memory={limits.memory}", f"--memory-swap={limits.memory}"]
     if limits.cpus is not None:
         options.append(f"--cpus={limits.cpus:g}")
+    if limits.tasks is not None:
+        options.append(f"--pids-limit={limits.tasks}")
     options.append(_docker_image(root, scratch))
     remove = partial(_remove_labelled, label)
     return [
@@ -184,7 +204,7 @@ def docker_ways(
     ]
 
 
-def _options(mounts: Sequence[Mount]) -> tuple[str, ...]:
+def _options(mounts: Sequence[Mount], user: int) -> tuple[str, ...]:
     return (
         "--rm",
         "--hostname=modulus",
@@ -192,9 +212,7 @@ def _options(mounts: Sequence[Mount]) -> tuple[str, ...]:
         "--cap-drop=all",
         "--security-opt=no-new-privileges",
         "--read-only",
-        # runc gives it the mode that the root's own folder has.
-        "--tmpfs=/tmp:rw,exec,mode=1777",
-        f"--user={UID}:{UID}",
+        f"--user={user}:{user}",
         *(f"--mount={_bind(mount)}" for mount in mounts),
     )
 
@@ -205,14 +223,11 @@ def _bind(mount: Mount) -> str:
     )
 
 
-def _ulimits() -> list[str]:
+def _ulimits(limits: Limits) -> list[str]:
     """No more than our own limits: podman would raise them, which not every root may."""
     found = []
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        soft, hard = (
-            _MANY if value == resource.RLIM_INFINITY else min(value, _MANY)
-            for value in resource.getrlimit(number)
-        )
+    for name, number in (("nofile", _OPEN_FILES), ("nproc", limits.tasks or TASKS)):
+        soft, hard = at_most(name, number)
         found.append(f"{name}={soft}:{hard}")
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import secrets
 import signal
 import time
@@ -26,12 +27,36 @@ _GONE_WITHIN = 5.0
 """Seconds that killed processes may take to leave a group."""
 
 
+TASKS = 4096
+"""What a build may have, unless somebody says otherwise: it takes some three for each job."""
+
+_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+
+
 @dataclass(frozen=True)
 class Limits:
-    """What a payload may use: ``memory`` in bytes, swap included, and a number of CPUs."""
+    """What a payload may use: ``memory`` in bytes, swap included, a number of CPUs and tasks.
+
+    Tasks are counted by the kernel for each user, and nobody else is a payload's.
+    """
 
     memory: int | None = None
     cpus: float | None = None
+    tasks: int | None = None
+
+
+def most_memory() -> int:
+    """Bytes that a build may have, unless somebody says otherwise: the node's less a tenth."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10 * 9
+
+
+def at_most(name: str, number: int) -> tuple[int, int]:
+    """Our own soft and hard limit of that name (prlimit(1)), but ``number`` at most."""
+    soft, hard = (
+        number if value == resource.RLIM_INFINITY else min(value, number)
+        for value in resource.getrlimit(_LIMITS[name])
+    )
+    return soft, hard
 
 
 @dataclass(frozen=True)

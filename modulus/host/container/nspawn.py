@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from modulus.core.dataclass import replace
+from modulus.core.ids import PIECE
 from modulus.host import run, systemd
 from modulus.host.container import service
 from modulus.host.container.base import TIED, UID, Mount, Way, give_writable
+from modulus.host.container.ids import namespaces_missing
 from modulus.host.container.limits import Limits
 
 # The root is shared and read-only: no lock files beside it. /tmp is ours.
@@ -45,49 +47,44 @@ def missing() -> str:
     for program in ("systemd-nspawn", "unshare"):
         if run.find(program) is None:
             return f"{program} is not installed"
-    return "" if os.geteuid() == 0 else "systemd-nspawn needs root"
+    return namespaces_missing() if os.geteuid() == 0 else "systemd-nspawn needs root"
 
 
-def ways(root: Path, mounts: Sequence[Mount], limits: Limits, name: str) -> list[Way]:
-    """With a user namespace, or without one where the file system cannot map ids."""
-    give_writable(mounts, UID)
-    found = []
-    for mapped in (True, False):
-        nspawn = _nspawn(root, mounts, mapped)
-        front: tuple[str, ...] = TIED
-        more = Way((), ())
-        if systemd.available():
-            front = service.argv(name, limits, _ENV)
-            end = partial(service.end, name)
-            more = Way((), (), flags="wo", join=False, begin=end, end=end)
-        found.append(
-            replace(
-                more,
-                argv=(*front, *nspawn, "--pipe"),
-                terminal=(*TIED, *nspawn),
-                env=_ENV,
-                warning="" if mapped else "no user namespace for the build container",
-            )
-        )
-    return found
+def ways(
+    root: Path, mounts: Sequence[Mount], limits: Limits, name: str, first_id: int
+) -> list[Way]:
+    """In a user namespace with the ids from ``first_id`` on, and in no other way: the ids of a
+    payload without one are those of somebody on this system, or will be."""
+    give_writable(mounts, first_id + UID)
+    nspawn = _nspawn(root, mounts, limits, first_id)
+    front: tuple[str, ...] = TIED
+    more = Way((), ())
+    if systemd.available():
+        front = service.argv(name, limits, _ENV)
+        end = partial(service.end, name)
+        more = Way((), (), flags="wo", join=False, begin=end, end=end)
+    argv = (*front, *nspawn, "--pipe")
+    return [replace(more, argv=argv, terminal=(*TIED, *nspawn), env=_ENV)]
 
 
-def _nspawn(root: Path, mounts: Sequence[Mount], mapped: bool) -> tuple[str, ...]:
-    # Never "-U": where ids cannot be mapped it changes the owner of all files in the root.
-    users = ("--private-users=pick", "--private-users-ownership=map")
+def _nspawn(
+    root: Path, mounts: Sequence[Mount], limits: Limits, first_id: int
+) -> tuple[str, ...]:
+    tasks = () if limits.tasks is None else (f"--rlimit=RLIMIT_NPROC={limits.tasks}",)
     return (
         "systemd-nspawn",
         *_OPTIONS,
         # Two with one name would remove each other's folder below /run/systemd/nspawn.
         f"--machine=modulus-{os.getpid()}-{secrets.token_hex(4)}",
         f"--directory={root}",
-        *(users if mapped else ("--private-users=no",)),
-        *(_bind(mount, mapped) for mount in mounts),
+        f"--private-users={first_id}:{PIECE}",
+        # What is root's on the host is nobody's inside, which is as good for reading.
+        "--private-users-ownership=off",
+        *tasks,
+        *map(_bind, mounts),
     )
 
 
-def _bind(mount: Mount, mapped: bool) -> str:
+def _bind(mount: Mount) -> str:
     source, target = (str(path).replace(":", "\\:") for path in (mount.source, mount.target))
-    if mount.writable:
-        return f"--bind={source}:{target}" + (":idmap" if mapped else "")
-    return f"--bind-ro={source}:{target}"
+    return f"--bind{'' if mount.writable else '-ro'}={source}:{target}"

@@ -21,6 +21,8 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         properties += [f"MemoryMax={limits.memory}", "MemorySwapMax=0"]
     if limits.cpus is not None:
         properties.append(f"CPUQuota={max(1, round(limits.cpus * 100))}%")
+    if limits.tasks is not None:
+        properties.append(f"TasksMax={limits.tasks}")
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     if niceness > 0:
         # Who is in no hurry has none of it done in a hurry. Niceness counts within a control

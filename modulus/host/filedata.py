@@ -1,0 +1,49 @@
+"""Files that others made: opened for what they are, and read as far as somebody wants it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import FileIO
+from pathlib import Path
+
+
+def open_regular(
+    path: str | Path, *, folder: int | None = None, follow: bool = False
+) -> FileIO:
+    """Opens the regular file ``path``, below the open ``folder`` if it is relative.
+
+    ValueError for anything else, a link included unless it is to be followed; OSError. Nothing
+    is waited for, such as the other end of a named pipe.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise ValueError("is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("is no regular file")
+    return FileIO(handle)
+
+
+class FileData:
+    """Slices like bytes; not mapped, since a file that is cut short then would end us."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, key: slice) -> bytes:
+        start, stop, _ = key.indices(self._size)
+        parts = []
+        while start < stop and (part := os.pread(self._file.fileno(), stop - start, start)):
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
