@@ -45,7 +45,7 @@ CAUSES = (
     DISK_FULL,
     OUT_OF_MEMORY,
     Cause(
-        r"[Cc]annot fork\b|\bv?fork: (retry: )?Resource temporarily unavailable",
+        r"\b[Cc]annot fork\b|: Resource temporarily unavailable",
         "the build wants more processes than it may have",
         "lower build.jobs",
     ),

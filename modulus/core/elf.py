@@ -33,15 +33,15 @@ _ABSOLUTE = 0xFFF1
 _RESERVED = 0xFF00
 _WEAK = 2
 
-_MOST_STRINGS = 32 << 20
+_MOST_STRINGS = 16 << 20
 _MOST_SYMBOLS = 64 << 20
-_MOST_VERSIONS = 8 << 20
+_MOST_VERSIONS = 4 << 20
 _MOST_INFO = 1 << 20
 """Bytes of a section; of symbols those of a part are held at a time."""
 _PART = 1 << 15
 """Symbols that are read at a time."""
-_MOST_NAMES = 1 << 16
-"""Symbols that are imported or exported, of which the kernel itself has some 30,000."""
+_MOST_NAMES = 1 << 15
+"""Symbols that are imported or exported; the largest modules have some thousand."""
 _LONGEST_NAME = 512
 """``KSYM_NAME_LEN``."""
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,14 +23,13 @@ from modulus.core.dataclass import dataclass
 from modulus.errors import ModulusError
 from modulus.host.lines import Lines
 from modulus.host.notify import ask_for_time
+from modulus.host.pump import pump
 from modulus.host.start import ENDING, not_installed, prctl, start_quick, tie
 
 ANY_STATUS = range(-64, 256)
 """For ``ok``: every exit status; the negative ones are signals."""
 
 _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
-_CHUNK = 1 << 16
-_CHECK_SECONDS = 0.5
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
 
@@ -128,7 +126,7 @@ def run(
             write.close()
             if not lines:
                 options["_err"].close()
-            in_time = _pump(running.pid, sinks, deadline, check)
+            in_time = pump(running.pid, sinks, deadline, check)
             if not in_time:
                 raise CommandError(words, None, _text(err or out))
             status = _status(running)
@@ -138,7 +136,7 @@ def run(
             if not unbroken:
                 _kill_group(running.pid)
                 _status(running)
-            elif _pump(running.pid, {}, deadline):
+            elif pump(running.pid, {}, deadline):
                 _status(running)
             raise
     result = Result(status, _text(out), _text(err))
@@ -229,69 +227,6 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, IO[bytes]]:
     stack.callback(os.close, read)
     os.set_blocking(read, False)
     return read, stack.enter_context(open(write, "wb", buffering=0))
-
-
-def _pump(
-    pid: int,
-    sinks: Mapping[int, Callable[[bytes], object]],
-    deadline: float | None,
-    check: Callable[[], object] | None = None,
-) -> bool:
-    """Hands over output until the program has ended; False when ``deadline`` came first.
-
-    What a daemon of the program may still write to its pipes later is not waited for.
-    """
-    with selectors.DefaultSelector() as selector, _process(pid) as ended:
-        for handle in sinks:
-            selector.register(handle, selectors.EVENT_READ)
-        if ended is not None:
-            selector.register(ended, selectors.EVENT_READ)
-        alive = ended is not None
-        due = time.monotonic()
-        while alive:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return False
-            left = None if deadline is None else deadline - now
-            if check is not None:
-                if now >= due:
-                    check()
-                    due = now + _CHECK_SECONDS
-                left = min(left or _CHECK_SECONDS, _CHECK_SECONDS)
-            for key, _ in selector.select(left):
-                if key.fd == ended:
-                    alive = False
-                elif not _hand_over(key.fd, sinks[key.fd]):
-                    selector.unregister(key.fd)
-    for handle, sink in sinks.items():
-        while _hand_over(handle, sink):
-            pass
-    return True
-
-
-def _hand_over(handle: int, sink: Callable[[bytes], object]) -> bool:
-    """Reads once; False at the end or where nothing is waiting."""
-    try:
-        data = os.read(handle, _CHUNK)
-    except BlockingIOError:
-        return False
-    if data:
-        sink(data)
-    return bool(data)
-
-
-@contextlib.contextmanager
-def _process(pid: int) -> Iterator[int | None]:
-    """A handle that becomes readable when ``pid`` ends; None where it already has."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _kill_group(pid: int) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -442,6 +443,31 @@ def test_a_full_disk_under_the_log_is_not_lost(bench: Bench) -> None:
     with pytest.raises(BuildError, match="No space left on device") as caught:
         bench.compile()
     assert "space" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("disk", "why"),
+    [
+        ({"f_blocks": 1 << 20, "f_bavail": (1 << 16) - 1}, "2 % or 256 MiB of the disk free"),
+        ({"f_blocks": 1 << 30, "f_bavail": (1 << 30) // 51}, "2 % or 256 MiB of the disk free"),
+        ({"f_files": 1000, "f_favail": 19}, "2 % of the disk's inodes free"),
+        ({"f_blocks": 1 << 20, "f_bavail": 1 << 16, "f_files": 0, "f_favail": 0}, None),
+        ({"f_files": 1000, "f_favail": 20}, None),
+    ],
+)
+def test_a_build_leaves_some_of_the_disk(
+    bench: Bench, disk: dict[str, int], why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = {"f_frsize": 4096, "f_blocks": 1 << 30, "f_bavail": 1 << 29, "f_files": 0} | disk
+    bench.leaves()
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**room))
+    if why is None:
+        assert bench.compile()
+    else:
+        bench.tool("make", "#!/bin/sh\nexec sleep 60\n")
+        with pytest.raises(BuildError, match=f"stopped: it left less than {why}") as caught:
+            bench.compile()
+        assert "free some space" in caught.value.hint
 
 
 def test_old_scripts_in_the_results_are_replaced(bench: Bench) -> None:

@@ -155,6 +155,31 @@ def test_remove_tree_follows_no_link(tmp_path: Path) -> None:
     assert names(tmp_path / "kept") == ["file"]
 
 
+def test_remove_tree_of_whatever_a_build_left(tmp_path: Path) -> None:
+    """Deeper than Python recurses, a path is long and there are descriptors."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    handle = os.open(tree, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("deeper", dir_fd=handle)
+        os.close(os.open("file", os.O_CREAT, dir_fd=handle))
+        below = os.open("deeper", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = below
+    os.close(handle)
+    os.mkfifo(tree / "pipe")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("tree", "pipe"):
+        files.remove_tree(tmp_path / name)
+    assert names(tmp_path) == []
+
+
+def test_a_pipe_in_place_of_a_file_that_was_left_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".file.abcdefgh")
+    files.write_atomic(tmp_path / "file", "text")
+    assert names(tmp_path) == ["file"]
+
+
 def test_scratch_is_gone_whatever_happened(tmp_path: Path) -> None:
     parent = tmp_path / "new"
     with pytest.raises(RuntimeError), files.scratch(parent, "build") as folder:

@@ -175,6 +175,25 @@ def test_an_exception_of_the_callback_kills_and_propagates(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_check_ends_what_says_nothing(tmp_path: Path) -> None:
+    pid, calls = tmp_path / "pid", []
+
+    def check() -> None:
+        calls.append(pid.exists())
+        if calls[-1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(
+            ("sh", "-c", f"echo $$ >{pid}.new; mv {pid}.new {pid}; exec sleep 60"), check=check
+        )
+    assert_gone(int(pid.read_text()))
+    calls.clear()
+    assert run.run(("sh", "-c", "sleep 1.2; exit 3"), ok=(3,), check=lambda: calls.append(True))
+    assert len(calls) > 1
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_daemon_holding_the_output_is_not_waited_for() -> None:
     began = time.monotonic()
     run.run(("sh", "-c", "sleep 5 & echo $!"), on_line=lambda pid: started.append(int(pid)))
