@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -28,6 +29,20 @@ def open_regular(
         os.close(handle)
         raise ValueError("is no regular file")
     return FileIO(handle)
+
+
+def regular_files(folder: Path) -> Iterator[str]:
+    """The regular files below ``folder``; links are made again by whoever needs them."""
+    cut = len(str(folder)) + 1
+    waiting = [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                yield entry.path[cut:]
 
 
 class FileData:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from modulus.core import twin
 from modulus.core.recipe import HEADERS_AT, WORK_AT
 from modulus.core.twin import Survey
+from modulus.host.filedata import regular_files
 
 _ELF = b"\x7fELF"
 # What a build leaves is made by its payload, which may be hostile. Bytes; the vendors' largest
@@ -47,7 +47,7 @@ class Choice:
         odd = twin.odd_headers(survey)
         if odd:
             raise UnfitError(f"the header {odd[0]} uses the release")
-        made = _regular(self._work)
+        made = regular_files(self._work)
         self._made = frozenset(islice(made, _MOST_FILES + 1))
         if len(self._made) > _MOST_FILES:
             raise UnfitError("the build left too many files")
@@ -82,7 +82,7 @@ class Choice:
 
     def _check_sources(self, read: set[str], harmless: Sequence[re.Pattern[str]]) -> None:
         """What no object's list tells of may ask for the release only as is known."""
-        for name in _regular(self._sources):
+        for name in regular_files(self._sources):
             # As make has it, which a patch may have changed.
             path = (self._work if name in self._made else self._sources) / name
             if name in read or _is_elf(path):
@@ -157,17 +157,3 @@ def _contains(path: Path, needle: bytes) -> bool:
 def _in_work(dependency: str) -> str:
     """Its path in the build folder, if it is there."""
     return posixpath.normpath(dependency).removeprefix(f"{WORK_AT}/")
-
-
-def _regular(folder: Path) -> Iterator[str]:
-    """The regular files below ``folder``; links are made again by whoever needs them."""
-    cut = len(str(folder)) + 1
-    waiting = [str(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            found = list(entries)
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                yield entry.path[cut:]

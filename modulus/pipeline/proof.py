@@ -8,6 +8,7 @@ a clean-up needs, but to replace what turned out wrong.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from modulus.core.recipe import Recipe, plainly
 from modulus.errors import BuildError, IntegrityError, ModulusError, ToolchainError
 from modulus.host import files
 from modulus.host.clock import rfc3339
+from modulus.host.filedata import regular_files
 from modulus.host.kept import KeptObjects
 from modulus.host.modules import Module
 from modulus.host.place import writing
@@ -206,19 +208,14 @@ def _again(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
 
 def _differing(plain: _Again, short: _Again) -> list[str]:
     """The objects, by their path in the sources, that the two builds made otherwise."""
-    found = []
-    for path in sorted((plain.scratch / "work").rglob("*.o")):
-        name = path.relative_to(plain.scratch / "work")
-        other = short.scratch / "work" / name
-        if not _is_file(path):
-            continue
-        if not _is_file(other) or files.sha256_file(path) != files.sha256_file(other):
-            found.append(str(name))
-    return found
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+    one, other = (again.scratch / "work" for again in (plain, short))
+    there = set(regular_files(other))
+    return [
+        name
+        for name in sorted(regular_files(one))
+        if name.endswith(".o")
+        and (name not in there or not filecmp.cmp(one / name, other / name, shallow=False))
+    ]
 
 
 def _replace(
