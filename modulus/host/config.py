@@ -15,7 +15,6 @@ from modulus.core.schema import Problems, close
 from modulus.core.settings import SCHEMA, Settings
 from modulus.errors import ConfigError
 from modulus.host.files import sha256_file
-from modulus.host.recall import Recall
 from modulus.host.rootpath import resolve
 from modulus.host.yamlfile import parse_yaml, read_yaml
 
@@ -34,28 +33,26 @@ def load_settings(
     environ: Mapping[str, str],
     assignments: Sequence[str],
     driver: str | None,
-    recall: Recall | None = None,
 ) -> Settings:
     """The settings in force below ``root`` for ``driver``, or the general ones.
 
     ``config`` is read instead of what is under ``/etc``, ``assignments`` are KEY=VALUE.
-    ``recall`` spares the parsing. Raises ConfigError with every problem of every source.
+    Raises ConfigError with every problem of every source.
     """
     problems = Problems()
-    recall = recall or Recall()
     local = _files(root, LOCAL) if config is None else iter([(str(config), config)])
     layers = (
-        tuple(_sources(_files(root, VENDOR), problems, recall)),
-        tuple(_sources(local, problems, recall)),
-        tuple(_environment(environ, problems, recall)),
-        tuple(_assigned(assignments, problems, recall)),
+        tuple(_sources(_files(root, VENDOR), problems)),
+        tuple(_sources(local, problems)),
+        tuple(_environment(environ, problems)),
+        tuple(_assigned(assignments, problems)),
     )
     if problems:
         problems.fail("correct these settings; docs/reference.md has them all")
     return merge(layers, driver)
 
 
-def load_profile(root: Path, name: str, recall: Recall | None = None) -> Profile:
+def load_profile(root: Path, name: str) -> Profile:
     """The profile ``name``; one in ``/etc`` stands in place of one that came with Modulus.
 
     Raises ConfigError where there is none, or with all that is wrong with it.
@@ -63,7 +60,7 @@ def load_profile(root: Path, name: str, recall: Recall | None = None) -> Profile
     for base, folder in _profile_folders(root):
         path = _seen(base, f"{folder}/{name}.yaml")
         if name in _stems(base, folder):
-            return _read_profile(base, folder, path, name, recall or Recall())
+            return _read_profile(base, folder, path, name)
     known = profile_names(root)
     near = close(name, known)
     raise ConfigError(
@@ -113,30 +110,24 @@ def _seen(root: Path, path: str) -> Path:
         return root / path.lstrip("/")
 
 
-def _sources(
-    files: Iterator[tuple[str, Path]], problems: Problems, recall: Recall
-) -> Iterator[Source]:
+def _sources(files: Iterator[tuple[str, Path]], problems: Problems) -> Iterator[Source]:
     for origin, path in files:
         found = problems.within(origin)
-        value = read_yaml(path, found, recall)
+        value = read_yaml(path, found)
         if value is not None:
             SCHEMA.check(value, "", found)
             yield Source(origin, value)
 
 
-def _environment(
-    environ: Mapping[str, str], problems: Problems, recall: Recall
-) -> Iterator[Source]:
+def _environment(environ: Mapping[str, str], problems: Problems) -> Iterator[Source]:
     for name in sorted(environ):
         if name.startswith(_PREFIX):
             found = problems.within(name)
             parts = name.removeprefix(_PREFIX).split("__")
-            yield from _one(name, parts, "__", environ[name], found, found, recall)
+            yield from _one(name, parts, "__", environ[name], found, found)
 
 
-def _assigned(
-    assignments: Sequence[str], problems: Problems, recall: Recall
-) -> Iterator[Source]:
+def _assigned(assignments: Sequence[str], problems: Problems) -> Iterator[Source]:
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign:
@@ -144,7 +135,7 @@ def _assigned(
             continue
         # What is no YAML is told with its key, which problems with the value name themselves.
         told = problems.within(f"--set: {key}"), problems.within("--set")
-        yield from _one("--set", key.strip().split("."), ".", text, *told, recall)
+        yield from _one("--set", key.strip().split("."), ".", text, *told)
 
 
 def _one(
@@ -154,11 +145,10 @@ def _one(
     text: str,
     unreadable: Problems,
     problems: Problems,
-    recall: Recall,
 ) -> Iterator[Source]:
     """One value, as YAML, under one key."""
     before = len(problems)
-    value = parse_yaml(text, unreadable, recall)
+    value = parse_yaml(text, unreadable)
     if len(problems) == before:
         placed: dict[str, Any] = place(SCHEMA, parts, value, separator)
         SCHEMA.check(placed, "", problems)
@@ -174,10 +164,10 @@ def _profile_folders(root: Path) -> tuple[tuple[Path, str], ...]:
     return folders
 
 
-def _read_profile(base: Path, folder: str, path: Path, name: str, recall: Recall) -> Profile:
+def _read_profile(base: Path, folder: str, path: Path, name: str) -> Profile:
     problems = Problems()
     found = problems.within(str(path))
-    value = read_yaml(path, found, recall)
+    value = read_yaml(path, found)
     profile = None if value is None else parse_profile(value, name, found)
     if profile is None:
         problems.fail(f"correct the profile {name}; docs/reference.md says what it may hold")

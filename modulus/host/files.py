@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modulus.host import sysfs
-from modulus.host.digest import SHA, hash_file
+from modulus.host.digest import hash_file
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ _RANDOM_LENGTH = 8
 
 def sha256_file(path: Path) -> str:
     """The file's sha256 in hexadecimal, read in pieces."""
-    return hash_file(path, SHA)[0]
+    return hash_file(path)
 
 
 def fsync_dir(path: Path) -> None:

@@ -24,13 +24,12 @@ _DRIVERS = "/opt/drivers"
 
 
 class Ahead:
-    """A process that hashes files with ``algorithm``.
+    """A process that hashes files.
 
     It ends when it has hashed them, is told to, or finds that nobody listens.
     """
 
-    def __init__(self, pid: int, read: int, algorithm: str) -> None:
-        self.algorithm = algorithm
+    def __init__(self, pid: int, read: int) -> None:
         self._pid = pid
         self._lines = FileIO(read)
 
@@ -105,9 +104,6 @@ def find_modules(root: str, name: str) -> list[str]:
 def begin(paths: Iterable[str]) -> Ahead | None:
     """Starts the process, which hashes the files ``paths``; None where none can be made, so
     that who asks hashes them himself."""
-    from modulus.host.digest import choose_algorithm
-
-    algorithm = choose_algorithm()
     try:
         read, write = os.pipe()
     except OSError:
@@ -122,14 +118,14 @@ def begin(paths: Iterable[str]) -> Ahead | None:
         # Nothing of ours is written twice, and no error is told: who asks finds out himself.
         try:
             os.close(read)
-            _hash(paths, algorithm, write)
+            _hash(paths, write)
         finally:
             os._exit(0)
     os.close(write)
-    return Ahead(pid, read, algorithm)
+    return Ahead(pid, read)
 
 
-def _hash(paths: Iterable[str], algorithm: str, write: int) -> None:
+def _hash(paths: Iterable[str], write: int) -> None:
     """Writes a record for each file that can be read."""
     from modulus.host.digest import hash_open
 
@@ -138,7 +134,7 @@ def _hash(paths: Iterable[str], algorithm: str, write: int) -> None:
             with open(path, "rb", buffering=0, opener=_open) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     continue
-                digest = hash_open(file, algorithm)[0]
+                digest = hash_open(file)
         except OSError:
             continue
         os.write(write, os.fsencode(f"{digest} {path}\0"))

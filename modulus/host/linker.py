@@ -11,7 +11,6 @@ from modulus.core.ldcache import CacheEntry, parse_ldcache
 from modulus.errors import ModulusError
 from modulus.host.install import Generation
 from modulus.host.place import DRIVERS, below, writing
-from modulus.host.recall import Recall
 from modulus.host.rendered import render_file
 from modulus.host.report import Reporter
 from modulus.host.run import run
@@ -23,26 +22,24 @@ def linker_config(root: Path, name: str) -> Path:
     return below(root, "/etc/ld.so.conf.d") / _file(name)
 
 
-def configure_linker(root: Path, name: str, recall: Recall) -> bool:
+def configure_linker(root: Path, name: str) -> bool:
     """Writes the driver's file in ld.so.conf.d; False if it is there already.
 
     Raises ConfigError where ``/etc`` cannot be written; call it before the driver is
     activated, so that this is known while nothing has changed.
     """
     path = linker_config(root, name)
-    return render_file(path, recall, "ld.so.conf.j2", name=name, folder=_folder(name))
+    return render_file(path, "ld.so.conf.j2", name=name, folder=_folder(name))
 
 
-def update_linker(
-    root: Path, name: str, generation: Generation, recall: Recall, reporter: Reporter
-) -> bool:
+def update_linker(root: Path, name: str, generation: Generation, reporter: Reporter) -> bool:
     """Brings the linker's cache up to date with the active ``generation``; False if it was.
 
     It is asked what it holds, so that a run that was killed before this is made good by the
     next one. A failure is a warning: the driver is in place, and its programs still work
     with LD_LIBRARY_PATH.
     """
-    if _is_current(root, name, generation, recall):
+    if _is_current(root, name, generation):
         return False
     folders: tuple[str, ...] = ()
     if not _is_included(root, name):
@@ -87,9 +84,9 @@ def _run_ldconfig(
         reporter.warn(f"the linker's cache is not up to date: {error.message}; {otherwise}")
 
 
-def _is_current(root: Path, name: str, generation: Generation, recall: Recall) -> bool:
+def _is_current(root: Path, name: str, generation: Generation) -> bool:
     """Whether the cache has every library of ours, and none that is gone."""
-    wanted = set(_sonames(generation, recall))
+    wanted = _sonames(generation)
     folder = generation.path / "lib"
     cached = {
         path.name
@@ -107,21 +104,14 @@ def linker_cache(root: Path) -> tuple[CacheEntry, ...]:
         return ()
 
 
-def _sonames(generation: Generation, recall: Recall) -> list[str]:
-    # A generation's name is a digest of what it holds.
-    made_of = ("sonames", generation.name)
-    known: list[str] | None = recall.find(*made_of)
-    if known is not None:
-        return known
+def _sonames(generation: Generation) -> set[str]:
     found: set[str | None] = set()
     for file in generation.contents.tree.files:
         path = PurePosixPath(file.path)
         if path.parent == PurePosixPath("lib"):
             with contextlib.suppress(ValueError):
                 found.add(read_soname(generation.path / path))
-    names = sorted(name for name in found if name)
-    recall.note(names, *made_of)
-    return names
+    return {name for name in found if name}
 
 
 def _is_included(root: Path, name: str) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from modulus.core.modprobe import MARK, TEMPLATE, Options, config_values
 from modulus.host.files import fsync_dir
 from modulus.host.place import below, writing
-from modulus.host.recall import Recall
 from modulus.host.rendered import render_file
 
 
@@ -18,7 +17,7 @@ def modprobe_config(root: Path, name: str) -> Path:
 
 
 def configure_modprobe(
-    root: Path, name: str, options: Options, blacklist: Iterable[str], recall: Recall
+    root: Path, name: str, options: Options, blacklist: Iterable[str]
 ) -> bool:
     """Writes the driver's file; False if it is there already.
 
@@ -27,7 +26,7 @@ def configure_modprobe(
     cannot be written.
     """
     path, values = modprobe_config(root, name), config_values(name, options, blacklist)
-    return render_file(path, recall, TEMPLATE, **values)
+    return render_file(path, TEMPLATE, **values)
 
 
 def unconfigure_modprobe(root: Path, name: str) -> bool:

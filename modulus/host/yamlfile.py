@@ -7,8 +7,6 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modulus.host.recall import Recall
-
 if TYPE_CHECKING:
     from modulus.core.schema import Problems
 
@@ -17,7 +15,7 @@ _MOST_DEPTH = 50
 """More than any configuration has. libyaml's binding crashes on very deep nesting."""
 
 
-def read_yaml(path: Path, problems: Problems, recall: Recall) -> dict[str, Any] | None:
+def read_yaml(path: Path, problems: Problems) -> dict[str, Any] | None:
     """The mapping in the file ``path``; None where a problem was noted."""
     try:
         # A pipe or device would block for ever.
@@ -39,7 +37,7 @@ def read_yaml(path: Path, problems: Problems, recall: Recall) -> dict[str, Any] 
         problems.add("", f"line {line}: is not UTF-8 text")
         return None
     before = len(problems)
-    value = parse_yaml(text, problems, recall)
+    value = parse_yaml(text, problems)
     if len(problems) > before:
         return None
     if value is None:
@@ -50,21 +48,14 @@ def read_yaml(path: Path, problems: Problems, recall: Recall) -> dict[str, Any] 
     return value
 
 
-def parse_yaml(text: str, problems: Problems, recall: Recall) -> Any:
+def parse_yaml(text: str, problems: Problems) -> Any:
     """The value that ``text`` spells; None where a problem was noted.
 
     Only mappings with text as keys, lists, text, numbers, truth values and null come out.
     """
-    known = recall.find("yaml", text)
-    if known is not None:
-        return known[0]
     before = len(problems)
     value = _parse(text, problems)
-    if len(problems) > before:
-        return None
-    # In a list, since an empty file comes to nothing.
-    recall.note([value], "yaml", text)
-    return value
+    return None if len(problems) > before else value
 
 
 def _parse(text: str, problems: Problems) -> Any:

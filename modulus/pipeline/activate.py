@@ -99,7 +99,6 @@ def work(target: Target, census: Census, built: Built | None = None) -> Activate
     later = free_initramfs(node, generation.contents.release)
     tell(node, later)
     collect_old(node)
-    node.site.recall.keep()
     node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
     changed = begun.changed or generation.changed
     return Activated(READY, built, generation, changed, (*begun.findings, *later))
@@ -194,7 +193,7 @@ def _warm(node: Node, hashes: Hashes) -> Target | None:
                 get_ready()
                 _compose_ahead(target)
             needed = target.wanted if node.census.missing else missing
-            check_startable(generation, needed, node.site.recall, hashes)
+            check_startable(generation, needed, hashes)
     except IntegrityError as error:
         node.reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None

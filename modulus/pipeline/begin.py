@@ -82,9 +82,9 @@ def put_in_place(target: Target, *, select: bool = True) -> bool:
     node, generation = target.node, target.generation
     root, name = node.site.root, node.instance.profile
     mark_used(root, name, generation.name)
-    changed = configure_linker(root, name, node.site.recall)
+    changed = configure_linker(root, name)
     changed |= activate(root, name, generation)
-    changed |= update_linker(root, name, generation, node.site.recall, node.reporter)
+    changed |= update_linker(root, name, generation, node.reporter)
     if select:
         changed |= write_selected(root, name, node.instance)
     return changed

@@ -20,6 +20,8 @@ def collect_old(node: Node) -> None:
     try:
         sweep_states(root)
         files.sweep_all(below(root, f"{STATE}/{name}"))
+        # Of an older Modulus, for anyone to read, with what the settings have of passwords.
+        (below(root, f"{STATE}/{name}") / "recall.json").unlink(missing_ok=True)
         collect_generations(root, name, node.reporter)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"what nobody needs stays: {error}")

@@ -147,7 +147,7 @@ def _first_that_works(node: Node, back: Sequence[Generation]) -> Target | None:
 
 def _bring_back(node: Node, generation: Generation) -> Target:
     target = make_target(Node(node.site, generation.contents.identity.instance), generation)
-    check_startable(generation, target.wanted, target.node.site.recall)
+    check_startable(generation, target.wanted)
     _make_room(target)
     begin(target, _census(target.node), select=False)
     return target

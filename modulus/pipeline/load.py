@@ -91,7 +91,6 @@ def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
         name,
         merge_options(profile.options, node.settings.module_options),
         (*profile.blacklist, *profile.build, *foreign_names(foreign)),
-        node.site.recall,
     )
     return foreign
 

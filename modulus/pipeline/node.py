@@ -67,7 +67,7 @@ class Node:
     @cached_property
     def profile(self) -> Profile:
         """What the driver is."""
-        return load_profile(self.site.root, self.instance.profile, self.site.recall)
+        return load_profile(self.site.root, self.instance.profile)
 
     @property
     def arch(self) -> str:

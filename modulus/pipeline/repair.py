@@ -118,11 +118,10 @@ def _put_back(root: Path, name: str, state: WantedState, reporter: Reporter) -> 
         # Somebody may have run ldconfig without it.
         from modulus.host.install import active_generation
         from modulus.host.linker import update_linker
-        from modulus.host.recall import Recall
 
         generation = active_generation(root, name)
         if generation:
-            update_linker(root, name, generation, Recall(), reporter)
+            update_linker(root, name, generation, reporter)
     if state.firmware is not None and firmware_path(root) not in (None, state.firmware):
         from modulus.host.firmware import provide_firmware
         from modulus.host.place import DRIVERS

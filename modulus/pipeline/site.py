@@ -14,9 +14,8 @@ from modulus.core.dataclass import dataclass
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import LOCKS, locked
-from modulus.host.place import STATE, below, writing
+from modulus.host.place import below, writing
 from modulus.host.probe import Host, probe
-from modulus.host.recall import Recall
 from modulus.host.report import Reporter
 from modulus.host.rootpath import resolve
 
@@ -46,15 +45,7 @@ class Site:
             environ=os.environ,
             assignments=self.assignments,
             driver=self.driver,
-            recall=self.recall,
         )
-
-    @cached_property
-    def recall(self) -> Recall:
-        """What spares a warm start of this driver some work."""
-        if self.driver is None:
-            return Recall()
-        return Recall(below(self.root, f"{STATE}/{self.driver}/recall.json"))
 
     @cached_property
     def cache(self) -> Path:

@@ -10,13 +10,11 @@ from modulus.errors import IntegrityError
 from modulus.host.hashing import Hashes
 from modulus.host.install import Generation
 from modulus.host.kmod import Wanted
-from modulus.host.recall import Recall
 
 
 def check_startable(
     generation: Generation,
     modules: Iterable[Wanted],
-    recall: Recall,
     hashes: Hashes | None = None,
 ) -> None:
     """Raises IntegrityError where a file is gone, or one of ``modules``, which are to be
@@ -32,10 +30,7 @@ def check_startable(
         if not os.path.lexists(generation.path / path):
             raise IntegrityError(f"{path} is gone", "run modulus up again")
     recorded = {file.path: file.sha256 for file in tree.files}
-    for file in tree.files:
-        if file.path.endswith(".ko"):
-            hashes.keep(file.sha256, recall)
     for module in modules:
         path = module_path(generation.contents.release, f"{module.name}.ko")
-        if not hashes.holds(generation.path / path, recorded.get(path, ""), recall):
+        if not hashes.holds(generation.path / path, recorded.get(path, "")):
             raise IntegrityError(f"{path} is not what was installed", "run modulus up again")

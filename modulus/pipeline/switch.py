@@ -113,7 +113,7 @@ def _check_way_back(new: Target, back: tuple[Generation, ...]) -> None:
     problems = []
     for generation in back:
         try:
-            check_startable(generation, modules_of(new.node, generation), new.node.site.recall)
+            check_startable(generation, modules_of(new.node, generation))
             return
         except IntegrityError as error:
             problems.append(f"{generation.name}: {error.message}")

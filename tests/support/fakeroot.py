@@ -14,7 +14,6 @@ from modulus.core.tree import Link, Tree
 from modulus.host.install import Generation, activate, install_generation, write_selected
 from modulus.host.linker import configure_linker, update_linker
 from modulus.host.objects import Objects
-from modulus.host.recall import Recall
 from modulus.host.report import PlainReporter
 from modulus.host.stored import Stored
 from modulus.host.tree import record_file
@@ -78,13 +77,13 @@ class FakeRoot:
     def up(self, version: str = "1.0", size: int = 100) -> Generation:
         """All but the linker's cache, in the order of the pipeline."""
         generation = self.install(version, size=size)
-        configure_linker(self.root, NAME, Recall())
+        configure_linker(self.root, NAME)
         activate(self.root, NAME, generation)
         write_selected(self.root, NAME, Instance(NAME, version))
         return generation
 
     def update_linker(self, generation: Generation) -> bool:
-        return update_linker(self.root, NAME, generation, Recall(), self.reporter)
+        return update_linker(self.root, NAME, generation, self.reporter)
 
     def leftovers(self) -> list[Path]:
         """Scratch folders and temporary files, of which a finished run leaves none."""

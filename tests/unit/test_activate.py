@@ -649,7 +649,7 @@ def test_a_warm_start_imports_nothing_that_builds(
     assert "modulus.pipeline.activate" in imported
     assert BUILDING.isdisjoint(imported)
     # What it runs it starts by itself; there is nothing to run where all is loaded.
-    assert {"sh", "tempfile", "shutil", "lzma"}.isdisjoint(imported)
+    assert "sh" not in imported
     assert ("ctypes" in imported) is loads
 
 
@@ -659,28 +659,20 @@ sys.path[:0] = {sys.path}
 from modulus.__main__ import main
 from modulus.host import digest, hashing
 
-def hash_file(path, *algorithms):
-    print("hashed late:", path.name, *algorithms, file=sys.stderr)
-    return digest.hash_file(path, *algorithms)
+def hash_file(path):
+    print("hashed late:", path.name, file=sys.stderr)
+    return digest.hash_file(path)
 
-instructions = bool(sys.argv.pop(1))
-digest.has_instructions = lambda: instructions
 hashing.hash_file = hash_file
 main()
 """
 
 
-@pytest.mark.parametrize("instructions", [False, True])
-def test_what_a_warm_start_loads_was_hashed_ahead(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch, instructions: bool
-) -> None:
+def test_what_a_warm_start_loads_was_hashed_ahead(node: FakeNode) -> None:
     """Those very files, or else the process would have to hash them itself."""
-    monkeypatch.setattr(digest, "has_instructions", lambda: instructions)
-    for _ in range(2):  # Where the processor is slow at it the second remembers another hash.
-        assert node.run("up", "gpu-1.0") == 0
-        node.reboot()
-    command = [sys.executable, "-c", SEE_HASHES, "1" * instructions]
-    command += ["up", "gpu-1.0", "--root", str(node.root)]
+    assert node.run("up", "gpu-1.0") == 0
+    node.reboot()
+    command = [sys.executable, "-c", SEE_HASHES, "up", "gpu-1.0", "--root", str(node.root)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert list(node.loaded()) == ["gpu", "gpu_uvm"]
     assert "hashed late" not in done.stderr
@@ -689,9 +681,7 @@ def test_what_a_warm_start_loads_was_hashed_ahead(
     node.reboot()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "gpu.ko is not what was installed" in done.stderr
-    # What is recorded is another hash than what was made, and decides.
-    late = [line for line in done.stderr.splitlines() if "hashed late" in line]
-    assert late == ([] if instructions else ["hashed late: gpu.ko sha256 sha512"])
+    assert "hashed late" not in done.stderr
 
 
 def test_the_module_root_is_made_once_while_hashes_are_made(
@@ -703,14 +693,14 @@ def test_the_module_root_is_made_once_while_hashes_are_made(
     parent, log, late = os.getpid(), node.tools / "log", node.tools / "late"
     real = digest.hash_open
 
-    def hash_after_depmod(file: FileIO, *algorithms: str) -> list[str]:
+    def hash_after_depmod(file: FileIO) -> str:
         if os.getpid() != parent:
             limit = time.monotonic() + 10
             while not log.exists() and not late.exists():
                 time.sleep(0.01)
                 if time.monotonic() > limit:
                     late.touch()
-        return real(file, *algorithms)
+        return real(file)
 
     monkeypatch.setattr(digest, "hash_open", hash_after_depmod)
     assert node.run("up", "gpu-1.0") == 0
@@ -749,44 +739,25 @@ def test_a_damaged_module_is_not_loaded_although_its_module_root_is_there(
     assert (node.ran(), node.loaded()) == (["depmod"], {})
 
 
-@pytest.mark.parametrize("instructions", [False, True])
 def test_a_warm_start_waits_for_no_disk(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch, instructions: bool
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it writes is in /run and /dev, which do not outlive a power cut.
-
-    But for what the first one remembers of hashes, where the processor is slow at them.
-    """
-    monkeypatch.setattr(digest, "has_instructions", lambda: instructions)
+    """What it writes is in /run and /dev, which do not outlive a power cut."""
     assert node.run("up", "gpu-1.0") == 0
     node.reboot()
     synced = note_synced(monkeypatch)
-    lasting = str(node.root / "var/lib/modulus/gpu")
-    assert node.run("up", "gpu-1.0") == 0
-    assert {os.path.dirname(path) for path in synced if path != lasting} == (
-        set() if instructions else {lasting}
-    )
-    node.reboot()
-    synced.clear()
     assert node.run("up", "gpu-1.0") == 0
     assert synced == []
     # What lasts is synced.
     (node.root / "var/lib/modulus/gpu/good.json").unlink()
     assert node.run("up", "gpu-1.0") == 0
-    assert lasting in synced
+    assert str(node.root / "var/lib/modulus/gpu") in synced
 
 
-def test_what_a_warm_start_remembers_outlives_a_run_with_nothing_to_do(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(digest, "has_instructions", lambda: False)
+def test_what_an_older_version_noted_for_anyone_to_read_goes(node: FakeNode) -> None:
+    left = write(node.root / "var/lib/modulus/gpu/recall.json", '{"proxy": "secret"}')
     assert node.run("up", "gpu-1.0") == 0
-    node.reboot()
-    assert node.run("up", "gpu-1.0") == 0
-    recall = node.root / "var/lib/modulus/gpu/recall.json"
-    noted = recall.read_text()
-    assert node.run("up", "gpu-1.0") == 0
-    assert recall.read_text() == noted
+    assert not left.exists()
 
 
 def test_a_driver_of_one_module_needs_no_userspace_nodes_or_gpu(

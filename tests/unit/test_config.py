@@ -15,7 +15,6 @@ from modulus.core.schema import Problems
 from modulus.core.settings import Settings
 from modulus.errors import ConfigError
 from modulus.host.config import load_profile, load_settings, profile_names
-from modulus.host.recall import Recall
 from modulus.host.yamlfile import parse_yaml
 
 JOBS = "must be a number from 1 to 4096, or auto"
@@ -193,7 +192,7 @@ def test_comments_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
 
 def parse(text: str) -> tuple[object, list[str]]:
     lines: list[str] = []
-    return parse_yaml(text, Problems("", lines), Recall()), lines
+    return parse_yaml(text, Problems("", lines)), lines
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 
 from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
 from modulus.host.modprobeconf import configure_modprobe
-from modulus.host.recall import Recall
 
 RELEASE = "6.1.0-9-amd64"
 MODULES = ("gpu", "gpu-uvm")
@@ -68,7 +67,7 @@ def test_what_a_configuration_loads_in_place_of_ours_is_found(
 
 def test_our_own_configuration_and_removed_modules_do_not_count(tmp_path: Path) -> None:
     make(tmp_path, "updates/gpu.ko")
-    configure_modprobe(tmp_path, "gpu", {"gpu": {"a": "1"}}, MODULES, Recall())
+    configure_modprobe(tmp_path, "gpu", {"gpu": {"a": "1"}}, MODULES)
     (tmp_path / "lib/modules" / RELEASE / "updates/gpu.ko").unlink()
     assert found(tmp_path) == {}
     assert find_foreign(tmp_path / "nothing", "gpu", RELEASE, MODULES) == ()

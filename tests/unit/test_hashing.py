@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import hashlib
 import os
@@ -23,7 +22,6 @@ from modulus.host import hashahead
 from modulus.host.hashahead import Ahead, begin, find_modules, hash_ahead
 from modulus.host.hashing import Hashes
 from modulus.host.place import DRIVERS
-from modulus.host.recall import Recall
 from modulus.host.rootpath import resolve, resolve_text
 
 RELEASE = "6.1.0-9-amd64"
@@ -54,14 +52,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@pytest.fixture(params=[False, True], ids=["plain processor", "with instructions"])
-def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the processor has instructions for SHA-256."""
-    found = bool(request.param)
-    monkeypatch.setattr(digests, "has_instructions", lambda: found)
-    return found
-
-
 def begun(*paths: Path) -> Ahead:
     """A process that hashes ``paths``."""
     ahead = begin(map(str, paths))
@@ -70,12 +60,8 @@ def begun(*paths: Path) -> Ahead:
 
 
 def assert_held(path: Path) -> None:
-    """What is in ``path`` is its name, whether or not its other hash is remembered."""
-    recall = Recall()
-    for _ in range(2):
-        hashes = Hashes(begun(path))
-        assert hashes.holds(path, digest(path.name), recall)
-        hashes.settle()  # Where no other hash is remembered none was waited for.
+    """What is in ``path`` is its name."""
+    assert Hashes(begun(path)).holds(path, digest(path.name))
 
 
 def drivers(root: Path) -> Path:
@@ -88,75 +74,47 @@ def modules(root: Path) -> Path:
 
 
 def test_modules_that_are_not_loaded_are_hashed_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, parent = root / "log", os.getpid()
     real = digests.hash_open
 
-    def note(file: FileIO, *algorithms: str) -> list[str]:
+    def note(file: FileIO) -> str:
         with open(log, "a") as opened:
-            opened.write(f"{(Path(str(file.name)).name, os.getpid() == parent, algorithms)}\n")
-        return real(file, *algorithms)
-
-    def hashed() -> list[tuple[str, bool, tuple[str, ...]]]:
-        return [ast.literal_eval(line) for line in log.read_text().splitlines()]
+            opened.write(f"{Path(str(file.name)).name} {os.getpid() == parent}\n")
+        return real(file)
 
     monkeypatch.setattr(digests, "hash_open", note)
     folder = modules(root)
-    path = root / "recall.json"
-    plain, quick, both = ("sha256",), ("sha512",), ("sha256", "sha512")
-    ahead = ("gpu.ko", False, plain if instructions else quick)
-    first = (("gpu.ko", True, both), ("gpu-uvm.ko", True, both))
-    second = (("gpu-uvm.ko", True, plain if instructions else quick),)
-    for here in (second if instructions else first, second):
-        log.unlink(missing_ok=True)
-        recall = Recall(path)
-        hashes = Hashes(hash_ahead(["up", "gpu-1.0", "--root", str(root)]))
-        hashes.settle()
-        assert hashed() == [ahead]
-        assert hashes.holds(folder / "gpu.ko", digest("gpu.ko"), recall)
-        assert hashes.holds(folder / "gpu-uvm.ko", digest("gpu-uvm.ko"), recall)
-        assert hashed() == [ahead, *here]
-        recall.keep()
+    hashes = Hashes(hash_ahead(["up", "gpu-1.0", "--root", str(root)]))
+    hashes.settle()
+    assert log.read_text() == "gpu.ko False\n"
+    assert hashes.holds(folder / "gpu.ko", digest("gpu.ko"))
+    assert hashes.holds(folder / "gpu-uvm.ko", digest("gpu-uvm.ko"))
+    assert log.read_text() == "gpu.ko False\ngpu-uvm.ko True\n"
 
 
-def test_a_file_that_changed_is_seen_whatever_is_remembered(
-    root: Path, instructions: bool
-) -> None:
+def test_a_file_that_changed_is_seen(root: Path) -> None:
     path = modules(root) / "gpu.ko"
-    recall = Recall()
-
-    def holds(ahead: Ahead | None, sha256: str) -> bool:
-        hashes = Hashes(ahead)
-        held = hashes.holds(path, sha256, recall)
-        hashes.settle()  # Not all ask for what was begun.
-        return held
-
-    assert holds(begun(path), digest("gpu.ko"))
+    assert Hashes(begun(path)).holds(path, digest("gpu.ko"))
     path.write_text("gpu.kO")
-    assert not holds(begun(path), digest("gpu.ko"))
-    assert not holds(None, digest("gpu.ko"))
-    assert not holds(begun(path), "")
+    assert not Hashes(begun(path)).holds(path, digest("gpu.ko"))
+    assert not Hashes(None).holds(path, digest("gpu.ko"))
+    assert not Hashes(begun(path)).holds(path, "")
 
 
-def test_the_hash_of_one_file_is_not_taken_for_another(root: Path, instructions: bool) -> None:
+def test_the_hash_of_one_file_is_not_taken_for_another(root: Path) -> None:
     """Nor by another name of the same: what it leads to may be changed."""
     one, other = modules(root) / "gpu.ko", root / "other/gpu.ko"
     other.parent.mkdir()
     other.write_text("another")
     link = drivers(root) / f"gpu/lib/modules/{RELEASE}/gpu.ko"
-    recall = Recall()
-    for _ in range(2):
-        hashes = Hashes(begun(one))
-        assert hashes.holds(other, digest("another"), recall)
-        assert not hashes.holds(other, digest("gpu.ko"), recall)
-        assert hashes.holds(one, digest("gpu.ko"), recall)
-        hashes.settle()
-        hashes = Hashes(begun(one))
-        hashes.settle()
-        one.write_text("changed")
-        assert not hashes.holds(link, digest("gpu.ko"), recall)
-        one.write_text("gpu.ko")
+    hashes = Hashes(begun(one))
+    assert hashes.holds(other, digest("another"))
+    assert not hashes.holds(other, digest("gpu.ko"))
+    assert hashes.holds(one, digest("gpu.ko"))
+    one.write_text("changed")
+    assert not hashes.holds(link, digest("gpu.ko"))
 
 
 def test_what_is_loaded_is_no_module_to_hash(root: Path) -> None:
@@ -201,31 +159,31 @@ def test_only_files_that_end_are_hashed_ahead(root: Path) -> None:
     assert [*ahead.wait()] == [f"{folder}/gpu.ko"]
 
 
-def test_who_asks_for_a_file_that_is_gone_is_told(root: Path, instructions: bool) -> None:
+def test_who_asks_for_a_file_that_is_gone_is_told(root: Path) -> None:
     gone = root / "gone.ko"
     hashes = Hashes(begun(gone))
     with pytest.raises(FileNotFoundError):
-        hashes.holds(gone, digest("gone"), Recall())
+        hashes.holds(gone, digest("gone"))
     hashes.settle()
 
 
 def test_what_was_begun_and_never_ended_is_hashed_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, parent, real = tmp_path / "gpu.ko", os.getpid(), digests.hash_open
     path.write_text("gpu.ko")
 
-    def end(file: FileIO, *algorithms: str) -> list[str]:
+    def end(file: FileIO) -> str:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(file, *algorithms)
+        return real(file)
 
     monkeypatch.setattr(digests, "hash_open", end)
     assert_held(path)
 
 
 def test_a_hash_that_was_not_written_whole_counts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, real = tmp_path / "gpu.ko", os.write
     path.write_text("gpu.ko")
@@ -350,7 +308,7 @@ def test_where_no_process_can_be_made_it_is_hashed_here(
     assert len(os.listdir("/proc/self/fd")) == len(before)
     hashes = Hashes(ahead)
     assert not hashes.under_way
-    assert hashes.holds(path, digest("gpu.ko"), Recall())
+    assert hashes.holds(path, digest("gpu.ko"))
 
 
 @pytest.mark.parametrize(
@@ -430,7 +388,6 @@ def test_it_begins_with_few_imports(root: Path) -> None:
         "modulus",
         "modulus.__main__",
         "modulus.host",
-        "modulus.host.digest",
         "modulus.host.hashahead",
         "modulus.host.rootpath",
     }

@@ -24,7 +24,6 @@ from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
 from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted, settled
 from modulus.host.modprobeconf import configure_modprobe, modprobe_config
 from modulus.host.moduleroot import ModuleRoot, compose
-from modulus.host.recall import Recall
 from modulus.host.report import PlainReporter
 from modulus.host.run import run
 from modulus.host.unload import unload
@@ -476,7 +475,7 @@ def test_real_tools_load_ours_whatever_a_distribution_has_configured(tmp_path: P
     ]
     assert len(foreign_findings("gpu", found)) == 1
     blacklist = ["rival", *modules, *foreign_names(found)]
-    configure_modprobe(root, "gpu", {"gpu": {"Mode": "1"}}, blacklist, Recall())
+    configure_modprobe(root, "gpu", {"gpu": {"Mode": "1"}}, blacklist)
     config = modprobe_config(root, "gpu")
     made = compose(root, "gpu", RELEASE, modules, ["gpu", "gpu-uvm"])
 

@@ -8,7 +8,6 @@ import pytest
 from modulus.errors import ConfigError
 from modulus.host.install import activate
 from modulus.host.linker import update_linker
-from modulus.host.recall import Recall
 from modulus.host.run import run
 from tests.support.fakeroot import NAME, FakeRoot, make_root
 
@@ -113,7 +112,7 @@ def test_the_hosts_own_root_needs_no_chroot(
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("modulus.host.linker._is_current", lambda *_: False)
     monkeypatch.setattr("modulus.host.linker._is_included", lambda *_: True)
-    update_linker(Path(root) if root else node.root, NAME, generation, Recall(), node.reporter)
+    update_linker(Path(root) if root else node.root, NAME, generation, node.reporter)
     assert (tools / "args").read_text().strip() == args.format(root=node.root)
 
 

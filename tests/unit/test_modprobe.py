@@ -17,7 +17,6 @@ from modulus.core.modprobe import (
 from modulus.core.render import render
 from modulus.errors import ConfigError
 from modulus.host.modprobeconf import configure_modprobe, unconfigure_modprobe
-from modulus.host.recall import Recall
 from modulus.host.run import run
 
 BUILD = ("gpu", "gpu-uvm", "gpu-drm")
@@ -113,9 +112,9 @@ def test_any_configuration_is_read(text: str) -> None:
 def test_the_file_is_written_once_and_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "etc/modprobe.d/modulus-gpu.conf"
     options = {"gpu": {"a": "1"}}
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival"], Recall())
-    assert not configure_modprobe(tmp_path, "gpu", options, ["rival"], Recall())
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival", "gpu-current"], Recall())
+    assert configure_modprobe(tmp_path, "gpu", options, ["rival"])
+    assert not configure_modprobe(tmp_path, "gpu", options, ["rival"])
+    assert configure_modprobe(tmp_path, "gpu", options, ["rival", "gpu-current"])
     assert "blacklist gpu_current\n" in path.read_text()
     assert unconfigure_modprobe(tmp_path, "gpu")
     assert not path.exists()
@@ -133,4 +132,4 @@ def test_a_file_that_someone_else_wrote_stays(tmp_path: Path) -> None:
 def test_an_etc_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
-        configure_modprobe(tmp_path, "gpu", {}, [], Recall())
+        configure_modprobe(tmp_path, "gpu", {}, [])
