@@ -6,19 +6,22 @@ turns one of these into an exit status; everything below raises.
 
 from __future__ import annotations
 
+from modulus.redact import redact_text
+
 
 class ModulusError(Exception):
     """A failure the user can act on.
 
-    ``message`` is one line with the cause, ``hint`` one line with what to do next.
+    ``message`` is one line with the cause, ``hint`` one line with what to do next. Neither
+    shows what is secret in a URL: they are told, logged and kept where anyone may read them.
     """
 
     code = 1
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redact_text(message)
+        self.hint = redact_text(hint)
+        super().__init__(self.message)
 
 
 class UsageError(ModulusError):

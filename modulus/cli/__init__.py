@@ -56,7 +56,7 @@ def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int
     if not {"-v", "--verbose"}.isdisjoint(argv):
         import traceback
 
-        traceback.print_exc()
+        reporter.error(traceback.format_exc())
     if "--json" in argv:
         output.show({"error": output.error_value(error)}, True, "")
     output.show_error(error, reporter)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modulus.core.keys import SHORT, Difference
 from modulus.errors import ModulusError, UsageError
 from modulus.host.report import Reporter, printable
+from modulus.redact import redact_text
 
 if TYPE_CHECKING:
     from modulus.core.findings import Finding
@@ -51,16 +52,12 @@ def settings_value(settings: Settings) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    """``value`` without the passwords that URLs may hold."""
+    """``value`` without the passwords and tokens that URLs may hold."""
     if isinstance(value, list):
         return [_shown(item) for item in value]
     if isinstance(value, dict):
         return {name: _shown(item) for name, item in value.items()}
-    if isinstance(value, str) and "://" in value:
-        from modulus.core.sources import redact
-
-        return redact(value)
-    return value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
+from modulus.redact import redact_text
 
 
 class Problems:
@@ -169,7 +170,8 @@ def shown(value: object) -> str:
     """``value`` for a message, cut short."""
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
-    text = "nothing" if value is None else repr(value)
+    shown = redact_text(value) if isinstance(value, str) else value
+    text = "nothing" if value is None else repr(shown)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
+from modulus.redact import redact
 
 
 class Mirror(Protocol):
@@ -120,17 +121,6 @@ def scheme(url: str) -> str:
     """The URL's scheme in small letters, "" where it has none."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     return match[1].lower() if match else ""
-
-
-# A password with a "/" in it makes a URL no parser takes apart rightly; what stands before the
-# last "@" goes then too.
-_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)([^/]*@|[^/@:\[]*:(?!\d*([/?#]|$))[^@]*@)")
-
-
-def redact(url: str) -> str:
-    """``url`` fit to be shown or kept: without user, password and query (signed tokens)."""
-    bare, query, _ = _USER.sub(r"\1***@", url).partition("?")
-    return bare + "?***" if query else bare
 
 
 _GNU = re.compile(r"(\\?)([0-9A-Fa-f]{64})(?: [ *]|\t| +)(\S.*)")

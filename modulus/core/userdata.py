@@ -16,8 +16,8 @@ from modulus.core.instance import Instance
 from modulus.core.layers import place
 from modulus.core.render import render
 from modulus.core.settings import GENERAL, Settings
-from modulus.core.sources import redact
 from modulus.errors import UsageError
+from modulus.redact import redact_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def parse_package(url: str | None, sha256: str | None) -> Package | None:
         )
     if not re.fullmatch(r"https?://[!-~]+", url):
         raise UsageError(
-            f"--package must be an http or https URL, not {redact(url)!r}",
+            f"--package must be an http or https URL, not {redact_text(url)!r}",
             "put the .deb where the nodes can download it, and give that URL",
         )
     if sha256 is None:
@@ -65,7 +65,7 @@ def user_data(instance: Instance, settings: Settings, package: Package | None) -
         instance=instance,
         unit=f"modulus@{instance}.service",
         settings=_dumped(changed) if changed else "",
-        secret=any(redact(text) != text for text in _texts(changed)),
+        secret=any(redact_text(text) != text for text in _texts(changed)),
         proxy=settings.proxy,
         package=package,
     )

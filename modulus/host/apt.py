@@ -77,8 +77,10 @@ class Apt:
         self._reporter = reporter
         self._problem = ""
         self._config = write_config(
-            folder, root, distribution, release=release, proxy=proxy, ca_bundle=ca_bundle
+            folder, root, distribution, release=release, ca_bundle=ca_bundle
         )
+        # Not in a file, nor among a program's words: it may hold a password.
+        self._proxies = {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """The names of all known packages that begin with ``prefix``."""
@@ -240,7 +242,7 @@ class Apt:
             ok=ok,
             on_line=on_line,
             cwd=cwd,
-            env={"APT_CONFIG": str(self._config)},
+            env={"APT_CONFIG": str(self._config), **self._proxies},
         )
 
 

@@ -24,7 +24,6 @@ def write_config(
     distribution: Distribution,
     *,
     release: str,
-    proxy: str | None,
     ca_bundle: Path | None,
 ) -> Path:
     """Lays out apt's state in ``folder`` and returns the file for APT_CONFIG.
@@ -38,11 +37,11 @@ def write_config(
     entries = _entries(root, distribution, release)
     keyring = _keyring(root, distribution)
     text = aptsources.render(entries, distribution.arch, str(keyring))
-    files.write_atomic(folder / "sources/own.sources", text)
-    options = _options(folder, root, distribution, keyring, proxy, ca_bundle)
+    # A source's address may hold a password.
+    files.write_atomic(folder / "sources/own.sources", text, 0o600)
+    options = _options(folder, root, distribution, keyring, ca_bundle)
     lines = "".join(f"{name} {_quoted(value)};\n" for name, value in options)
-    # A proxy's address may hold a password.
-    files.write_atomic(folder / "apt.conf", lines, 0o600)
+    files.write_atomic(folder / "apt.conf", lines)
     return folder / "apt.conf"
 
 
@@ -51,7 +50,6 @@ def _options(
     root: Path,
     distribution: Distribution,
     keyring: Path,
-    proxy: str | None,
     ca_bundle: Path | None,
 ) -> list[tuple[str, str]]:
     # APT_CONFIG is read before Dir::Etc::Parts and Dir::Etc::Main: apt.conf(5).
@@ -86,8 +84,6 @@ def _options(
     if not (_reachable(folder) and _reachable(keyring)):
         # apt's unprivileged downloader could not read its own configuration.
         options.append(("APT::Sandbox::User", "root"))
-    if proxy:
-        options += [(f"Acquire::{scheme}::Proxy", proxy) for scheme in ("http", "https")]
     if ca_bundle:
         options.append(("Acquire::https::CAInfo", str(ca_bundle)))
     return options

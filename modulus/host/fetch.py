@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.sources import Candidate, beside, counts, filename, redact, sha256_for
+from modulus.core.sources import Candidate, beside, counts, filename, sha256_for
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.failure import Kind, TransferError
@@ -24,6 +24,7 @@ from modulus.host.pace import Pace
 from modulus.host.partial import Partial, held
 from modulus.host.report import Reporter
 from modulus.host.transfer import Transfer, local_path
+from modulus.redact import redact
 
 UNVERIFIED = "nothing (allow_unverified)"
 """Who vouches for a download that was taken as it came."""

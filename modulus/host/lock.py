@@ -17,6 +17,7 @@ from modulus.errors import LockedError
 from modulus.host.notify import ask_for_time
 from modulus.host.place import make_dirs
 from modulus.host.report import Reporter
+from modulus.redact import redact_text
 
 LOCKS = "/run/modulus/locks"
 """Where the locks of a system are."""
@@ -93,7 +94,5 @@ def _process(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
     except OSError:
         return f"process {pid}"
-    from modulus.core.sources import redact
-
-    shown = (redact(word) if "://" in word else word for word in words.strip("\0").split("\0"))
-    return f"process {pid} ({' '.join(shown)})"
+    shown = words.strip("\0").replace("\0", " ")
+    return f"process {pid} ({redact_text(shown)})"

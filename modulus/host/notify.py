@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Mapping
 
+from modulus.redact import redact_text
+
 _SEND_SECONDS = 5.0
 """How long a message may wait for a service manager that is busy; then it is lost."""
 _SPARE_SECONDS = 60.0
@@ -40,7 +42,7 @@ class Notifier:
             *(["STOPPING=1"] if stopping else ()),
             *(["WATCHDOG=1"] if watchdog else ()),
             *([f"EXTEND_TIMEOUT_USEC={round(extend * 1e6)}"] if extend is not None else ()),
-            *([f"STATUS={' '.join(status.splitlines())}"] if status is not None else ()),
+            *([f"STATUS={_shown(status)}"] if status is not None else ()),
         ]
         if not self._address or not lines:
             return False
@@ -57,6 +59,10 @@ class Notifier:
             channel.send("\n".join(lines).encode("utf-8", "replace"))
             return True
         return False
+
+
+def _shown(status: str) -> str:
+    return redact_text(" ".join(status.splitlines()))
 
 
 def make_notifier(environ: Mapping[str, str] = os.environ) -> Notifier:

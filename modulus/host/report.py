@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol, TextIO
 from modulus.core.meter import Count, bar, progress_text, seconds_left
 from modulus.host.journal import Journal
 from modulus.host.systemd import journal_fields
+from modulus.redact import redact_text
 
 LOG_SECONDS = 8.0
 """Progress lines in a log are this far apart, or as soon after as there is progress.
@@ -115,7 +116,7 @@ class PlainReporter:
         self._lines(INFO, progress_text(count, left))
 
     def _lines(self, priority: int, text: str) -> None:
-        for line in text.splitlines():
+        for line in redact_text(text).splitlines():
             self._line(priority, printable(line))
 
     def _line(self, _priority: int, line: str) -> None:

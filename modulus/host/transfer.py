@@ -9,11 +9,12 @@ from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
-from modulus.core.sources import redact, scheme
+from modulus.core.sources import scheme
 from modulus.host.failure import Kind, TransferError
 from modulus.host.http import Client, Response
 from modulus.host.partial import Origin, Partial, looks_like_html
 from modulus.host.report import Reporter
+from modulus.redact import redact
 
 _CHUNK = 1 << 20
 _TEXT_MAX = 1 << 20

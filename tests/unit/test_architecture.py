@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "modulus"
 
 # A module may import from its own layer and from those below.
-LAYERS = ("__main__", "cli", "agent", "pipeline", "host", "core", "errors")
+LAYERS = ("__main__", "cli", "agent", "pipeline", "host", "core", "errors", "redact")
 
 # The only module, or package, that may import each of these.
 EDGES = {

@@ -15,7 +15,6 @@ from modulus.core.sources import (
     counts,
     filename,
     parse_sha256sums,
-    redact,
     sha256_for,
 )
 from modulus.errors import ConfigError
@@ -127,24 +126,6 @@ def test_names_and_what_is_beside(url: str, name: str, checksum: str) -> None:
 )
 def test_where_a_checksum_counts(url: str, trusted: bool, proves: bool) -> None:
     assert counts(url, trusted) is proves
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://example.com/a@b", "https://example.com/a@b"),
-        ("https://example.com:8080/a@b", "https://example.com:8080/a@b"),
-        ("https://[::1]:8080/a@b", "https://[::1]:8080/a@b"),
-        ("https://user:secret@example.com/a", "https://***@example.com/a"),
-        ("https://user:se@cret@example.com/a", "https://***@example.com/a"),
-        ("https://user:se/cret@example.com/a", "https://***@example.com/a"),
-        ("https://user:se?cr#et@example.com/a", "https://***@example.com/a"),
-        ("https://example.com/a?token=secret", "https://example.com/a?***"),
-        ("/srv/a", "/srv/a"),
-    ],
-)
-def test_what_is_secret_is_not_shown(url: str, shown: str) -> None:
-    assert redact(url) == shown
 
 
 @pytest.mark.parametrize(
