@@ -36,6 +36,17 @@ class Mirror:
 
 
 @dataclass(frozen=True)
+class ExtraStore:
+    """The folder of a read-only store, seen from the root.
+
+    ``trusted``: it is believed, whoever may write what is in it.
+    """
+
+    path: str
+    trusted: bool = False
+
+
+@dataclass(frozen=True)
 class BuildSettings:
     """Where and with what a build runs; ``memory_max`` in bytes.
 
@@ -80,7 +91,7 @@ class Settings:
     hold_reboot: float
     switch_busy: str
     auto_fallback: bool
-    stores: tuple[str, ...]
+    stores: tuple[ExtraStore, ...]
     cdi: bool
     metrics_dir: str | None
     values: Mapping[str, Any]
@@ -131,7 +142,9 @@ _FIELDS: dict[str, Schema] = {
     "hold_reboot": _DURATION,
     "switch_busy": choice("refuse", "wait"),
     "auto_fallback": BOOLEAN,
-    "stores": ListOf(_PATH),
+    "stores": ListOf(
+        Record({"path": _PATH, "trusted": BOOLEAN}, ("path",), short="path", make=ExtraStore)
+    ),
     "cdi": BOOLEAN,
     "metrics_dir": Maybe(_PATH),
 }

@@ -54,8 +54,33 @@ class Site:
 
     @cached_property
     def stores(self) -> tuple[Path, ...]:
-        """The read-only stores that are looked in before anything is built."""
-        return tuple(resolve(self.root, path) for path in self.settings.stores)
+        """The read-only stores that are looked in before anything is built.
+
+        One that others than root can change, or that is not there, is passed over.
+        """
+        return tuple(
+            resolve(self.root, store.path)
+            for store in self.settings.stores
+            if store.trusted or self._may_be_believed(store.path)
+        )
+
+    def _may_be_believed(self, store: str) -> bool:
+        """Whether what is in ``store`` is root's alone; says so if not."""
+        from modulus.host.trust import objection
+
+        try:
+            problem = objection(self.root, store)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            problem = f"{store}: {error.strerror}"
+        if problem:
+            self.reporter.error(
+                f"the store {store} is not used, since others may change what it says: "
+                f"{problem}; have all of it belong to root, for nobody else to write, or "
+                "set trusted: true for it"
+            )
+        return problem is None
 
     @cached_property
     def store(self) -> Store:

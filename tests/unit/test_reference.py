@@ -134,9 +134,15 @@ def test_a_setting_has_its_default_and_its_mark(key: str) -> None:
     assert is_marked(row[0]) != is_read(key)
 
 
-def test_every_form_of_a_mirror_is_there() -> None:
-    inner = {key.rpartition(".")[2] for key, _ in keys(settings.GENERAL) if "[]" in key}
-    assert inner == set(re.findall(r"\w+", coded(settings_rows()["mirrors"][1])[0]))
+@pytest.mark.parametrize("key", ["mirrors", "stores"])
+def test_every_form_of_a_place_is_there(key: str) -> None:
+    beginning = f"{key}[]."
+    inner = {
+        name.removeprefix(beginning)
+        for name, _ in keys(settings.GENERAL)
+        if name.startswith(beginning)
+    }
+    assert inner == set(re.findall(r"\w+", coded(settings_rows()[key][1])[0]))
 
 
 @pytest.mark.parametrize("choice", ["build.container", "flavour", "on_no_gpu", "ready_when"])

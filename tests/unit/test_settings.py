@@ -8,7 +8,15 @@ import pytest
 from modulus.core.fields import SHA256, url
 from modulus.core.layers import Source, merge, place
 from modulus.core.schema import Problems
-from modulus.core.settings import DEFAULTS, GENERAL, SCHEMA, BuildSettings, Mirror, Settings
+from modulus.core.settings import (
+    DEFAULTS,
+    GENERAL,
+    SCHEMA,
+    BuildSettings,
+    ExtraStore,
+    Mirror,
+    Settings,
+)
 
 HASH = "0123456789abcdef" * 4
 
@@ -59,7 +67,7 @@ def test_every_key_has_its_type() -> None:
     assert found.build == BuildSettings("none", 3, 8 << 30)
     assert found.modules == ("a-b",)
     assert found.module_options == {"a": {"X": "1", "y": "1", "z": "t=1;u"}}
-    assert found.stores == ("/mnt",)
+    assert found.stores == (ExtraStore("/mnt"),)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,7 @@ def test_every_key_has_its_type() -> None:
         ({"build": {"jobs": 0}}, "build.jobs: must be a number from 1 to 4096, or auto, not 0"),
         ({"checksums": {"a/b": HASH}}, "checksums.a/b: must be the name of a file, without a folder, not 'a/b'"),
         ({"checksums": {"a": HASH[1:]}}, f"checksums.a: must be a sha256 of 64 hexadecimal digits, not '{HASH[1:57]}..."),
-        ({"stores": ["mnt"]}, "stores[0]: must be an absolute path, not 'mnt'"),
+        ({"stores": ["mnt"]}, "stores[0].path: must be an absolute path, not 'mnt'"),
         ({"modules": ["../x"]}, "modules[0]: must be the name of a kernel module, not '../x'"),
         ({"modules": ["-r"]}, "modules[0]: must be the name of a kernel module, not '-r'"),
         ({"module_options": {"a": {"b": "1\ninstall x"}}}, r"module_options.a.b: must be a value for a module's parameter, on one line, not '1\ninstall x'"),
@@ -147,7 +155,7 @@ def test_mappings_are_merged_and_lists_replaced() -> None:
         {"module_options": {"m": {"y": 2}}, "build": {"jobs": "auto"}},
     )
     assert found.checksums == {"a": HASH, "b": "f" * 64}
-    assert found.stores == ("/c",)
+    assert found.stores == (ExtraStore("/c"),)
     assert found.build == BuildSettings("auto", None, 1 << 30)
     assert found.module_options == {"m": {"x": "1", "y": "2"}}
     assert {key: found.origins[key] for key in found.origins if "." in key} == {

@@ -1,0 +1,144 @@
+"""Whether others than root could change what is in a folder that is believed like root.
+
+A read-only store says which modules a node loads. Each folder on the way to it is opened in
+the one before, by descriptor, so that what was looked at is what is there; where all of them
+are root's, and no other may write them, nobody else can put another in its place afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+
+_READ: Mapping[str, int] = {
+    "builds": 3,
+    "objects": 1,
+    "downloads": 1,
+    "sources": 1,
+    "headers": 2,
+    "toolchains": 2,
+}
+"""What of a store is read, and how deep. Trees of headers and toolchains are looked at when
+they are hashed (``treedigest``)."""
+
+_MOST_LINKS = 40
+_NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def others_may(status: os.stat_result) -> str | None:
+    """Who may write what has this ``status``, other than root and whoever we are; None for
+    nobody."""
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to user {status.st_uid}"
+    if stat.S_ISLNK(status.st_mode):
+        return None
+    if status.st_mode & stat.S_IWOTH:
+        return "anyone may write it"
+    # The group's bits are also what an access list (acl(5)) allows at most.
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
+        return f"group {status.st_gid} may write it"
+    return None
+
+
+def others_may_only_add(status: os.stat_result) -> bool:
+    """Whether this folder is like /tmp: what root has in it stays as it is."""
+    ours = status.st_uid in (0, os.geteuid())
+    return ours and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
+
+
+def objection(root: Path, path: str) -> str | None:
+    """Why others could change what is in the store ``path``, seen from ``root``, or None.
+
+    Raises OSError where it cannot be looked at, such as where it is not there.
+    """
+    with contextlib.ExitStack() as held:
+        problems = _Walk(root, held).problems(path)
+        return next(problems, None)
+
+
+class _Walk:
+    """A way through folders below ``root``, each held open by its descriptor."""
+
+    def __init__(self, root: Path, held: contextlib.ExitStack) -> None:
+        self._held = held
+        self._way = [self._open(str(root), None, os.O_PATH)]
+        self._names: list[str] = []
+
+    def problems(self, path: str) -> Iterator[str]:
+        """Where others may change the store ``path``, or what leads to it."""
+        yield from self._here(os.fstat(self._way[0]))
+        left = path.split("/")[::-1]
+        links = 0
+        while left:
+            part = left.pop()
+            if part == "..":
+                del self._names[-1:]
+                del self._way[len(self._names) + 1 :]
+            elif part not in ("", "."):
+                target = yield from self._enter(part)
+                links += target is not None
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                left += (target or "").split("/")[::-1]
+        if problem := others_may(os.fstat(self._way[-1])):
+            yield f"{self._shown()}: {problem}"
+        for name, depth in _READ.items():
+            yield from self._below(self._way[-1], name, self._shown(), depth)
+
+    def _enter(self, part: str) -> Generator[str, None, str | None]:
+        """Goes on to ``part``; returns where it leads to if it is a link."""
+        folder = self._way[-1]
+        handle = self._open(part, folder, os.O_PATH)
+        status = os.fstat(handle)
+        self._names.append(part)
+        yield from self._here(status)
+        if not stat.S_ISLNK(status.st_mode):
+            self._way.append(handle)
+            return None
+        if others_may(os.fstat(folder)):
+            # Where anyone may make names, one of a link of root's may be among them.
+            yield f"{self._shown()}: it is a link in a folder that others may write"
+        self._names.pop()
+        target = os.readlink("", dir_fd=handle)
+        if target.startswith("/"):
+            del self._names[:], self._way[1:]
+        return target
+
+    def _here(self, status: os.stat_result) -> Iterator[str]:
+        """What is wrong with a folder, or link, on the way."""
+        problem = others_may(status)
+        if problem and not others_may_only_add(status):
+            yield f"{self._shown()}: {problem}"
+
+    def _below(self, folder: int, name: str, shown: str, depth: int) -> Iterator[str]:
+        """Where others may change ``name`` in ``folder``, and what is in it."""
+        shown = f"{shown.rstrip('/')}/{name}"
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(status.st_mode):
+            yield f"{shown}: it is a link"
+        if problem := others_may(status):
+            yield f"{shown}: {problem}"
+        if stat.S_ISDIR(status.st_mode) and depth:
+            handle = os.open(name, os.O_RDONLY | _NO_LINK | os.O_DIRECTORY, dir_fd=folder)
+            try:
+                # What is hidden is not read: it is what somebody is writing.
+                for each in sorted(os.listdir(handle)):
+                    if not each.startswith("."):
+                        yield from self._below(handle, each, shown, depth - 1)
+            finally:
+                os.close(handle)
+
+    def _open(self, name: str, folder: int | None, flags: int) -> int:
+        handle = os.open(name, flags | _NO_LINK, dir_fd=folder)
+        self._held.callback(os.close, handle)
+        return handle
+
+    def _shown(self) -> str:
+        return "/" + "/".join(self._names)
