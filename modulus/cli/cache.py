@@ -29,21 +29,24 @@ def _list(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.upkeep import verify
+    from modulus.pipeline.upkeep import verify, verify_provided
 
-    entries = verify(make_site(options, reporter))
-    bad = [entry for entry in entries if entry["state"] == "bad"]
-    result: dict[str, Any] = {"entries": entries}
+    site = make_site(options, reporter)
+    entries, provided = verify(site), verify_provided(site)
+    bad = [entry["key"] for entry in entries if entry["state"] == "bad"]
+    bad += [entry["id"] for entry in provided if entry["state"] == "bad"]
+    result: dict[str, Any] = {"entries": entries, "provided": provided}
     error = None
     if bad:
-        keys = ", ".join(entry["key"][:SHORT] for entry in bad)
+        keys = ", ".join(key[:SHORT] for key in bad)
         error = IntegrityError(
-            f"bad builds, which are not used: {keys}",
+            f"bad builds, headers or toolchains, which are not used: {keys}",
             "our own are in the cache's bad/ now, where modulus cache gc removes them; "
             "one in another store has to be mended there",
         )
         result["error"] = output.error_value(error)
-    output.show(result, options.json, output.entries_text(entries))
+    text = "\n".join((output.entries_text(entries), output.provided_text(provided)))
+    output.show(result, options.json, text.strip())
     if error:
         output.show_error(error, reporter)
         return error.code

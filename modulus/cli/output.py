@@ -96,6 +96,15 @@ def entries_text(entries: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def provided_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Headers and toolchains, a line each."""
+    return "\n".join(
+        f"{entry['id'][:SHORT]}  {entry['state']:4}  {entry['kind']}"
+        + (f": {entry['problem']}" if entry["problem"] else "")
+        for entry in entries
+    )
+
+
 def size_text(size: float) -> str:
     """A size in bytes as people read it."""
     for unit in ("B", "KiB", "MiB"):

@@ -1,7 +1,8 @@
 """Entries kept by content below a cache: ``headers/ID`` and ``toolchains/ID``.
 
 Each has a ``record.json`` with the names (``found_by``) that find it again without hashing
-anything. Read-only extra stores have the same layout.
+anything. Before it is used its content is held against ID, its digest. Read-only extra stores
+have the same layout.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modulus.errors import ToolchainError
 from modulus.host import files
+from modulus.host.treedigest import tree_digest
 
 SCHEMA = 1
 
@@ -22,12 +25,18 @@ SCHEMA = 1
 class Entries:
     """The entries of one kind in the node's cache and, behind it, in extra stores.
 
-    ``telling`` is a file that an entry must have, to pass over what was cut down by hand.
+    An entry is called by the digest of what is in its folder ``tree``. ``telling`` is a file
+    that this must have, to pass over what was cut down by hand.
     """
 
-    def __init__(self, kind: str, cache: Path, stores: Sequence[Path], telling: str) -> None:
+    def __init__(
+        self, kind: str, tree: str, cache: Path, stores: Sequence[Path], telling: str
+    ) -> None:
+        self.kind = kind
         self.folder = cache / kind
-        self._telling = telling
+        self._tree = tree
+        self._telling = f"{tree}/{telling}"
+        self._bad: set[Path] = set()
         self._folders = (self.folder, *(store / kind for store in stores))
 
     def find(self, name: str) -> tuple[Path, Mapping[str, Any]] | None:
@@ -36,11 +45,47 @@ class Entries:
             found = [
                 (path, record)
                 for path in _entries(folder)
-                if (record := self._record(path)) and name in record["found_by"]
+                if path not in self._bad
+                and (record := self._record(path))
+                and name in record["found_by"]
             ]
             if found:
                 return max(found, key=lambda entry: str(entry[1].get("created")))
         return None
+
+    def all(self) -> Iterator[Path]:
+        """The folder of every entry, the node's own first."""
+        for folder in self._folders:
+            yield from sorted(_entries(folder))
+
+    def is_own(self, path: Path) -> bool:
+        """Whether the entry in ``path`` is the node's own."""
+        return path.parent == self.folder
+
+    def damage(self, path: Path) -> str | None:
+        """What is wrong with the entry in ``path``, or None; all of it is read."""
+        if self._record(path) is None:
+            return "its record cannot be read, or its files are gone"
+        try:
+            same = tree_digest(path / self._tree) == path.name
+        except ValueError as error:
+            return str(error)
+        except OSError as error:
+            return f"{error.filename or path}: {error.strerror}"
+        return None if same else "it has another content than when it was stored"
+
+    def discard(self, path: Path) -> Path | None:
+        """Has a bad entry not found any more; one of the node's own is moved to ``bad/``.
+
+        Returns where it then is. The caller has the lock that ``commit`` is called with.
+        """
+        self._bad.add(path)
+        if not self.is_own(path) or not os.path.lexists(path):
+            return None
+        aside = self.folder.parent / "bad" / f"{path.name}.{time.time_ns()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(aside)
+        return aside
 
     def commit(self, scratch: Path, record: Mapping[str, Any]) -> Path:
         """Makes ``scratch`` the entry of ``record["id"]``, durably, in one rename.
@@ -49,6 +94,10 @@ class Entries:
         """
         final = self.folder / str(record["id"])
         there = self._record(final)
+        if there is not None and self.damage(final) is not None:
+            self.discard(final)
+            there = None
+        self._bad.discard(final)
         if there is not None:
             names = sorted({*there["found_by"], *record["found_by"]})
             files.write_json(final / "record.json", {**there, "found_by": names})

@@ -15,10 +15,10 @@ import re
 import stat
 from pathlib import Path
 
-from modulus.core.keys import digest
 from modulus.errors import ToolchainError
 from modulus.host.headertree import Tree
 from modulus.host.rootpath import inside, resolve
+from modulus.host.treedigest import listing_digest
 
 _PACKAGED = re.compile(r"(/usr/src|(?:/usr)?/lib)/(linux-[^/]+)(?=/|$)")
 _REWRITTEN = ("Makefile", ".kernelvariables")
@@ -69,7 +69,7 @@ class _Import:
         if self._tree.source == self._tree.build:
             self._make_link(self._into / "source", "build")
         self._drop_dangling()
-        return digest([[name, *entry] for name, entry in sorted(self._listing.items())])
+        return listing_digest(self._listing)
 
     def _walk(self, folder: Path, new: Path) -> None:
         for entry in os.scandir(folder):

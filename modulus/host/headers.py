@@ -27,6 +27,11 @@ FORM = 1
 """The version of the normal form; raised when it changes, so that trees are taken anew."""
 
 
+def header_entries(cache: Path, stores: Sequence[Path]) -> Entries:
+    """Where header trees are kept."""
+    return Entries("headers", "tree", cache, stores, "build/Module.symvers")
+
+
 @dataclass(frozen=True)
 class Headers:
     """A header tree at ``path``, whose content is ``id``; ``origin`` is node or packages."""
@@ -36,6 +41,11 @@ class Headers:
     release: str
     origin: str
     symvers_sha256: str
+
+    @property
+    def folder(self) -> Path:
+        """The entry that it is in."""
+        return self.path.parent
 
     @property
     def config(self) -> KernelConfig:
@@ -58,7 +68,7 @@ class HeaderProvider:
         reporter: Reporter,
         open_apt: Callable[[str], Apt],
     ) -> None:
-        self.entries = Entries("headers", cache, stores, "tree/build/Module.symvers")
+        self.entries = header_entries(cache, stores)
         self._root = root
         self._distribution = distribution
         self._reporter = reporter

@@ -6,8 +6,9 @@ Providing takes one lock for the whole cache, so that calls at the same time do 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from modulus.core.dataclass import dataclass
 from modulus.core.deb822 import upstream_version
@@ -16,12 +17,15 @@ from modulus.core.kernel import Compiler
 from modulus.errors import FetchError, ToolchainError
 from modulus.host import files
 from modulus.host.apt import Apt
-from modulus.host.entries import explained
+from modulus.host.entries import Entries, explained
 from modulus.host.headers import HeaderProvider, Headers
 from modulus.host.lock import locked
 from modulus.host.place import make_dirs
 from modulus.host.report import Reporter
 from modulus.host.toolchain import Toolchain, ToolchainProvider
+
+Made = TypeVar("Made", Headers, Toolchain)
+"""What is provided."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +83,48 @@ class Provisioner:
         return self._headers.recorded(release)
 
     def headers(self, release: str) -> Headers:
-        """The header tree of kernel ``release``; ToolchainError if it cannot be had."""
-        found = self._headers.recorded(release)
-        if found:
-            return found
-        with self._providing(f"the headers of {release}"):
-            return self._headers.provide(release)
+        """The header tree of kernel ``release``, all of it hashed; ToolchainError if it cannot
+        be had."""
+        return self._provided(
+            f"the headers of {release}",
+            self._headers.entries,
+            lambda: self._headers.recorded(release),
+            lambda: self._headers.provide(release),
+        )
 
     def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
         """The toolchain with ``compiler`` if it is at hand."""
         return self._toolchains.recorded(compiler)
 
     def toolchain(self, compiler: Compiler) -> Toolchain:
-        """The toolchain with ``compiler``; ToolchainError if it cannot be had."""
-        found = self._toolchains.recorded(compiler)
-        if found:
+        """The toolchain with ``compiler``, all of it hashed; ToolchainError if it cannot be
+        had."""
+        return self._provided(
+            f"the toolchain of {compiler.command}",
+            self._toolchains.entries,
+            lambda: self._toolchains.recorded(compiler),
+            lambda: self._toolchains.provide(compiler),
+        )
+
+    def _provided(
+        self,
+        what: str,
+        entries: Entries,
+        recorded: Callable[[], Made | None],
+        provide: Callable[[], Made],
+    ) -> Made:
+        """What is recorded and right, else what is provided; what is bad is set aside."""
+        found = recorded()
+        if found and entries.damage(found.folder) is None:
             return found
-        with self._providing(f"the toolchain of {compiler.command}"):
-            return self._toolchains.provide(compiler)
+        with self._providing(what):
+            while found := recorded():
+                problem = entries.damage(found.folder)
+                if problem is None:
+                    return found
+                self._reporter.warn(f"{found.folder} ({what}) is bad and not used: {problem}")
+                entries.discard(found.folder)
+            return provide()
 
     def source_package(self, package: str, version: str) -> SourcePackage:
         """The package whose author's version is ``version``, kept in ``downloads/SHA256``.
@@ -171,11 +199,19 @@ class Provisioner:
 
     @contextlib.contextmanager
     def _providing(self, what: str) -> Iterator[None]:
-        lock = self._cache / ".provision.lock"
-        with explained(self._cache):
-            # Unlike the folder of other locks this one lasts.
-            make_dirs(self._cache)
-            with locked(lock, what, self._reporter, self._lock_timeout):
-                for kind in ("headers", "toolchains", "downloads"):
-                    files.sweep(self._cache / kind, "new")
-                yield
+        with providing(self._cache, what, self._reporter, self._lock_timeout):
+            for kind in ("headers", "toolchains", "downloads"):
+                files.sweep(self._cache / kind, "new")
+            yield
+
+
+@contextlib.contextmanager
+def providing(
+    cache: Path, what: str, reporter: Reporter, lock_timeout: float | None
+) -> Iterator[None]:
+    """Keeps all others from providing headers, toolchains and packages, or removing them."""
+    with explained(cache):
+        # Unlike the folder of other locks this one lasts.
+        make_dirs(cache)
+        with locked(cache / ".provision.lock", what, reporter, lock_timeout):
+            yield

@@ -12,16 +12,21 @@ from pathlib import Path
 from modulus.core.dataclass import dataclass
 from modulus.core.distribution import Distribution
 from modulus.core.kernel import Compiler
-from modulus.core.keys import digest
 from modulus.errors import ToolchainError
 from modulus.host import debs, files
 from modulus.host.apt import Apt
 from modulus.host.entries import Entries
 from modulus.host.report import Reporter
 from modulus.host.toolroot import finish
+from modulus.host.treedigest import tree_digest
 
 RECIPE = 2
 """The version of how a root is made from packages; raised when that changes."""
+
+
+def toolchain_entries(cache: Path, stores: Sequence[Path]) -> Entries:
+    """Where toolchains are kept."""
+    return Entries("toolchains", "root", cache, stores, "usr/bin/make")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Toolchain:
     root: Path
     cc: str
     packages: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The entry that it is in."""
+        return self.root.parent
 
 
 class ToolchainProvider:
@@ -48,7 +58,7 @@ class ToolchainProvider:
         reporter: Reporter,
         open_apt: Callable[[], Apt],
     ) -> None:
-        self.entries = Entries("toolchains", cache, stores, "root/usr/bin/make")
+        self.entries = toolchain_entries(cache, stores)
         self._distribution = distribution
         self._reporter = reporter
         self._open_apt = open_apt
@@ -60,7 +70,7 @@ class ToolchainProvider:
             return None
         path, record = found
         packages = {name: entry["version"] for name, entry in record["packages"].items()}
-        return Toolchain(path.name, path / "root", str(record["cc"]), packages)
+        return Toolchain(path.name, path / "root", compiler.command, packages)
 
     def provide(self, compiler: Compiler) -> Toolchain:
         """The root with ``compiler``, made now if need be. The caller has a lock."""
@@ -99,7 +109,7 @@ class ToolchainProvider:
             self.entries.commit(
                 new,
                 {
-                    "id": digest({"recipe": RECIPE, "packages": packages}),
+                    "id": tree_digest(new / "root"),
                     "found_by": [self._name(compiler)],
                     "cc": compiler.command,
                     "packages": packages,

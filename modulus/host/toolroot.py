@@ -48,7 +48,7 @@ def finish(root: Path) -> None:
         files.write_atomic(root / name, "")
     files.write_atomic(root / "etc/passwd", _ACCOUNTS)
     files.write_atomic(root / "etc/group", _GROUPS)
-    _drop_rights(root)
+    _restrict(root)
 
 
 def _merge(root: Path, name: str) -> None:
@@ -75,13 +75,12 @@ def _move_into(old: Path, new: Path) -> None:
     old.rmdir()
 
 
-def _drop_rights(root: Path) -> None:
-    """Nothing runs as somebody else, and nobody else may write to it."""
+def _restrict(root: Path) -> None:
+    """Takes rights away that packages have for a system where they are installed: nothing runs
+    as somebody else, and nobody else may write to it."""
+    unwanted = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
     for folder, folders, names in os.walk(root):
         for path in (Path(folder, name) for name in (*folders, *names)):
             mode = path.lstat().st_mode
-            dropped = stat.S_IWOTH
-            if stat.S_ISREG(mode):
-                dropped |= stat.S_ISUID | stat.S_ISGID
-            if mode & dropped and not stat.S_ISLNK(mode):
-                path.chmod(stat.S_IMODE(mode) & ~dropped)
+            if mode & unwanted and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & ~unwanted)

@@ -22,6 +22,7 @@ from modulus.host.install import active_names
 from modulus.host.kept import KeptObjects
 from modulus.host.place import writing
 from modulus.host.proofs import read_proof
+from modulus.host.provided import check_provided
 from modulus.host.removal import remove_whole
 from modulus.host.store import Entry
 from modulus.pipeline.site import Site
@@ -75,6 +76,22 @@ def verify(site: Site) -> list[dict[str, Any]]:
                 value = _bad_value(aside) if aside else None
             found.append(value)
     return [value for value in found if value]
+
+
+def verify_provided(site: Site) -> list[dict[str, Any]]:
+    """Every header tree and toolchain, all of it hashed; bad ones of our own are set aside."""
+    with site.using_cache():
+        held = check_provided(site.cache, site.stores, site.reporter, site.lock_timeout)
+        return [
+            {
+                "kind": one.kind,
+                "id": one.id,
+                "state": "bad" if one.problem else "good",
+                "problem": one.problem,
+                "path": str(one.path),
+            }
+            for one in held
+        ]
 
 
 def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:

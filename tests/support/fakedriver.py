@@ -30,6 +30,7 @@ from modulus.host.headers import FORM
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
 from modulus.host.toolchain import RECIPE
+from modulus.host.treedigest import tree_digest
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import plan
 from modulus.pipeline.site import Site
@@ -388,27 +389,32 @@ class FakeNode:
     def _provision(self) -> None:
         """Records headers and a toolchain, as provisioning would leave them."""
         place = "debian/bookworm/amd64"
-        headers = self.cache / "headers" / ("a" * 64)
-        write(headers / "tree/build/.config", CONFIG)
-        write(headers / "tree/build/Module.symvers", "")
-        toolchain = self.cache / "toolchains" / ("b" * 64)
-        write(toolchain / "root/usr/bin/make", "")
-        for entry, record in (
-            (
-                headers,
-                {
-                    "found_by": [f"packages/{FORM}/{place}/{RELEASE}/none"],
-                    "release": RELEASE,
-                    "origin": "packages",
-                    "symvers_sha256": "c" * 64,
-                },
-            ),
-            (
-                toolchain,
-                {"found_by": [f"{RECIPE}/{place}/gcc-12"], "cc": "gcc-12", "packages": {}},
-            ),
-        ):
-            write(entry / "record.json", json.dumps({"schema": 1, "id": entry.name, **record}))
+        store_entry(
+            self.cache / "headers",
+            {"tree/build/.config": CONFIG, "tree/build/Module.symvers": ""},
+            found_by=[f"packages/{FORM}/{place}/{RELEASE}/none"],
+            release=RELEASE,
+            origin="packages",
+            symvers_sha256="c" * 64,
+        )
+        store_entry(
+            self.cache / "toolchains",
+            {"root/usr/bin/make": ""},
+            found_by=[f"{RECIPE}/{place}/gcc-12"],
+            cc="gcc-12",
+            packages={},
+        )
+
+
+def store_entry(kind: Path, content: Mapping[str, str], **record: Any) -> Path:
+    """An entry as provisioning leaves it, with files by their paths; its folder."""
+    new = kind / ".entry"
+    for name, text in content.items():
+        write(new / name, text)
+    (tree,) = (path for path in new.iterdir() if path.is_dir())
+    identity = tree_digest(tree)
+    write(new / "record.json", json.dumps({"schema": 1, "id": identity, **record}))
+    return new.rename(kind / identity)
 
 
 def fake_node(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[FakeNode]:

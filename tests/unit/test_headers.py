@@ -15,7 +15,9 @@ from modulus.errors import ToolchainError
 from modulus.host import headerform, headertree
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
+from modulus.host.treedigest import tree_digest
 from tests.support import headertrees
+from tests.support.fakedriver import store_entry
 from tests.support.headertrees import RELEASE, link, write
 from tests.support.syncs import note_synced
 
@@ -248,6 +250,79 @@ def test_a_damaged_entry_is_made_again(a_node: Node) -> None:
     assert (first.path / "build/Module.symvers").is_file()
 
 
+def change(path: Path) -> None:
+    """One letter, of which neither size nor times tell."""
+    before = path.stat()
+    path.write_text(path.read_text()[:-1] + "?")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    lambda source: change(source / "include/linux/module.h"),
+    lambda source: (source / "include/linux/module.h").chmod(0o755),
+    lambda source: (source / "include/linux/module.h").unlink(),
+    lambda source: write(source / "include/linux/new.h"),
+    lambda source: (source / "include/linux/alias.h").unlink(),
+    lambda source: os.mkfifo(source / "pipe"),
+    lambda source: (source / "include/linux/module.h").chmod(0o646),
+]
+
+
+@pytest.mark.parametrize("spoil", CHANGES)
+def test_a_tree_that_changed_is_set_aside_and_taken_anew(
+    a_node: Node, spoil: Callable[[Path], object]
+) -> None:
+    headertrees.single(a_node.root)
+    first = a_node.provisioner().headers(RELEASE)
+    spoil(first.path / "source")
+    # Nothing is hashed for a plan.
+    assert a_node.provisioner().headers_recorded(RELEASE) == first
+    assert a_node.provisioner().headers(RELEASE) == first
+    assert tree_digest(first.path) == first.id
+    assert f"{first.folder} (the headers of {RELEASE}) is bad" in a_node.said.getvalue()
+    (aside,) = (a_node.cache / "bad").iterdir()
+    assert aside.name.startswith(f"{first.id}.")
+    assert (aside / "record.json").exists()
+
+
+def test_a_tree_that_changed_is_not_taken_for_the_same_that_comes_again(a_node: Node) -> None:
+    headertrees.single(a_node.root)
+    first = a_node.provisioner().headers(RELEASE)
+    change(first.path / "source/include/linux/module.h")
+    # Not found by its name, so that it is read again, and is what was there before.
+    os.utime(a_node.root / "usr/src/linux/Module.symvers", (1, 1))
+    assert a_node.provisioner().headers(RELEASE) == first
+    assert tree_digest(first.path) == first.id
+
+
+def test_a_bad_tree_of_a_store_stays_there_and_is_not_used(a_node: Node) -> None:
+    headertrees.single(a_node.root)
+    first = a_node.provisioner().headers(RELEASE)
+    a_node.cache.rename(a_node.store)
+    stored = a_node.store / "headers" / first.id
+    assert a_node.provisioner().headers(RELEASE).folder == stored
+    change(stored / "tree/source/include/linux/module.h")
+    assert a_node.provisioner().headers(RELEASE) == first
+    assert stored.is_dir()
+    assert not (a_node.store / "bad").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_what_others_may_write_is_no_tree_to_build_with(tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    write(folder / "a/b")
+    before = tree_digest(folder)
+    os.chown(folder / "a/b", 1000, 1000)
+    with pytest.raises(ValueError, match=r"^a/b: it belongs to user 1000$"):
+        tree_digest(folder)
+    # But for who may write all of it: such a store is trusted, or is not read.
+    os.chown(folder, 1000, 1000)
+    assert tree_digest(folder) == before
+    (folder / "a").chmod(0o777)
+    with pytest.raises(ValueError, match=r"^a: anyone may write it$"):
+        tree_digest(folder)
+
+
 def test_what_a_killed_process_left_is_swept(a_node: Node) -> None:
     headertrees.single(a_node.root)
     write(a_node.cache / "headers/.new.abc/tree/build/Makefile")
@@ -263,22 +338,21 @@ def test_headers_of_packages_are_found_by_the_image(a_node: Node, image: str | N
             a_node.root / "var/lib/dpkg/status",
             f"Package: linux-image-{RELEASE}\nStatus: install ok installed\nVersion: {image}\n",
         )
-    for version in ("6.1.27-1", "6.1.20-1", "none"):
-        entry = a_node.store / "headers" / f"id-{version}"
-        write(entry / "tree/build/Module.symvers")
-        record = {
-            "schema": 1,
-            "id": entry.name,
-            "release": RELEASE,
-            "origin": "packages",
-            "symvers_sha256": "0",
-            "found_by": [f"packages/1/debian/bookworm/amd64/{RELEASE}/{version}"],
-        }
-        write(entry / "record.json", json.dumps(record))
+    stored = {
+        version: store_entry(
+            a_node.store / "headers",
+            {"tree/build/Module.symvers": version},
+            release=RELEASE,
+            origin="packages",
+            symvers_sha256="0",
+            found_by=[f"packages/1/debian/bookworm/amd64/{RELEASE}/{version}"],
+        )
+        for version in ("6.1.27-1", "6.1.20-1", "none")
+    }
     write(a_node.store / "headers/junk/record.json", "[]")
     found = a_node.provisioner().headers_recorded(RELEASE)
     assert found is not None
-    assert found.id == f"id-{image or 'none'}"
+    assert found.id == stored[image or "none"].name
     assert a_node.provisioner().headers_recorded("6.1.0-1-amd64") is None
     assert a_node.provisioner().headers(RELEASE) == found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import stat
 from pathlib import Path
@@ -16,6 +15,7 @@ from modulus.errors import ToolchainError
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
 from modulus.host.toolroot import finish
+from tests.support.fakedriver import store_entry
 from tests.support.headertrees import link, write
 
 GCC = Compiler("gcc", "gcc-12", "12.2.0")
@@ -39,6 +39,8 @@ def unpacked(root: Path) -> Path:
     link(root / "sbin", "usr/sbin")
     write(root / "usr/sbin/ldconfig", "ldconfig\n", 0o755)
     write(root / "usr/share/man/man1/x.1")
+    (root / "var/local").mkdir(parents=True)
+    (root / "var/local").chmod(0o2775)
     return root
 
 
@@ -81,6 +83,7 @@ def test_nothing_runs_as_somebody_else(tmp_path: Path) -> None:
         assert path.is_symlink() or not path.stat().st_mode & 0o002
     assert stat.S_IMODE((root / "usr/bin/su").stat().st_mode) == 0o755
     assert stat.S_IMODE((root / "usr/bin/wall").stat().st_mode) == 0o755
+    assert stat.S_IMODE((root / "var/local").stat().st_mode) == 0o755
 
 
 def provisioner(base: Path, distribution: Distribution | None) -> Provisioner:
@@ -90,32 +93,60 @@ def provisioner(base: Path, distribution: Distribution | None) -> Provisioner:
     )
 
 
-def recorded(entry: Path, name: str, created: str) -> None:
-    write(entry / "root/usr/bin/make")
-    record = {
-        "schema": 1,
-        "id": entry.name,
-        "found_by": [name],
-        "cc": "gcc-12",
-        "packages": {"gcc-12": {"version": "12.2.0-14", "sha256": "0"}},
-        "created": created,
-    }
-    write(entry / "record.json", json.dumps(record))
+NAME = "1/debian/bookworm/amd64/gcc-12"
+BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
+
+
+def recorded(cache: Path, content: str, day: int = 1) -> Path:
+    """A toolchain in ``cache``; its entry."""
+    return store_entry(
+        cache / "toolchains",
+        {"root/usr/bin/make": content},
+        found_by=[NAME],
+        cc="gcc-12",
+        packages={"gcc-12": {"version": "12.2.0-14", "sha256": "0"}},
+        created=f"2024-01-{day:02}T00:00:00Z",
+    )
 
 
 def test_a_recorded_root(tmp_path: Path) -> None:
-    name = "2/debian/bookworm/amd64/gcc-12"
-    recorded(tmp_path / "store/toolchains/stored", name, "2024-01-03T00:00:00Z")
-    bookworm = Distribution(DEBIAN, "bookworm", "amd64")
-    found = provisioner(tmp_path, bookworm).toolchain_recorded(GCC)
+    stored = recorded(tmp_path / "store", "stored", 3)
+    found = provisioner(tmp_path, BOOKWORM).toolchain_recorded(GCC)
     assert found is not None
-    assert (found.id, found.cc, found.packages) == ("stored", "gcc-12", {"gcc-12": "12.2.0-14"})
-    assert found.root == tmp_path / "store/toolchains/stored/root"
+    assert (found.id, found.cc, found.packages) == (
+        *(stored.name, "gcc-12", {"gcc-12": "12.2.0-14"}),
+    )
+    assert found.root == stored / "root"
     # The newest of the node's own comes before any store's.
-    recorded(tmp_path / "cache/toolchains/older", name, "2024-01-01T00:00:00Z")
-    recorded(tmp_path / "cache/toolchains/newer", name, "2024-01-02T00:00:00Z")
-    found = provisioner(tmp_path, bookworm).toolchain(GCC)
-    assert found.id == "newer"
+    recorded(tmp_path / "cache", "older", 1)
+    newer = recorded(tmp_path / "cache", "newer", 2)
+    assert provisioner(tmp_path, BOOKWORM).toolchain(GCC).id == newer.name
+
+
+def change(entry: Path) -> None:
+    """One letter of a file, of the same size, that nobody notices by size or time."""
+    make = entry / "root/usr/bin/make"
+    before = make.stat()
+    make.write_text(make.read_text()[:-1] + "?")
+    os.utime(make, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_root_that_changed_is_not_used(tmp_path: Path) -> None:
+    good = recorded(tmp_path / "store", "stored", 1)
+    bad = recorded(tmp_path / "store", "bad", 2)
+    own = recorded(tmp_path / "cache", "own")
+    for entry in (bad, own):
+        change(entry)
+    provider = provisioner(tmp_path, BOOKWORM)
+    assert provider.toolchain(GCC).id == good.name
+    # Our own is set aside, what is in a store is left as it is.
+    assert bad.is_dir() and not own.is_dir()
+    assert [path.name.partition(".")[0] for path in (tmp_path / "cache/bad").iterdir()] == [
+        own.name
+    ]
+    change(good)
+    with pytest.raises(ToolchainError, match="offline"):
+        provisioner(tmp_path, BOOKWORM).toolchain(GCC)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +160,7 @@ def test_a_recorded_root(tmp_path: Path) -> None:
 def test_a_root_for_another_purpose(
     tmp_path: Path, codename: str, arch: str, compiler: Compiler
 ) -> None:
-    name = "2/debian/bookworm/amd64/gcc-12"
-    recorded(tmp_path / "cache/toolchains/a", name, "2024-01-03T00:00:00Z")
+    recorded(tmp_path / "cache", "gcc-12")
     other = provisioner(tmp_path, Distribution(DEBIAN, codename, arch))
     assert other.toolchain_recorded(compiler) is None
     with pytest.raises(ToolchainError, match="offline"):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,8 @@ from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect, extract, listing, verify
+from tests.support.fakedriver import FakeNode, fake_node, store_entry
+from tests.support.headertrees import write
 from tests.unit.test_store import alike, object_of, put
 
 
@@ -98,3 +103,49 @@ def test_extract_makes_modules_of_patches(cache: Cache, tmp_path: Path) -> None:
     entry = cache.entries[1]
     (written,) = extract(cache.site, entry.key, tmp_path / "out")
     assert written.read_bytes() == alike(2)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
+    """It has headers and a toolchain, and other ones in a store."""
+    for made in fake_node(tmp_path, monkeypatch):
+        store = made.root / "mnt"
+        store_entry(store / "headers", {"tree/build/Module.symvers": "other"}, found_by=[])
+        store_entry(store / "toolchains", {"root/usr/bin/make": "other"}, found_by=[])
+        made.configure(stores=["/mnt"])
+        yield made
+
+
+def test_headers_and_toolchains_are_verified_too(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verified() -> tuple[int, dict[str, Any]]:
+        code = node.run("cache", "verify", "--json")
+        return code, json.loads(capsys.readouterr().out)
+
+    code, value = verified()
+    assert code == 0
+    kinds = ["headers", "headers", "toolchains", "toolchains"]
+    assert [(one["kind"], one["state"]) for one in value["provided"]] == [
+        (kind, "good") for kind in kinds
+    ]
+    (own,), (other,) = (
+        list(folder.glob("headers/*/tree/build/Module.symvers"))
+        for folder in (node.cache, node.root / "mnt")
+    )
+    for path in (own, other):
+        path.write_text("x" * path.stat().st_size + "y")
+    write(node.cache / "toolchains/junk")
+    code, value = verified()
+    assert code == 12
+    bad = [one for one in value["provided"] if one["state"] == "bad"]
+    # Our own are set aside, that of a store stays.
+    assert [Path(one["path"]).parent.name for one in bad] == ["bad", "headers", "bad"]
+    assert bad[1]["path"] == str(other.parents[2])
+    assert all(one["id"][:12] in value["error"]["message"] for one in bad)
+    assert not own.exists() and other.exists()
+    assert node.run("cache", "verify") == 12
+    shown = capsys.readouterr().out
+    assert f"{other.parents[2].name[:12]}  bad   headers: it has another content" in shown
+    node.run("cache", "gc")
+    assert not list((node.cache / "bad").iterdir())
