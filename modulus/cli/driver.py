@@ -160,9 +160,9 @@ def verify(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.check import check, check_all
 
     if options.instance:
-        checked: tuple[Checked, ...] = (check(make_node(options, reporter)),)
+        checked: tuple[Checked, ...] = (check(make_node(options, reporter), deep=options.deep),)
     else:
-        checked = check_all(make_site(options, reporter))
+        checked = check_all(make_site(options, reporter), deep=options.deep)
     found = [finding for one in checked for finding in one.findings]
     errors = [one.error for one in checked if one.error]
     value: dict[str, Any] = {

@@ -97,6 +97,11 @@ def _add_any_instance(parser: argparse.ArgumentParser, _common: _Parser) -> None
     parser.add_argument("instance", metavar="INSTANCE", nargs="?")
 
 
+def _add_verify(verify: argparse.ArgumentParser, common: _Parser) -> None:
+    _add_any_instance(verify, common)
+    verify.add_argument("--deep", action="store_true", help="hash every file of the driver")
+
+
 def _add_up(up: argparse.ArgumentParser, common: _Parser) -> None:
     _add_instance(up, common)
     how = up.add_mutually_exclusive_group()
@@ -200,7 +205,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, _Parser], Non
     "status": ("Shows what is.", _add_any_instance),
     "verify": (
         "Says what is wrong with the active driver, and what to do.",
-        _add_any_instance,
+        _add_verify,
     ),
     "wait": ("Waits until the drivers being started are ready, or cannot be.", _add_wait),
     "build": ("Builds the driver's modules into the store.", _add_build),

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from modulus.core.tree import FOLDER, FileRecord, Link, Tree
@@ -49,26 +49,56 @@ def record_file(path: Path, name: str) -> FileRecord:
 
 
 def damage(folder: Path, tree: Tree, counted: Counted | None = None) -> str | None:
-    """In what ``folder`` differs from ``tree``, or None.
+    """In what ``folder`` differs from ``tree``, every file hashed, or None."""
+    return next((text for _, text in problems(folder, tree, deep=True, counted=counted)), None)
 
-    What it holds besides is no damage: ldconfig(8) may add links to a folder of libraries.
+
+def problems(
+    folder: Path, tree: Tree, *, deep: bool, counted: Counted | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each path of ``tree`` at which ``folder`` differs from it, and how.
+
+    Files are hashed only if ``deep``; types, sizes, modes and targets of links are looked at in
+    any case. What the folder holds besides is no damage: ldconfig(8) may add links to a folder
+    of libraries.
     """
     for link in tree.links:
-        try:
-            target = os.readlink(folder / link.path)
-        except OSError as error:
-            return f"{link.path} is not the symlink it was ({error.strerror})"
-        if target != link.target:
-            return f"{link.path} points to {target}, not {link.target}"
+        problem = _link_problem(folder / link.path, link)
+        if problem:
+            yield link.path, f"{link.path} {problem}"
     for file in tree.files:
-        try:
-            found = record_file(folder / file.path, file.path)
-        except OSError as error:
-            return f"{file.path} cannot be read ({error.strerror})"
-        if found != file:
-            return f"{file.path} has another {_difference(found, file)} than recorded"
-        if counted:
+        problem = _file_problem(folder / file.path, file, deep)
+        if problem:
+            yield file.path, f"{file.path} {problem}"
+        elif counted:
             counted(file.size)
+
+
+def _link_problem(path: Path, link: Link) -> str | None:
+    try:
+        target = os.readlink(path)
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"is not the symlink it was ({error.strerror})"
+    return None if target == link.target else f"points to {target}, not {link.target}"
+
+
+def _file_problem(path: Path, file: FileRecord, deep: bool) -> str | None:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return "is no file any more"
+        if status.st_size != file.size:
+            return f"is {status.st_size} bytes, not {file.size}"
+        if stat.S_IMODE(status.st_mode) != file.mode:
+            return f"has mode {stat.S_IMODE(status.st_mode):04o}, not {file.mode:04o}"
+        if deep and files.sha256_file(path) != file.sha256:
+            return "has another sha256 than recorded"
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     return None
 
 
@@ -135,9 +165,3 @@ def _copy_range(old: int, new: int) -> bool:
         if not count:
             # Some file systems copy nothing and say so (FUSE, proc): let read(2) try.
             return copied > 0
-
-
-def _difference(found: FileRecord, wanted: FileRecord) -> str:
-    if found.size != wanted.size:
-        return f"size ({found.size} bytes, not {wanted.size})"
-    return "sha256" if found.sha256 != wanted.sha256 else f"mode ({found.mode:04o})"

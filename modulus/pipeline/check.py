@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modulus.core.checks.build import check_build, check_proof
+from modulus.core.checks.files import check_files
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.generation import MANIFEST
@@ -20,6 +21,7 @@ from modulus.host.kmod import Wanted, loaded
 from modulus.host.nodefacts import read_facts
 from modulus.host.place import DRIVERS, below
 from modulus.host.proofs import read_proof, why_condemned
+from modulus.host.tree import problems
 from modulus.host.verify import verify
 from modulus.pipeline.load import modules_of
 from modulus.pipeline.node import Node
@@ -38,22 +40,24 @@ class Checked:
     error: ModulusError | None
 
 
-def check_all(site: Site) -> tuple[Checked, ...]:
-    """All that is wrong with the drivers that are active, or should be; changes nothing."""
+def check_all(site: Site, *, deep: bool = False) -> tuple[Checked, ...]:
+    """All that is wrong with the drivers that are active, or should be; changes nothing.
+
+    Files are hashed only if ``deep``.
+    """
     from modulus.host.enabled import selected_instances
 
     links = below(site.root, DRIVERS).glob("[!.]*")
     selected = (instance.profile for instance in selected_instances(site.root))
-    found = (
-        _checked(site, name) for name in sorted({*selected, *(link.name for link in links)})
-    )
+    names = sorted({*selected, *(link.name for link in links)})
+    found = (_checked(site, name, deep) for name in names)
     return tuple(one for one in found if one)
 
 
-def _checked(site: Site, name: str) -> Checked | None:
+def _checked(site: Site, name: str, deep: bool) -> Checked | None:
     generation = active_generation(site.root, name)
     if generation:
-        return check(Node(site, generation.contents.identity.instance))
+        return check(Node(site, generation.contents.identity.instance), deep=deep)
     finding = missing_generation(site.root, name)
     if finding is None:
         return None
@@ -63,12 +67,13 @@ def _checked(site: Site, name: str) -> Checked | None:
     return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
 
 
-def check(node: Node) -> Checked:
+def check(node: Node, *, deep: bool = False) -> Checked:
     """All that is wrong with the active driver of this node's instance; changes nothing.
 
-    Raises UsageError where the instance is not the active one.
+    Files are hashed only if ``deep``. Raises UsageError where the instance is not the active
+    one.
     """
-    findings = _check(node)
+    findings = _check(node, deep)
     error = failure(findings, node.settings.ready_when)
     return Checked(str(node.instance), findings, error)
 
@@ -103,7 +108,7 @@ def missing_generation(root: Path, name: str) -> Finding | None:
     )
 
 
-def _check(node: Node) -> tuple[Finding, ...]:
+def _check(node: Node, deep: bool) -> tuple[Finding, ...]:
     generation = active_generation(node.site.root, node.instance.profile)
     if generation is None:
         from modulus.host.enabled import selected_instance
@@ -124,6 +129,11 @@ def _check(node: Node) -> tuple[Finding, ...]:
     others = (
         *foreign_findings(profile.name, foreign),
         *node_findings(nodes),
+        *check_files(
+            str(node.instance),
+            f"{DRIVERS}/{profile.name}",
+            [*problems(generation.path, generation.contents.tree, deep=deep)],
+        ),
         *check_proof(node.instance, proof_of(node.site, generation)),
     )
     try:

@@ -110,6 +110,41 @@ def test_the_state_tells_of_the_driver_that_is_ready(
     }
 
 
+def change_a_byte(path: Path) -> None:
+    """Of its end, so that it stays a module."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("path", "spoil"),
+    [
+        ("lib/libgpu.so.1.0", lambda path: path.write_bytes(b"")),
+        ("bin/gpu-tool", Path.unlink),
+        ("bin/gpu-tool", lambda path: path.chmod(0o644)),
+        ("firmware/gpu/1.0/gpu.bin", Path.unlink),
+        ("lib/libgpu.so.1", Path.unlink),
+    ],
+)
+@pytest.mark.parametrize("boots", [False, True])
+def test_what_is_damaged_is_made_anew(
+    node: FakeNode,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    spoil: Callable[[Path], object],
+    boots: bool,
+) -> None:
+    first = up(node, capsys)["generation"]
+    spoil(node.link / path)
+    if boots:
+        node.reboot()
+    done = up(node, capsys)
+    assert (done["code"], done["phase"], done["warm"]) == (0, "ready", False)
+    assert done["generation"] == f"{first}.2"
+    assert f"{first} is damaged: {path} " in done["said"]
+    assert node.run("verify", "--deep") == 0
+
+
 def test_what_is_at_work_is_left_alone(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -676,8 +711,7 @@ def test_what_a_warm_start_loads_was_hashed_ahead(node: FakeNode) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert list(node.loaded()) == ["gpu", "gpu_uvm"]
     assert "hashed late" not in done.stderr
-    with open(node.module("gpu"), "ab") as module:
-        module.write(b"more")
+    change_a_byte(node.module("gpu"))
     node.reboot()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "gpu.ko is not what was installed" in done.stderr
@@ -729,8 +763,7 @@ def test_a_damaged_module_is_not_loaded_although_its_module_root_is_there(
 ) -> None:
     assert node.run("up", "gpu-1.0") == 0
     node.reboot()
-    with open(node.module("gpu"), "ab") as module:
-        module.write(b"more")
+    change_a_byte(node.module("gpu"))
     node.forget_builds()
     node.ran()
     capsys.readouterr()

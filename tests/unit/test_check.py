@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from modulus.core.checks.files import check_files
 from modulus.core.findings import Finding
 from modulus.errors import VerifyError
 from modulus.pipeline.check import failure
@@ -98,7 +99,19 @@ def noexec(node: FakeNode) -> None:
         ),
         (
             lambda node: (node.link / "lib/libgpu.so.1").unlink(),
-            ["library-missing usable error"],
+            ["generation-files usable error", "library-missing usable error"],
+        ),
+        (
+            lambda node: (node.link / "lib/libgpu.so.1.0").write_bytes(b""),
+            ["generation-files usable error"],
+        ),
+        (
+            lambda node: (node.link / "bin/gpu-tool").unlink(),
+            ["generation-files usable error"],
+        ),
+        (
+            lambda node: [path.unlink() for path in node.link.rglob("gpu.bin")],
+            ["generation-files loaded error"],
         ),
         (
             lambda node: (node.root / "etc/ld.so.cache").unlink(),
@@ -119,7 +132,10 @@ def noexec(node: FakeNode) -> None:
         "node gone",
         "node with another mode",
         "link gone",
-        "library gone",
+        "link of a library gone",
+        "library empty",
+        "tool gone",
+        "firmware gone",
         "cache gone",
         "noexec",
         "no NUMA node",
@@ -185,6 +201,27 @@ def test_a_driver_after_a_boot_is_not_loaded_yet(
     assert [finding["id"] for finding in done["findings"]] == ["module-missing"] * 2
     assert {finding["fix"] for finding in done["findings"]} == {"modulus up gpu-1.0"}
     assert done["error"]["message"].endswith("(and 1 more)")
+
+
+def test_what_has_its_size_is_hashed_only_if_that_is_asked_for(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = node.link / "bin/gpu-tool"
+    tool.write_text(tool.read_text().replace("1", "2"))
+    assert verify(node, capsys)["ok"]
+    for words in ((), ("gpu-1.0",)):
+        assert node.run("verify", *words, "--deep", "--json") == 19
+        (finding,) = json.loads(capsys.readouterr().out)["findings"]
+        assert finding["id"] == "generation-files"
+        assert finding["cause"] == "bin/gpu-tool has another sha256 than recorded"
+        assert finding["fix"] == "modulus up gpu-1.0"
+
+
+def test_of_many_files_some_are_told() -> None:
+    problems = [(path, f"{path} is gone") for path in ("lib/a", "bin/b", "lib/c", "lib/d")]
+    (finding,) = check_files("gpu-1.0", "/opt/drivers/gpu", problems)
+    assert finding.cause == "lib/a is gone; bin/b is gone; lib/c is gone and 1 more"
+    assert not list(check_files("gpu-1.0", "/opt/drivers/gpu", []))
 
 
 def test_a_module_that_is_no_more_is_damage(

@@ -1,0 +1,37 @@
+"""Whether the files of a generation are those that were put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from modulus.core.findings import Finding
+
+_LOADING = ("lib/modules/", "firmware/")
+"""What the kernel takes; the rest is for programs."""
+_SHOWN = 3
+
+
+def check_files(
+    instance: str, folder: str, problems: Sequence[tuple[str, str]]
+) -> Iterator[Finding]:
+    """What of ``problems``, each a path in ``folder`` and what is wrong with it, matters.
+
+    Without its modules and firmware a driver cannot be loaded at the next boot, without the
+    rest it cannot be used.
+    """
+    for level in ("loaded", "usable"):
+        found = [
+            problem
+            for path, problem in problems
+            if path.startswith(_LOADING) == (level == "loaded")
+        ]
+        if found:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            yield Finding(
+                "generation-files",
+                level,
+                "error",
+                f"not all of {folder} is what was put there",
+                "; ".join(found[:_SHOWN]) + more,
+                f"modulus up {instance}",
+            )
