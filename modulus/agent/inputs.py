@@ -10,6 +10,7 @@ from pathlib import Path
 from modulus.host.config import LOCAL, VENDOR
 from modulus.host.place import below
 from modulus.host.probe import installed_kernels
+from modulus.host.regular import read_bytes
 
 
 def inputs_digest(root: Path, config: Path | None) -> str:
@@ -28,7 +29,7 @@ def settings_digest(root: Path, config: Path | None) -> str:
         digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
         # One that cannot be read may be readable the next time, which is a change too.
         with contextlib.suppress(OSError):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(hashlib.sha256(read_bytes(path)).digest())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from modulus.core.nextkernel import Kernel, Tried, parse_tried
 from modulus.errors import ModulusError
 from modulus.host import files
 from modulus.host.place import below, make_dirs, writing
+from modulus.host.record import read_record
 
 _FOLDER = "/run/modulus/ahead"
 
@@ -29,7 +30,7 @@ class KernelRecord:
     def tried(self) -> Tried:
         """What came of the last one."""
         try:
-            return parse_tried(files.read_json(self._path()))
+            return read_record(self._path(), parse_tried) or Tried()
         except (ModulusError, OSError) as error:
             self._complain(error)
             return Tried()

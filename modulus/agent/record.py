@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
+from modulus.core.forms import Fields
 from modulus.errors import ModulusError
 from modulus.host import files
 from modulus.host.place import make_dirs, writing
+from modulus.host.record import read_record
 from modulus.host.statefile import failures_file
 
 
@@ -46,10 +49,11 @@ class Record:
         with self._complaining():
             failures_file(self._root, self._instance).unlink(missing_ok=True)
 
-    def _read(self) -> Any:
+    def _read(self) -> Mapping[str, Any]:
         with self._complaining():
-            return files.read_json(failures_file(self._root, self._instance))
-        return None
+            path = failures_file(self._root, self._instance)
+            return read_record(path, _parse) or {}
+        return {}
 
     @contextlib.contextmanager
     def _complaining(self) -> Iterator[None]:
@@ -59,8 +63,10 @@ class Record:
             self._complain(error)
 
 
-def _count(held: Any, inputs: str) -> int:
-    match held:
-        case {"failures": int(count), "inputs": str(of)} if of == inputs:
-            return count
-    return 0
+def _parse(value: object) -> Mapping[str, Any]:
+    of = Fields(value, "the record of failures")
+    return {"failures": of("failures", forms.count), "inputs": of("inputs", forms.line)}
+
+
+def _count(held: Mapping[str, Any], inputs: str) -> int:
+    return int(held["failures"]) if held.get("inputs") == inputs else 0

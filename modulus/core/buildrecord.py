@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import asdict, dataclass, field, replace
-from modulus.core.state import KernelReady
+from modulus.core.forms import Fields
+from modulus.core.state import KernelReady, parse_kernel_ready
 
 
 @dataclass(frozen=True)
 class BuildRecord:
     """``hits`` were in the store already; ``seconds`` has the last build's by kernel release.
 
-    ``kernels`` are those that were installed when it was last looked, after a build.
+    ``kernels`` are those that were installed when it was last looked, after a build. ``more``
+    is what another version of Modulus has recorded.
     """
 
     built: int = 0
@@ -21,6 +24,7 @@ class BuildRecord:
     hits: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     kernels: tuple[KernelReady, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def with_built(self, release: str, seconds: float) -> BuildRecord:
         """With one more build for the kernel ``release``."""
@@ -55,23 +59,18 @@ class BuildRecord:
 
     def value(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        own = asdict(self)
+        return {**own.pop("more"), **own}
 
 
 def parse_record(value: object) -> BuildRecord:
-    """The record that JSON values tell of; an empty one for what is none."""
-    match value:
-        case {
-            "built": int(built),
-            "failed": int(failed),
-            "hits": int(hits),
-            "seconds": dict(seconds),
-            "kernels": list(kernels),
-        }:
-            try:
-                times = {str(release): float(time) for release, time in seconds.items()}
-                ready = tuple(KernelReady(**kernel) for kernel in kernels)
-            except (TypeError, ValueError):
-                return BuildRecord()
-            return BuildRecord(built, failed, hits, times, ready)
-    return BuildRecord()
+    """The record that JSON values tell of; ValueError for what is none."""
+    of = Fields(value, "the record of builds")
+    return BuildRecord(
+        of("built", forms.count),
+        of("failed", forms.count),
+        of("hits", forms.count),
+        of("seconds", forms.map_of(forms.release, forms.seconds)),
+        of("kernels", forms.list_of(parse_kernel_ready)),
+        of.rest,
+    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.instance import Instance, parse_instance
-from modulus.core.kernelid import KernelId
+from modulus.core.forms import Fields
+from modulus.core.instance import Instance
+from modulus.core.kernelid import KernelId, parse_kernel
 from modulus.core.keys import SHORT, digest
 from modulus.core.tree import Tree, parse_tree, tree_value
-from modulus.errors import UsageError
 
 SCHEMA = 2
 MANIFEST = "generation.json"
@@ -77,39 +77,20 @@ def manifest_value(contents: Contents, created: str) -> dict[str, Any]:
 
 def parse_generation(value: object) -> Contents:
     """The contents a manifest tells of; ValueError where it is none, or of another schema."""
-    if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
-        raise ValueError("not a generation's manifest of this schema")
-    words = [value.get(name) for name in ("instance", "flavour", "kernel", "key")]
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError("the manifest lacks instance, flavour, kernel or key")
-    instance, flavour, release, key = map(str, words)
-    components = value.get("components")
-    if not isinstance(components, list):
-        raise ValueError("the manifest lacks components")
+    of = Fields(value, "the manifest")
+    of("schema", forms.exactly(SCHEMA))
     return Contents(
         Identity(
-            _instance(instance),
-            flavour,
-            KernelId(release, _text(value, "kernel_version"), _text(value, "build_id")),
-            key,
-            tuple(map(str, components)),
-            _text(value, "recipe"),
+            of("instance", forms.instance),
+            of("flavour", forms.word),
+            parse_kernel(of),
+            of("key", forms.sha256),
+            of("components", forms.list_of(forms.word)),
+            of("recipe", forms.optional(forms.word)),
         ),
-        _text(value, "userspace"),
+        of("userspace", forms.optional(forms.word)),
         parse_tree(value),
     )
-
-
-def _instance(text: str) -> Instance:
-    try:
-        return parse_instance(text, "")
-    except UsageError as error:
-        raise ValueError(error.message) from None
-
-
-def _text(value: Mapping[str, Any], name: str) -> str | None:
-    text = value.get(name)
-    return None if text is None else str(text)
 
 
 def _value(contents: Contents) -> dict[str, Any]:

@@ -5,33 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modulus.core.dataclass import dataclass
-from modulus.core.kernelid import KernelId
+from modulus.core import forms
+from modulus.core.dataclass import dataclass, field
+from modulus.core.forms import Fields
+from modulus.core.kernelid import KernelId, parse_kernel
 
 MOST = 4
 """How many are remembered: two versions on two kernels."""
+_MOST_READ = 100
 
 
 @dataclass(frozen=True)
 class Good:
-    """A generation that was loaded and verified on ``kernel``, first ``at`` (RFC 3339)."""
+    """A generation that was loaded and verified on ``kernel``, first ``at`` (RFC 3339).
+
+    ``more`` is what another version of Modulus has recorded of it.
+    """
 
     generation: str
     instance: str
     kernel: KernelId
     at: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_good(value: object) -> tuple[Good, ...]:
-    """The record that JSON values tell of; entries that are none are left out."""
-    entries = map(_parse, value if isinstance(value, list) else [])
-    return tuple(entry for entry in entries if entry)
+    """The record that JSON values tell of; ValueError for what is none."""
+    return forms.list_of(_parse, _MOST_READ)(value)
 
 
 def good_value(entries: Iterable[Good]) -> list[dict[str, Any]]:
     """``entries`` as JSON values."""
     return [
         {
+            **entry.more,
             "generation": entry.generation,
             "instance": entry.instance,
             "kernel": entry.kernel.release,
@@ -56,14 +63,12 @@ def names_for(entries: Iterable[Good], kernel: KernelId) -> tuple[str, ...]:
     return tuple(entry.generation for entry in entries if entry.kernel == kernel)
 
 
-def _parse(value: object) -> Good | None:
-    if not isinstance(value, Mapping):
-        return None
-    words = [value.get(name) for name in ("generation", "instance", "kernel", "at")]
-    details = [value.get(name) for name in ("kernel_version", "build_id")]
-    if not all(isinstance(word, str) for word in words):
-        return None
-    if not all(detail is None or isinstance(detail, str) for detail in details):
-        return None
-    generation, instance, release, at = map(str, words)
-    return Good(generation, instance, KernelId(release, *details), at)
+def _parse(value: object) -> Good:
+    of = Fields(value, "a generation that worked")
+    return Good(
+        of("generation", forms.name),
+        str(of("instance", forms.instance)),
+        parse_kernel(of),
+        of("at", forms.time),
+        of.rest,
+    )

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass, field_names
+from modulus.core import forms
+from modulus.core.dataclass import asdict, dataclass
 from modulus.core.findings import Finding
+from modulus.core.forms import Fields
 from modulus.core.moddep import module_name
 
 FORCED_LIST = "/etc/initramfs-tools/modules"
@@ -52,24 +54,24 @@ class Record:
         return (self.image, self.rivals, self.config) == (image, tuple(rivals), config)
 
 
-def parse_record(value: object) -> Record | None:
-    """The record in JSON ``value``; None for what is none, which means to look again."""
-    if not isinstance(value, dict) or not isinstance(value.get("image"), dict):
-        return None
-    image, problem = value["image"], value.get("problem")
-    if image.keys() != set(field_names(Image)):
-        return None
-    names = [value.get(key) for key in ("rivals", "held")]
-    if not all(isinstance(item, list) and all(map(_is_text, item)) for item in names):
-        return None
-    if not _is_text(value.get("config")) or not (problem is None or _is_text(problem)):
-        return None
-    rivals, held = (tuple(item or ()) for item in names)
-    return Record(Image(**image), rivals, value["config"], held, problem)
+def parse_record(value: object) -> Record:
+    """The record in JSON ``value``; ValueError for what is none."""
+    of = Fields(value, "the record of an initramfs")
+    names = forms.list_of(forms.module_name)
+    return Record(
+        of("image", _image),
+        of("rivals", names),
+        of("config", forms.name),
+        of("held", names),
+        of("problem", forms.optional(forms.text)),
+    )
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _image(value: object) -> Image:
+    of = Fields(value, "the image")
+    return Image(
+        of("path", forms.absolute), of("size", forms.count), of("mtime_ns", forms.any_number)
+    )
 
 
 def unprotected(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 
 _NOTE = struct.Struct("<III")
 _BUILD_ID = 3
@@ -21,6 +23,15 @@ class KernelId:
     release: str
     version: str | None = None
     build_id: str | None = None
+
+
+def parse_kernel(of: Fields) -> KernelId:
+    """The kernel that a record names in its fields; ValueError."""
+    return KernelId(
+        of("kernel", forms.release),
+        of("kernel_version", forms.optional(forms.line)),
+        of("build_id", forms.optional(forms.hexadecimal)),
+    )
 
 
 def parse_build_id(notes: bytes) -> str | None:

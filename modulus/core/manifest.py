@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields, Form
 from modulus.core.keys import build_key
 
 SCHEMA = 2
@@ -16,8 +17,14 @@ or out of those of a kernel with the same headers. Only the first takes no short
 
 _PLAIN = 1
 """The schema of older entries, which hold their modules as they are."""
-_SHA256 = re.compile("[0-9a-f]{64}")
-_MODULE_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.ko")
+_MODULE_FILE = forms.pattern(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.ko", "the file of a module")
+_TEXTS: Mapping[str, Form[object]] = {
+    "key": forms.sha256,
+    "instance": forms.instance,
+    "kernel": forms.release,
+    "flavour": forms.word,
+    "finished": forms.line,
+}
 
 
 @dataclass(frozen=True)
@@ -63,20 +70,15 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
     """
     if not isinstance(value, Mapping) or value.get("schema") not in (SCHEMA, _PLAIN):
         raise ValueError("its manifest is not of this schema")
-    texts = {
-        name: value.get(name) for name in ("key", "instance", "kernel", "flavour", "finished")
-    }
-    for name, text in texts.items():
-        if not isinstance(text, str) or not text.isprintable():
-            raise ValueError(f"its manifest has no sound {name}")
+    of = Fields(value, "its manifest")
+    texts = {name: str(of(name, form)) for name, form in _TEXTS.items()}
     inputs = value.get("inputs")
     if not isinstance(inputs, Mapping) or build_key(inputs) != key or texts["key"] != key:
         raise ValueError("its manifest is not that of its key")
     if texts["kernel"] != kernel:
         raise ValueError("its manifest is for another kernel")
-    files = value.get("files")
     plain = value["schema"] == _PLAIN
-    found = tuple(_file(file, plain) for file in (files if isinstance(files, list) else ()))
+    found = of("files", forms.list_of(lambda file: _file(file, plain)))
     profile = inputs.get("profile")
     modules = profile.get("modules") if isinstance(profile, Mapping) else None
     names = modules if isinstance(modules, list) else []
@@ -84,22 +86,14 @@ def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
         raise ValueError("its manifest does not list the modules of its key")
     made = value.get("made")
     how = made if made in HOW else None
-    return Manifest(
-        inputs=inputs, files=found, made=how, **{k: str(v) for k, v in texts.items()}
-    )
+    return Manifest(inputs=inputs, files=found, made=how, **texts)
 
 
 def _file(value: object, plain: bool) -> StoredFile:
-    if isinstance(value, Mapping):
-        path, sha256, size = (value.get(name) for name in ("path", "sha256", "size"))
-        held = None if plain else str(value.get("object"))
-        if (
-            isinstance(path, str)
-            and isinstance(sha256, str)
-            and isinstance(size, int)
-            # Both become parts of paths.
-            and _MODULE_FILE.fullmatch(path)
-            and (held is None or _SHA256.fullmatch(held))
-        ):
-            return StoredFile(path, sha256, size, held)
-    raise ValueError("its manifest has a file without path, sha256, size or object")
+    of = Fields(value, "a file of its manifest")
+    return StoredFile(
+        of("path", _MODULE_FILE),
+        of("sha256", forms.sha256),
+        of("size", forms.count),
+        None if plain else of("object", forms.sha256),
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from modulus.core.dataclass import dataclass
-from modulus.core.tree import is_inside
+from modulus.core.forms import is_inside
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:gz|xz|zst))?$")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.backoff import PERMANENT, Backoff
 from modulus.core.dataclass import dataclass, field
+from modulus.core.forms import Fields
 
 BACKOFF = Backoff(first=60.0, longest=6 * 3600.0, longest_fetch=600.0)
 """Longer than for the driver that is wanted now. What is permanent is said again as often as
@@ -87,21 +89,19 @@ class Tried:
 
 
 def parse_tried(value: object) -> Tried:
-    """What JSON values tell of; for anything else that nothing was tried."""
-    match value:
-        case {
-            "kernels": dict(kernels),
-            "code": int(code),
-            "failures": int(failures),
-            "at": int() | float() as at,
-        }:
-            found = {}
-            for release, kernel in kernels.items():
-                match kernel:
-                    case {"inputs": str(inputs), "stored": list(stored)}:
-                        found[str(release)] = Kernel(inputs, frozenset(map(str, stored)))
-            return Tried(found, code, failures, float(at))
-    return Tried()
+    """What JSON values tell of; ValueError for anything else."""
+    of = Fields(value, "the record of the last build ahead")
+    return Tried(
+        of("kernels", forms.map_of(forms.release, _kernel)),
+        of("code", forms.number(-255, 255)),
+        of("failures", forms.count),
+        of("at", forms.seconds),
+    )
+
+
+def _kernel(value: object) -> Kernel:
+    of = Fields(value, "a kernel")
+    return Kernel(of("inputs", forms.line), frozenset(of("stored", forms.list_of(forms.line))))
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from modulus.core.fields import url
+from modulus.core.forms import is_inside
 from modulus.core.schema import MapOf, Scalar, integer, text
-from modulus.core.tree import is_inside
 from modulus.core.version import Range
 
 FOLDERS = ("bin", "lib", "firmware", "share")

@@ -14,6 +14,9 @@ from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
 from modulus.redact import redact_text
 
+_MOST_ITEMS = 1000
+"""More than any list of ours has; each is compared with all others."""
+
 
 class Problems:
     """What is wrong, line by line, each with where it is; shared by all sources checked."""
@@ -89,6 +92,9 @@ class ListOf:
             return ()
         if len(value) < self.least:
             problems.add(key, "must not be empty")
+        if len(value) > _MOST_ITEMS:
+            problems.add(key, f"must not have more than {_MOST_ITEMS} items")
+            return ()
         found = []
         for index, item in enumerate(value):
             found.append(self.item.check(item, f"{key}[{index}]", problems))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import asdict, dataclass, field_names, replace
 from modulus.core.findings import Finding
+from modulus.core.forms import Fields
 from modulus.errors import ModulusError
 
 PHASES = (
@@ -115,85 +115,46 @@ def abandoned(state: State) -> State:
 
 def parse_state(value: object) -> State:
     """The state that JSON values tell of; ValueError for what is none."""
-    given = _mapping(value, "the state")
-    phase = _text(given, "phase", optional=True)
-    if phase is not None and phase not in PHASES:
-        raise ValueError(f"{phase!r} is not a phase")
-    progress = _number(given, "progress")
-    if progress is not None and not 0 <= progress <= 1:
-        raise ValueError("progress must be from 0 to 1")
+    of = Fields(value, "the state")
+    text, number = forms.optional(forms.line), forms.optional(forms.seconds)
+    progress = of("progress", number)
+    if progress is not None and progress > 1:
+        raise ValueError("progress of the state must be from 0 to 1")
     return State(
-        instance=_text(given, "instance") or "",
-        phase=phase,
+        instance=str(of("instance", forms.instance)),
+        phase=of("phase", forms.optional(forms.one_of(*PHASES))),
         progress=progress,
-        eta_s=_number(given, "eta_s"),
-        active=_boolean(given, "active"),
-        selected=_boolean(given, "selected"),
-        key=_text(given, "key", optional=True),
-        generation=_text(given, "generation", optional=True),
-        kernels=tuple(_kernel(item) for item in _list(given, "kernels")),
-        findings=tuple(_finding(item) for item in _list(given, "findings")),
-        error=None if given.get("error") is None else _failure(given["error"]),
-        since=_text(given, "since", optional=True),
-        hold_s=_number(given, "hold_s"),
-        proof=_text(given, "proof", optional=True),
+        eta_s=of("eta_s", number),
+        active=of("active", forms.flag),
+        selected=of("selected", forms.flag),
+        key=of("key", text),
+        generation=of("generation", text),
+        kernels=of("kernels", forms.list_of(parse_kernel_ready)),
+        findings=of("findings", forms.list_of(_finding)),
+        error=of("error", forms.optional(_failure)),
+        since=of("since", text),
+        hold_s=of("hold_s", number),
+        proof=of("proof", text),
     )
 
 
-def _kernel(value: object) -> KernelReady:
-    given = _mapping(value, "a kernel")
+def parse_kernel_ready(value: object) -> KernelReady:
+    """The same for what is said of a kernel."""
+    of = Fields(value, "a kernel")
     return KernelReady(
-        _text(given, "release") or "",
-        _boolean(given, "ready"),
-        _boolean(given, "default_boot"),
+        of("release", forms.release), of("ready", forms.flag), of("default_boot", forms.flag)
     )
 
 
 def _finding(value: object) -> Finding:
-    given = _mapping(value, "a finding")
-    return Finding(*(_text(given, name) or "" for name in field_names(Finding)))
+    of = Fields(value, "a finding")
+    return Finding(*(of(name, forms.content) for name in field_names(Finding)))
 
 
 def _failure(value: object) -> Failure:
-    given = _mapping(value, "the error")
-    code = given.get("code")
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise ValueError("an error's code must be a number")
-    return Failure(code, _text(given, "message") or "", _text(given, "hint") or "")
-
-
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{what} must be an object")
-    return value
-
-
-def _list(given: Mapping[str, Any], name: str) -> list[Any]:
-    value = given.get(name)
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list")
-    return value
-
-
-def _text(given: Mapping[str, Any], name: str, *, optional: bool = False) -> str | None:
-    value = given.get(name)
-    if not isinstance(value, str) and not (optional and value is None):
-        raise ValueError(f"{name} must be text")
-    return value
-
-
-def _number(given: Mapping[str, Any], name: str) -> float | None:
-    value = given.get(name)
-    if isinstance(value, bool) or not (value is None or isinstance(value, (int, float))):
-        raise ValueError(f"{name} must be a number")
-    # JSON has no infinity, but 1e400 becomes one.
-    if value is not None and not -math.inf < value < math.inf:
-        raise ValueError(f"{name} must be finite")
-    return value
-
-
-def _boolean(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false")
-    return value
+    of = Fields(value, "the error")
+    return Failure(
+        of("code", forms.number(-255, 255)),
+        of("message", forms.content),
+        of("hint", forms.content),
+    )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 
 EXECUTABLE, PLAIN, FOLDER = 0o755, 0o644, 0o755
-
-
-_ODD_PARTS = frozenset(("", ".", ".."))
 
 
 @dataclass(frozen=True, order=True)
@@ -66,27 +64,25 @@ def tree_value(tree: Tree) -> dict[str, Any]:
     }
 
 
-def parse_tree(value: Mapping[str, Any]) -> Tree:
+def parse_tree(value: object) -> Tree:
     """The tree of ``tree_value``; ValueError for anything else or a path that leaves it."""
-    try:
-        files = tuple(
-            FileRecord(
-                str(file["path"]),
-                str(file["sha256"]),
-                int(file["size"]),
-                int(file["mode"], 8),
-            )
-            for file in value["files"]
-        )
-        links = tuple(Link(str(link["path"]), str(link["target"])) for link in value["links"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a record of files: {error!r}") from None
-    for path in (entry.path for entry in files + links):
-        if not is_inside(path):
-            raise ValueError(f"{path!r} is outside the folder")
-    return Tree(files, links)
+    of = Fields(value, "a record of files")
+    return Tree(of("files", forms.list_of(_file)), of("links", forms.list_of(_link)))
 
 
-def is_inside(path: str) -> bool:
-    """Whether ``path`` is a plain relative path: no empty, ``.`` or ``..`` part."""
-    return "\0" not in path and _ODD_PARTS.isdisjoint(path.split("/"))
+def _file(value: object) -> FileRecord:
+    of = Fields(value, "a file")
+    return FileRecord(
+        of("path", forms.relative),
+        of("sha256", forms.sha256),
+        of("size", forms.count),
+        int(of("mode", _MODE), 8),
+    )
+
+
+def _link(value: object) -> Link:
+    of = Fields(value, "a link")
+    return Link(of("path", forms.relative), of("target", forms.path))
+
+
+_MODE = forms.pattern("0[0-7]{3}", "a mode of four octal digits")

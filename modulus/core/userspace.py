@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import is_inside
 from modulus.core.installer import Manifest, ManifestEntry
 from modulus.core.keys import digest
 from modulus.core.profile import ComponentRule
-from modulus.core.tree import EXECUTABLE, PLAIN, Link, is_inside
+from modulus.core.tree import EXECUTABLE, PLAIN, Link
 from modulus.errors import ConfigError, IntegrityError
 
 LAYOUT_VERSION = 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modulus.core import forms
+from modulus.core.chardevs import MOST_MAJOR, MOST_MINOR
 from modulus.core.dataclass import asdict, dataclass, field
-from modulus.core.nodes import DeviceNode, Minors, NodeRule, Params, When
+from modulus.core.forms import Fields
+from modulus.core.nodes import DEV, DeviceNode, Minors, NodeRule, Params, When
 from modulus.core.pci import PciMatch
 
 _SCHEMA = 1
@@ -49,31 +52,85 @@ def wanted_value(state: WantedState) -> dict[str, Any]:
 
 def parse_wanted(value: object) -> WantedState:
     """What ``wanted_value`` told of; ValueError for anything else."""
-    try:
-        return _parse(value)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a wanted state: {error}") from None
+    of = Fields(value, "the wanted state")
+    of("schema", forms.exactly(_SCHEMA))
+    modules, majors = forms.module_name, forms.number(0, MOST_MAJOR)
+    return WantedState(
+        instance=str(of("instance", forms.instance)),
+        generation=of("generation", forms.name),
+        needed=of("needed", forms.list_of(modules)),
+        modules=of("modules", forms.map_of(modules, forms.optional(forms.line))),
+        majors=of("majors", forms.map_of(forms.line, majors)),
+        firmware=of("firmware", forms.optional(forms.absolute)),
+        files=of("files", forms.map_of(forms.absolute, forms.content)),
+        pci=of("pci", forms.list_of(_match)),
+        gpus=of("gpus", forms.map_of(forms.name, forms.optional(forms.name))),
+        rules=of("rules", forms.list_of(_rule)),
+        nodes=of("nodes", forms.list_of(_node)),
+    )
 
 
-def _parse(value: Any) -> WantedState:
-    if value["schema"] != _SCHEMA:
-        raise ValueError(f"not a wanted state of schema {_SCHEMA}")
-    known = {name: one for name, one in value.items() if name != "schema"}
-    return WantedState(**{
-        **known,
-        "needed": tuple(value["needed"]),
-        "pci": tuple(PciMatch(**one) for one in value["pci"]),
-        "rules": tuple(_rule(one) for one in value["rules"]),
-        "nodes": tuple(DeviceNode(**one) for one in value["nodes"]),
-    })  # fmt: skip
+def _match(value: object) -> PciMatch:
+    of = Fields(value, "a kind of device")
+    bits = forms.number(0, 0xFFFF)
+    return PciMatch(of("vendor", bits), of("device_class", bits))
 
 
-def _rule(value: Mapping[str, Any]) -> NodeRule:
-    minors, params, when = value["minors"], value["params"], value["when"]
-    return NodeRule(**{
-        **value,
-        "major": tuple(value["major"]),
-        "minors": minors and Minors(tuple(minors["files"]), minors["field"]),
-        "params": params and Params(**params),
-        "when": when and When(**when),
-    })  # fmt: skip
+def _node(value: object) -> DeviceNode:
+    of = Fields(value, "a device node")
+    owner = forms.number(0, _MOST_OWNER)
+    return DeviceNode(
+        of("path", _in_dev),
+        of("major", forms.number(0, MOST_MAJOR)),
+        of("minor", forms.number(0, MOST_MINOR)),
+        of("mode", _MODE),
+        of("uid", owner),
+        of("gid", owner),
+        of("managed", forms.flag),
+    )
+
+
+def _in_dev(value: object) -> str:
+    found = forms.absolute(value)
+    if not found.startswith(f"{DEV}/"):
+        raise ValueError(f"must be below {DEV}")
+    return found
+
+
+def _rule(value: object) -> NodeRule:
+    of = Fields(value, "a rule of nodes")
+    return NodeRule(
+        path=of("path", forms.relative),
+        major=of("major", forms.list_of(forms.line)),
+        default_major=of("default_major", forms.optional(forms.number(0, MOST_MAJOR))),
+        module=of("module", forms.optional(forms.module_name)),
+        minor=of("minor", forms.optional(forms.number(0, MOST_MINOR))),
+        minors=of("minors", forms.optional(_minors)),
+        mode=of("mode", _MODE),
+        params=of("params", forms.optional(_params)),
+        when=of("when", forms.optional(_when)),
+    )
+
+
+def _minors(value: object) -> Minors:
+    of = Fields(value, "a source of minors")
+    return Minors(
+        of("files", forms.list_of(forms.relative)), of("field", forms.optional(forms.line))
+    )
+
+
+def _params(value: object) -> Params:
+    of = Fields(value, "parameters of nodes")
+    return Params(
+        of("file", forms.optional(forms.relative)),
+        *(of(name, forms.optional(forms.line)) for name in ("uid", "gid", "mode", "modify")),
+    )
+
+
+def _when(value: object) -> When:
+    of = Fields(value, "a condition of nodes")
+    return When(of("file", forms.relative), of("field", forms.line))
+
+
+_MODE = forms.number(0, 0o777)
+_MOST_OWNER = (1 << 32) - 2  # One more means nobody, to chown(2).

@@ -15,6 +15,7 @@ from modulus.core import aptsources
 from modulus.core.distribution import Distribution
 from modulus.errors import ToolchainError
 from modulus.host import files
+from modulus.host.regular import read_text
 from modulus.host.rootpath import resolve
 
 
@@ -112,7 +113,7 @@ def _configured(root: Path) -> list[aptsources.Entry]:
         parse = aptsources.parse_list if path.suffix == ".list" else aptsources.parse_sources
         if path.suffix in (".list", ".sources"):
             with contextlib.suppress(OSError):
-                entries += parse(path.read_text("utf-8", "replace"))
+                entries += parse(read_text(path))
     return entries
 
 

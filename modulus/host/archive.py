@@ -23,6 +23,7 @@ from modulus.errors import IntegrityError
 from modulus.host.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
 from modulus.host.files import scratch
 from modulus.host.growing import Growth, open_growing
+from modulus.host.regular import open_regular
 from modulus.host.report import Reporter
 from modulus.host.untar import ExtractLimits, Extractor, TarStream, clean, hostile, shown
 
@@ -195,7 +196,9 @@ class Archive:
                 progress(size)
 
     def _file(self) -> BufferedReader:
-        return open_growing(self.path, self.growth) if self.growth else open(self.path, "rb")
+        if self.growth:
+            return open_growing(self.path, self.growth)
+        return BufferedReader(open_regular(self.path))
 
     def _locate(self, file: BinaryIO) -> tuple[int, int, tuple[_Check, ...]]:
         """Where the tar's first byte is, how many follow, and their digests."""

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modulus.core import forms
+from modulus.core.forms import Fields
+from modulus.core.jsontext import parse_json
 from modulus.core.libcheck import Answer, Library, Reply
 from modulus.errors import ModulusError
 from modulus.host.run import run
@@ -54,6 +57,10 @@ def ask(library: Library, path: Path, devices: Sequence[str] = ()) -> Answer:
     return Answer(library.name, tuple(heard.replies), heard.problem)
 
 
+_STATUS = forms.number(-(1 << 31), (1 << 32) - 1)
+"""What a C function returns, or a process ends with."""
+
+
 class _Heard:
     """What the child has said so far."""
 
@@ -65,16 +72,24 @@ class _Heard:
 
     def line(self, line: str) -> None:
         """Takes a line; a child that is killed may leave half of one, which says nothing."""
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            said = json.loads(line)
-            self._calling = said.get("calling", self._calling)
-            self.problem = said.get("problem", self.problem)
-            if "function" in said:
+        word = forms.optional(forms.text)
+        with contextlib.suppress(ValueError):
+            of = Fields(parse_json(line.encode(errors="replace")), "what the child says")
+            if "calling" in of.all:
+                self._calling = of("calling", word)
+            self.problem = of("problem", word) or self.problem
+            if "function" in of.all:
                 self.replies.append(
-                    Reply(said["function"], said["status"], said["text"], said["device"])
+                    Reply(
+                        of("function", forms.line),
+                        of("status", _STATUS),
+                        of("text", forms.text),
+                        of("device", word),
+                    )
                 )
-            if "ended" in said:
-                self.problem = self.problem or self._end(said["ended"])
+            if "ended" in of.all:
+                ended = of("ended", forms.optional(_STATUS))
+                self.problem = self.problem or self._end(ended)
 
     def _end(self, status: int | None) -> str | None:
         if status is None:

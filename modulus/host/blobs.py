@@ -10,7 +10,11 @@ from pathlib import Path
 
 from modulus.errors import IntegrityError
 from modulus.host import files
+from modulus.host.regular import open_regular
+from modulus.host.unpack import unpacked
 
+_MOST = 1 << 30
+"""Bytes; of larger ones none is kept (``host.fitness``)."""
 _LEVEL = 1
 """They are a vendor's own code for the most part, which hardly compresses."""
 
@@ -46,14 +50,13 @@ class Blobs:
 
     def write(self, sha256: str, target: Path) -> None:
         """Makes the new file ``target`` of one; IntegrityError, and it is gone, if damaged."""
-        import zstandard
-
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(self.path(sha256), "rb") as old, open(target, "xb") as new:
-                zstandard.ZstdDecompressor().copy_stream(old, new)
+            with open_regular(self.path(sha256)) as old, open(target, "xb") as new:
+                for piece in unpacked(old, _MOST):
+                    new.write(piece)
             sound = files.sha256_file(target) == sha256
-        except zstandard.ZstdError:
+        except ValueError:
             sound = False
         if not sound:
             self.path(sha256).unlink(missing_ok=True)

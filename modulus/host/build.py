@@ -26,6 +26,7 @@ from modulus.core.symvers import Export, parse_symvers
 from modulus.errors import BuildError, ToolchainError
 from modulus.host.files import remove_tree, sha256_file
 from modulus.host.modules import Module, inspect_modules
+from modulus.host.regular import read_text
 
 if TYPE_CHECKING:
     from modulus.host.headers import Headers
@@ -180,12 +181,12 @@ def _kernel_exports(headers: Headers, release: str) -> dict[str, Export]:
     """The kernel's exports; ToolchainError for headers that are not those of ``release``."""
     build = headers.path / "build"
     try:
-        utsrelease = (build / "include/generated/utsrelease.h").read_text()
-        with open(build / "Module.symvers") as file:
-            exports = parse_symvers(file)
-    except FileNotFoundError as error:
+        utsrelease = read_text(build / "include/generated/utsrelease.h")
+        exports = parse_symvers(read_text(build / "Module.symvers").splitlines())
+    except OSError as error:
+        lacking = Path(error.filename).relative_to(headers.path)
         raise ToolchainError(
-            f"the headers of {release} lack {Path(error.filename).relative_to(headers.path)}",
+            f"the headers of {release} lack {lacking} ({error.strerror})",
             "install or provision the complete headers of this kernel",
         ) from None
     found = re.search(r'UTS_RELEASE "([^"]*)"', utsrelease)
@@ -198,11 +199,7 @@ def _kernel_exports(headers: Headers, release: str) -> dict[str, Export]:
 
 
 def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
-    return [
-        file.read_text("utf-8", "replace")
-        for pattern in patterns
-        for file in sources.glob(pattern)
-    ]
+    return [read_text(file) for pattern in patterns for file in sources.glob(pattern)]
 
 
 def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modulus.core.buildrecord import BuildRecord, parse_record
 from modulus.errors import ModulusError
-from modulus.host import files
+from modulus.host import files, record
 from modulus.host.lock import LOCKS
 from modulus.host.place import below, make_dirs
 
@@ -22,7 +22,8 @@ RECORDS = "/run/modulus/builds"
 
 def read_record(root: Path, instance: str) -> BuildRecord:
     """What is recorded of ``instance``."""
-    return parse_record(files.read_json(_path(root, instance)))
+    found = record.read_record(_path(root, instance), parse_record)
+    return found or BuildRecord()
 
 
 def change_record(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 
+from modulus.host.regular import open_regular
+
 # As in ``typing``, which ``hashahead`` has no time to import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ _CHUNK = 1 << 20
 
 def hash_file(path: str | os.PathLike[str]) -> str:
     """The file's SHA-256 in hexadecimal; it is read in pieces."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         return hash_open(file)
 
 

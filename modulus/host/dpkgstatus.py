@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modulus.core.deb822 import stanzas
+from modulus.host.regular import read_bytes
 from modulus.host.rootpath import resolve
 
 
@@ -15,7 +16,7 @@ def installed_versions(root: Path, packages: Iterable[str]) -> dict[str, str]:
     The record has some megabytes: only the stanzas asked for are parsed.
     """
     try:
-        record = b"\n" + resolve(root, "/var/lib/dpkg/status").read_bytes()
+        record = b"\n" + read_bytes(resolve(root, "/var/lib/dpkg/status"))
     except OSError:
         return {}
     found = {}

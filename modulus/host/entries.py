@@ -15,8 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
+from modulus.core.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host import files
+from modulus.host.record import read_record
 from modulus.host.treedigest import tree_digest
 
 SCHEMA = 1
@@ -26,16 +29,24 @@ class Entries:
     """The entries of one kind in the node's cache and, behind it, in extra stores.
 
     An entry is called by the digest of what is in its folder ``tree``. ``telling`` is a file
-    that this must have, to pass over what was cut down by hand.
+    that this must have, to pass over what was cut down by hand. ``fields`` are those that a
+    record of this kind has, each held to its form.
     """
 
     def __init__(
-        self, kind: str, tree: str, cache: Path, stores: Sequence[Path], telling: str
+        self,
+        kind: str,
+        tree: str,
+        cache: Path,
+        stores: Sequence[Path],
+        telling: str,
+        fields: Mapping[str, Form[object]],
     ) -> None:
         self.kind = kind
         self.folder = cache / kind
         self._tree = tree
         self._telling = f"{tree}/{telling}"
+        self._fields = fields
         self._bad: set[Path] = set()
         self._folders = (self.folder, *(store / kind for store in stores))
 
@@ -111,17 +122,19 @@ class Entries:
         return final
 
     def _record(self, path: Path) -> dict[str, Any] | None:
-        with contextlib.suppress(OSError):
-            record = files.read_json(path / "record.json")
-            if (
-                isinstance(record, dict)
-                and record.get("schema") == SCHEMA
-                and record.get("id") == path.name
-                and isinstance(record.get("found_by"), list)
-                and (path / self._telling).is_file()
-            ):
-                return record
-        return None
+        record = read_record(path / "record.json", lambda value: self._parse(value, path.name))
+        return record if record and (path / self._telling).is_file() else None
+
+    def _parse(self, value: object, identity: str) -> dict[str, Any]:
+        """The record ``value``, with what another version put there, of ``identity``."""
+        of = Fields(value, "the record")
+        of("schema", forms.exactly(SCHEMA))
+        of("id", forms.exactly(identity))
+        of("found_by", forms.list_of(forms.line))
+        of("created", forms.optional(forms.time))
+        for name, form in self._fields.items():
+            of(name, form)
+        return dict(of.all)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from modulus.host.http import Client, ClientOptions
 from modulus.host.notify import ask_for_time
 from modulus.host.pace import Pace
 from modulus.host.partial import Partial, held
+from modulus.host.regular import open_regular
 from modulus.host.report import Reporter
 from modulus.host.transfer import Transfer, local_path
 from modulus.redact import redact
@@ -280,7 +281,7 @@ def _finished(path: Path, checksum: Checksum, candidates: Sequence[Candidate]) -
 
 
 def _format(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return "run" if file.read(2) == b"#!" else "tar"
 
 

@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from modulus.host import sysfs
 from modulus.host.digest import hash_file
+from modulus.host.regular import open_regular
 
 _T = TypeVar("_T")
 
@@ -85,20 +86,6 @@ def write_json(path: Path, value: object, mode: int = 0o644, *, lasting: bool = 
     """Replaces ``path`` by ``value`` as indented JSON, as ``write_atomic`` does."""
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
     write_atomic(path, text, mode, lasting=lasting)
-
-
-def read_json(path: Path) -> Any:
-    """The JSON in ``path``, or None where it cannot be read or is not JSON."""
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            return json.loads(file.read() or b"")
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """A named pipe, in a store that somebody else fills, would be waited for."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_plain_name(name: object) -> bool:
@@ -249,9 +236,9 @@ def _sweep_files(path: Path) -> None:
         if not _is_random(left.name.removeprefix(f".{path.name}.")):
             continue
         with (
-            contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError),
+            contextlib.suppress(OSError),  # Held, gone, or nothing of ours.
             _locked_dir(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB),
-            open(left, "rb", opener=_open_at_once) as file,
+            open_regular(left, follow=False) as file,
         ):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()

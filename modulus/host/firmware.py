@@ -11,12 +11,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host import files
 from modulus.host.firmwarepath import PARAMETER, firmware_path
 from modulus.host.place import DRIVERS, STATE, below, make_dirs, writing
+from modulus.host.record import read_record
 from modulus.host.report import Reporter
 from modulus.host.rootpath import inside
 
@@ -193,14 +196,16 @@ def _record_file(root: Path, name: str) -> Path:
 
 
 def _read_record(root: Path, name: str) -> _Record:
-    match files.read_json(_record_file(root, name)):
-        case {"files": dict(hashes), "folders": list(folders)} if all(
-            isinstance(text, str) and "\0" not in text
-            for text in (*hashes, *hashes.values(), *folders)
-        ):
-            return _Record(hashes, tuple(folders))
     # Without a record, or with a damaged one, no file is known to be ours.
-    return _Record({}, ())
+    return read_record(_record_file(root, name), _parse) or _Record({}, ())
+
+
+def _parse(value: object) -> _Record:
+    of = Fields(value, "the record of firmware")
+    return _Record(
+        of("files", forms.map_of(forms.absolute, forms.sha256)),
+        of("folders", forms.list_of(forms.absolute)),
+    )
 
 
 def _write_record(root: Path, name: str, record: _Record) -> None:

@@ -21,6 +21,7 @@ from modulus.host.install import active_generation
 from modulus.host.modprobeconf import modprobe_config
 from modulus.host.modulefile import read_module_file
 from modulus.host.place import DRIVERS, below
+from modulus.host.regular import read_text
 
 _CONFIGS = (
     "/etc/modprobe.d",
@@ -121,7 +122,7 @@ def _installed(root: Path, release: str, wanted: Collection[str]) -> set[str]:
     folder = below(root, f"/lib/modules/{release}")
     found: set[str] = set()
     with contextlib.suppress(OSError):
-        text = (folder / "modules.dep").read_text("utf-8", "replace")
+        text = read_text(folder / "modules.dep")
         # depmod's index may still have what has been removed.
         found = {
             module.file
@@ -146,7 +147,7 @@ def _stand_ins(root: Path, name: str, modules: Collection[str]) -> set[str]:
         for path in folder.glob("*.conf"):
             if path != ours:
                 with contextlib.suppress(OSError):
-                    text = below(root, f"{config}/{path.name}").read_text("utf-8", "replace")
+                    text = read_text(below(root, f"{config}/{path.name}"))
                     found.update(stand_ins(text, modules))
     return found
 

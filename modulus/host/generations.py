@@ -24,6 +24,7 @@ from modulus.host.install import active_names
 from modulus.host.kmod import loaded, read_wanted
 from modulus.host.place import DRIVERS, STATE, below, make_dirs, writing
 from modulus.host.probe import installed_kernels
+from modulus.host.record import read_record
 from modulus.host.removal import remove_whole
 from modulus.host.report import Reporter
 
@@ -94,9 +95,8 @@ def _remove(path: Path, found: Found, reporter: Reporter) -> Removed:
 
 
 def _found(path: Path) -> Found:
-    try:
-        contents = parse_generation(files.read_json(path / MANIFEST))
-    except ValueError:
+    contents = read_record(path / MANIFEST, parse_generation)
+    if contents is None:
         return Found(path.name, None, None)
     return Found(path.name, contents.identity.instance, contents.release)
 
@@ -117,7 +117,7 @@ def _running(root: Path) -> str:
 
 
 def _good(root: Path, name: str) -> tuple[str, ...]:
-    entries = parse_good(files.read_json(below(root, f"{STATE}/{name}") / RECORD))
+    entries = read_record(below(root, f"{STATE}/{name}") / RECORD, parse_good) or ()
     return tuple(entry.generation for entry in entries)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from modulus.core.good import Good, good_value, names_for, parse_good, with_newest
 from modulus.core.kernelid import KernelId
-from modulus.host import files
 from modulus.host.clock import rfc3339
 from modulus.host.install import Generation, find_generation
 from modulus.host.place import STATE, below, replace_file, writing
+from modulus.host.record import read_record
 
 RECORD = "good.json"
 
@@ -20,7 +20,7 @@ def record_good(root: Path, name: str, generation: Generation) -> bool:
     """Makes ``generation``, which has just been verified, the newest that worked; False if it
     is already. Raises ConfigError or BuildError where that cannot be written."""
     path = _path(root, name)
-    before = parse_good(files.read_json(path))
+    before = read_record(path, parse_good) or ()
     of = generation.contents.identity
     newest = Good(generation.name, str(of.instance), of.kernel, rfc3339(time.time()))
     entries = with_newest(before, newest)
@@ -35,7 +35,7 @@ def good_generations(root: Path, name: str, kernel: KernelId) -> tuple[Generatio
 
     No file of theirs but the manifest is looked at.
     """
-    entries = parse_good(files.read_json(_path(root, name)))
+    entries = read_record(_path(root, name), parse_good) or ()
     found = (find_generation(root, name, which) for which in names_for(entries, kernel))
     return tuple(one for one in found if one and one.contents.identity.kernel == kernel)
 

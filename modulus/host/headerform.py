@@ -17,6 +17,7 @@ from pathlib import Path
 
 from modulus.errors import ToolchainError
 from modulus.host.headertree import Tree
+from modulus.host.regular import read_bytes
 from modulus.host.rootpath import inside, resolve
 from modulus.host.treedigest import listing_digest
 
@@ -84,7 +85,7 @@ class _Import:
 
     def _file(self, entry: os.DirEntry[str], new: Path) -> None:
         path, state = Path(entry.path), entry.stat()
-        old = data = path.read_bytes()
+        old = data = read_bytes(path)
         if new.parent not in self._made:
             new.parent.mkdir(parents=True, exist_ok=True)
             self._made.add(new.parent)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
 from modulus.core.distribution import Distribution
+from modulus.core.forms import Form
 from modulus.core.kernel import KernelConfig
 from modulus.core.keys import digest
 from modulus.errors import ToolchainError
@@ -20,16 +22,23 @@ from modulus.host.apt import Apt
 from modulus.host.dpkgstatus import installed_versions
 from modulus.host.entries import Entries
 from modulus.host.headerpackages import Choice, missing
+from modulus.host.regular import read_text
 from modulus.host.report import Reporter
 from modulus.host.rootpath import inside
 
 FORM = 1
 """The version of the normal form; raised when it changes, so that trees are taken anew."""
 
+_FIELDS: Mapping[str, Form[object]] = {
+    "release": forms.release,
+    "origin": forms.one_of("node", "packages"),
+    "symvers_sha256": forms.sha256,
+}
+
 
 def header_entries(cache: Path, stores: Sequence[Path]) -> Entries:
     """Where header trees are kept."""
-    return Entries("headers", "tree", cache, stores, "build/Module.symvers")
+    return Entries("headers", "tree", cache, stores, "build/Module.symvers", _FIELDS)
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,15 @@ class Headers:
 
     @property
     def config(self) -> KernelConfig:
-        """The kernel's configuration."""
-        return KernelConfig.parse((self.path / "build/.config").read_text("utf-8", "replace"))
+        """The kernel's configuration; ToolchainError where it cannot be read."""
+        path = self.path / "build/.config"
+        try:
+            return KernelConfig.parse(read_text(path))
+        except OSError as error:
+            raise ToolchainError(
+                f"{path} cannot be read: {error.strerror}",
+                f"remove {self.path.parent}, so that the headers are taken anew",
+            ) from error
 
 
 class HeaderProvider:

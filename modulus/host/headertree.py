@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modulus.core.dataclass import dataclass
 from modulus.core.kernel import KernelConfig, tree_release
+from modulus.host.regular import read_text
 from modulus.host.rootpath import inside, resolve
 
 # What a tree is known by without reading it; all change with any rebuild or update of it.
@@ -66,7 +67,7 @@ def objection(tree: Tree, release: str) -> str | None:
     """Why modules cannot be built for ``release`` against ``tree``, or None."""
     needed = [".config", "Makefile", "include/generated/autoconf.h", "scripts/basic/fixdep"]
     try:
-        config = KernelConfig.parse(tree.path(".config").read_text("utf-8", "replace"))
+        config = KernelConfig.parse(read_text(tree.path(".config")))
     except OSError:
         return "it has no .config"
     if config.enabled("OBJTOOL") or config.enabled("STACK_VALIDATION"):
@@ -84,6 +85,6 @@ def objection(tree: Tree, release: str) -> str | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_text(path)
     except OSError:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from modulus.core.reboothold import parse_claims, render_claims
 from modulus.host import files
 from modulus.host.place import below, replace_file, writing
+from modulus.host.regular import read_text
 from modulus.host.run import find
 
 DROP_IN = "/run/systemd/logind.conf.d/90-modulus.conf"
@@ -40,7 +41,7 @@ def claim(root: Path, instance: str, seconds: float) -> bool:
 def claimed(root: Path) -> dict[str, float]:
     """Who wants how many seconds now."""
     try:
-        return parse_claims(below(root, DROP_IN).read_text("utf-8", "replace"))
+        return parse_claims(read_text(below(root, DROP_IN)))
     except OSError:
         return {}
 

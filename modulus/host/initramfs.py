@@ -31,6 +31,7 @@ from modulus.core.initramfs import (
 from modulus.errors import BuildError, ModulusError, ToolchainError
 from modulus.host import files, sysfs
 from modulus.host.place import STATE, below
+from modulus.host.record import read_record
 from modulus.host.report import Reporter
 from modulus.host.run import find, run
 
@@ -214,7 +215,7 @@ def _record_path(root: Path, name: str) -> Path:
 
 
 def _recorded(root: Path, name: str) -> Record | None:
-    return parse_record(files.read_json(_record_path(root, name)))
+    return read_record(_record_path(root, name), parse_record)
 
 
 def _remember(root: Path, name: str, record: Record) -> None:

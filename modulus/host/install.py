@@ -29,6 +29,7 @@ from modulus.core.tree import FOLDER, PLAIN, FileRecord, Tree
 from modulus.errors import BuildError, ConfigError
 from modulus.host import files
 from modulus.host.place import DRIVERS, STATE, below, make_dirs, replace_file, writing
+from modulus.host.record import read_record
 from modulus.host.report import Reporter
 from modulus.host.tree import Writer, copy_file, counter, damage, write_tree
 
@@ -256,10 +257,7 @@ def _damage(path: Path, contents: Contents, reporter: Reporter) -> str | None:
 
 
 def _read(path: Path) -> Contents | None:
-    try:
-        return parse_generation(files.read_json(path / MANIFEST))
-    except ValueError:
-        return None
+    return read_record(path / MANIFEST, parse_generation)
 
 
 def _link(root: Path, name: str) -> Path:

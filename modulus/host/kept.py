@@ -15,13 +15,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from modulus.core import twin
+from modulus.core import forms, twin
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 from modulus.core.keys import digest
 from modulus.core.revoked import revoked
-from modulus.core.tree import is_inside
 from modulus.core.twin import Survey
 from modulus.errors import IntegrityError
 from modulus.host import files, fitness, survey
@@ -29,6 +28,8 @@ from modulus.host.archive import Archive
 from modulus.host.blobs import Blobs
 from modulus.host.clock import rfc3339
 from modulus.host.fitness import Choice
+from modulus.host.record import load_record, read_record
+from modulus.host.regular import read_bytes
 from modulus.host.survey import read_listing, write_listing
 from modulus.host.tarball import write_tar
 
@@ -57,7 +58,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Kept:
-    """Kept objects at ``path``, compiled for ``release``.
+    """Kept objects at ``path``, compiled for ``release`` by ``recipe``.
 
     ``comments`` are files with the release in a comment, which makefiles compare. ``archive``
     is the sha256 of what is packed.
@@ -65,6 +66,7 @@ class Kept:
 
     path: Path
     release: str
+    recipe: str
     archive: str
     blobs: tuple[Blob, ...]
     comments: tuple[str, ...]
@@ -83,11 +85,7 @@ class KeptObjects:
 
     def find(self, family: str, survey: Survey) -> Kept | None:
         """The objects of a twin, by its manifest; nothing is hashed yet."""
-        path = self.folder / family / survey.digest
-        try:
-            return _parse(path, files.read_json(path / "manifest.json"))
-        except (ValueError, KeyError, TypeError):
-            return None
+        return _read(self.folder / family / survey.digest)
 
     def nearest(self, family: str, survey: Survey) -> tuple[Kept, str] | None:
         """The objects whose headers are the most similar, and in what these differ."""
@@ -107,8 +105,8 @@ class KeptObjects:
                 self._blobs.write(blob.sha256, work / blob.path)
             for name in kept.comments:
                 path = work / name
-                text = path.read_bytes().replace(kept.release.encode(), release.encode())
-                path.write_bytes(text)
+                text = read_bytes(path, follow=False)
+                path.write_bytes(text.replace(kept.release.encode(), release.encode()))
             # For make one as old as the other, and all newer than the headers.
             now = time.time_ns()
             for folder, _, names in os.walk(work):
@@ -127,12 +125,11 @@ class KeptObjects:
         a revoked recipe, and damaged ones."""
         for path in sorted(self.folder.glob("*/*/manifest.json")):
             try:
-                value = files.read_json(path)
-                _parse(path.parent, value)
-                useless = revoked(str(value["recipe"])) is not None
-            except (ValueError, KeyError, TypeError, OSError):
-                useless = True
-            if useless:
+                kept = _load(path.parent)
+            except ValueError:
+                yield path.parent
+                continue
+            if revoked(kept.recipe) is not None:
                 yield path.parent
 
     def remove_of(self, recipe: str) -> None:
@@ -195,9 +192,10 @@ class KeptObjects:
 
     def _listings(self, family: str) -> Iterator[tuple[Kept, Mapping[str, str]]]:
         for path in sorted((self.folder / family).glob("*/manifest.json")):
-            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-                kept = _parse(path.parent, files.read_json(path))
-                yield kept, read_listing(path.parent / "headers.zst")
+            with contextlib.suppress(ValueError, OSError):
+                kept = _read(path.parent)
+                if kept:
+                    yield kept, read_listing(path.parent / "headers.zst")
 
     def _used(self, kept: Kept) -> None:
         """What was used is kept longest, and all of it as long."""
@@ -207,21 +205,28 @@ class KeptObjects:
                 os.utime(path)
 
 
-def _parse(path: Path, value: Any) -> Kept:
-    """The kept objects of a manifest; ValueError, KeyError or TypeError for anything else."""
-    if not isinstance(value, Mapping) or value.get("schema") != _SCHEMA:
-        raise ValueError("not of this schema")
-    blobs = tuple(Blob(str(one["path"]), str(one["sha256"])) for one in value["blobs"])
-    comments = tuple(map(str, value["comments"]))
-    for name in (*comments, *(blob.path for blob in blobs)):
-        if not is_inside(name):
-            raise ValueError(f"{name!r} is outside the folder")
-    if not all(re.fullmatch(r"[0-9a-f]{64}", blob.sha256) for blob in blobs):
-        raise ValueError("not a sha256")
+def _load(path: Path) -> Kept:
+    return load_record(path / "manifest.json", lambda value: _parse(path, value))
+
+
+def _read(path: Path) -> Kept | None:
+    return read_record(path / "manifest.json", lambda value: _parse(path, value))
+
+
+def _parse(path: Path, value: object) -> Kept:
+    """The kept objects of a manifest; ValueError for anything else."""
+    of = Fields(value, "the manifest of kept objects")
+    of("schema", forms.exactly(_SCHEMA))
     return Kept(
         path=path,
-        release=str(value["release"]),
-        archive=str(value["archive"]),
-        blobs=blobs,
-        comments=comments,
+        release=of("release", forms.release),
+        recipe=of("recipe", forms.word),
+        archive=of("archive", forms.sha256),
+        blobs=of("blobs", forms.list_of(_blob)),
+        comments=of("comments", forms.list_of(forms.relative)),
     )
+
+
+def _blob(value: object) -> Blob:
+    of = Fields(value, "a blob")
+    return Blob(of("path", forms.relative), of("sha256", forms.sha256))

@@ -11,6 +11,7 @@ from modulus.core.ldcache import CacheEntry, parse_ldcache
 from modulus.errors import ModulusError
 from modulus.host.install import Generation
 from modulus.host.place import DRIVERS, below, writing
+from modulus.host.regular import read_bytes, read_text
 from modulus.host.rendered import render_file
 from modulus.host.report import Reporter
 from modulus.host.run import run
@@ -99,7 +100,7 @@ def _is_current(root: Path, name: str, generation: Generation) -> bool:
 def linker_cache(root: Path) -> tuple[CacheEntry, ...]:
     """What the linker's cache holds; nothing where it is missing or damaged."""
     try:
-        return parse_ldcache(below(root, "/etc/ld.so.cache").read_bytes())
+        return parse_ldcache(read_bytes(below(root, "/etc/ld.so.cache")))
     except (OSError, ValueError):
         return ()
 
@@ -117,7 +118,7 @@ def _sonames(generation: Generation) -> set[str]:
 def _is_included(root: Path, name: str) -> bool:
     """Whether ld.so.conf(5) itself includes our file; its patterns are relative to /etc."""
     try:
-        text = below(root, "/etc/ld.so.conf").read_text("utf-8", "replace")
+        text = read_text(below(root, "/etc/ld.so.conf"))
     except OSError:
         return False
     ours = PurePosixPath("/etc/ld.so.conf.d", _file(name))

@@ -8,6 +8,7 @@ from pathlib import Path
 from modulus.core.modprobe import MARK, TEMPLATE, Options, config_values
 from modulus.host.files import fsync_dir
 from modulus.host.place import below, writing
+from modulus.host.regular import read_bytes
 from modulus.host.rendered import render_file
 
 
@@ -33,7 +34,7 @@ def unconfigure_modprobe(root: Path, name: str) -> bool:
     """Removes the driver's file; False where there is none, or one that is not generated."""
     path = modprobe_config(root, name)
     try:
-        ours = path.read_bytes().startswith(MARK.encode())
+        ours = read_bytes(path).startswith(MARK.encode())
     except OSError:
         return False
     if ours:

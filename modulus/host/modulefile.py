@@ -6,14 +6,15 @@ from pathlib import Path
 
 from modulus.core.elf import ModuleInfo, read_info
 from modulus.errors import IntegrityError
-from modulus.host.filedata import FileData, open_regular
+from modulus.host.filedata import FileData
+from modulus.host.regular import open_regular
 
 
 def read_module_file(path: Path) -> ModuleInfo:
     """Reads a few parts of the module in ``path``; IntegrityError if it is none."""
     try:
         # A node's own modules may be links.
-        with open_regular(path, follow=True) as file:
+        with open_regular(path) as file:
             return read_info(FileData(file))
     except (OSError, ValueError) as error:
         raise IntegrityError(

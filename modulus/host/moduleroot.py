@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 from modulus.core.moddep import (
     Closure,
     HostModule,
@@ -24,6 +26,7 @@ from modulus.errors import RefusedError
 from modulus.host import files, sysfs
 from modulus.host.modulefile import read_module_file
 from modulus.host.place import below, make_dirs, writing
+from modulus.host.record import read_record
 from modulus.host.run import CommandError, run
 
 _FORM = 1
@@ -72,9 +75,9 @@ def compose(
         "preload": list(preload),
         "host": {file: _identity(host / file) for file in ("modules.dep", *_INDEXES)},
     }
-    stamp = files.read_json(final / _STAMP)
-    if isinstance(stamp, dict) and stamp.get("inputs") == inputs:
-        return ModuleRoot(final, release, tuple(stamp["preload"]), changed=False)
+    preloads = read_record(final / _STAMP, lambda value: _parse(value, inputs))
+    if preloads is not None:
+        return ModuleRoot(final, release, preloads, changed=False)
     needs = {
         name: tuple(filter(None, (read_module_file(path).info("depends") or "").split(",")))
         for name, path in modules.items()
@@ -181,3 +184,10 @@ def _identity(path: Path) -> Any:
     except OSError:
         return None
     return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _parse(value: object, inputs: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The preload of what was made of ``inputs``; None where it was made of others."""
+    of = Fields(value, "what is composed")
+    preload = of("preload", forms.list_of(forms.module_name))
+    return preload if of.all.get("inputs") == inputs else None

@@ -13,7 +13,7 @@ from modulus.core.elf import KernelModule, read_module
 from modulus.core.recipe import Recipe, spellings
 from modulus.core.symvers import Export, check_imports
 from modulus.errors import BuildError
-from modulus.host.digest import SHA, hash_open
+from modulus.host.digest import hash_open
 from modulus.host.filedata import FileData, open_regular
 
 _MOST_FILE = 1 << 30
@@ -111,7 +111,7 @@ def _module(name: str, file: FileIO, read: KernelModule) -> Module:
     return Module(
         name=name,
         file=f"{name}.ko",
-        sha256=hash_open(file, SHA)[0],
+        sha256=hash_open(file),
         size=os.fstat(file.fileno()).st_size,
         vermagic=(read.info("vermagic") or "").strip(),
         srcversion=read.info("srcversion"),

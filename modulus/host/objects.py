@@ -7,7 +7,6 @@ by a clean-up, which nobody else uses the store with.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -18,11 +17,12 @@ from modulus.errors import IntegrityError
 from modulus.host import files
 from modulus.host.decompress import CHUNK, Reader
 from modulus.host.place import make_dirs
+from modulus.host.regular import open_regular
+from modulus.host.unpack import LARGEST_WINDOW
 
 _LEVEL = 6
 """Most of a vendor's code is incompressible: higher levels cost seconds and win a percent."""
 _WINDOW_LOG = 20  # With more, memory grows and nothing else.
-_LARGEST_WINDOW = 1 << 23  # bytes that one made elsewhere may take
 _SUFFIX = ".zst"
 _SCRATCH = "object"
 
@@ -48,9 +48,7 @@ class Objects:
     @contextlib.contextmanager
     def open(self, sha256: str) -> Iterator[Reader]:
         """The content, which whoever uses it has to hash; ValueError for a damaged one."""
-        if not self.path(sha256).is_file():  # A pipe would never end.
-            raise FileNotFoundError(errno.ENOENT, "no file", str(self.path(sha256)))
-        with open(self.path(sha256), "rb") as file:
+        with open_regular(self.path(sha256)) as file:
             yield _Plain(file)
 
     def is_sound(self, sha256: str) -> bool:
@@ -119,12 +117,12 @@ class Hashed:
 class _Plain:
     """The content of an object."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Reader) -> None:
         import zstandard
 
         self._error = zstandard.ZstdError
-        decoder = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-        self._reader = decoder.stream_reader(file, read_size=CHUNK)
+        decoder = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        self._reader = decoder.stream_reader(cast(BinaryIO, file), read_size=CHUNK)
 
     def read(self, limit: int) -> bytes:
         try:

@@ -14,10 +14,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from modulus.core import forms
 from modulus.core.dataclass import asdict, dataclass
+from modulus.core.forms import Fields
 from modulus.host import files
 from modulus.host.growing import Growth
 from modulus.host.lock import acquire
+from modulus.host.record import read_record
 from modulus.host.report import Reporter
 
 _CHUNK = 1 << 20
@@ -169,11 +172,16 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _read_origin(path: Path) -> Origin | None:
-    match files.read_json(path):
-        case {"url": str(url), "etag": str() | None as etag, "size": int() | None as size}:
-            return Origin(url, etag, size)
-        case _:
-            return None
+    return read_record(path, _parse)
+
+
+def _parse(value: object) -> Origin:
+    of = Fields(value, "what a partial download is the beginning of")
+    return Origin(
+        of("url", forms.line),
+        of("etag", forms.optional(forms.line)),
+        of("size", forms.optional(forms.count)),
+    )
 
 
 _HTML = re.compile(

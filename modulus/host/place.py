@@ -10,7 +10,8 @@ from pathlib import Path
 
 from modulus.core.tree import FOLDER
 from modulus.errors import BuildError, ConfigError
-from modulus.host import files
+from modulus.host import files, sysfs
+from modulus.host.regular import read_bytes
 from modulus.host.rootpath import resolve
 
 DRIVERS = "/opt/drivers"
@@ -25,6 +26,21 @@ def below(root: Path, path: str) -> Path:
     """Where ``path``, absolute in ``root``, lies on this machine; ConfigError for a loop."""
     with writing(root / path.lstrip("/")):
         return resolve(root, path)
+
+
+def check_inside(root: Path, folder: Path) -> None:
+    """Holds the parts of ``folder`` to ``root``: what is written to a link that leads out of it
+    would be written into another system, most often this one. ConfigError."""
+    if root == Path("/"):
+        return
+    for name in sysfs.names(folder):
+        path = folder / name
+        real = Path(os.path.realpath(path))
+        if path.is_symlink() and not real.is_relative_to(os.path.realpath(root)):
+            raise ConfigError(
+                f"{path} leads out of {root}, to {os.readlink(path)}",
+                "have it point to a folder below it, by a relative path",
+            )
 
 
 def make_dirs(path: Path, *, lasting: bool = True) -> None:
@@ -53,8 +69,9 @@ def replace_file(path: Path, text: str, *, lasting: bool = True) -> bool:
     """
     make_dirs(path.parent, lasting=lasting)
     files.sweep(path.parent, path.name)
-    if path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode():
-        return False
+    with contextlib.suppress(OSError):
+        if read_bytes(path, follow=False) == text.encode():
+            return False
     with files.scratch(path.parent, path.name) as folder:
         files.write_atomic(folder / path.name, text, lasting=lasting)
         os.replace(folder / path.name, path)

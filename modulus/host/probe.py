@@ -11,6 +11,7 @@ from modulus.core.dataclass import dataclass
 from modulus.core.kernelid import KernelId, parse_build_id
 from modulus.core.pci import PciDevice
 from modulus.core.version import release_order
+from modulus.host.regular import read_text
 from modulus.host.rootpath import resolve
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def pci_devices(root: Path) -> tuple[PciDevice, ...]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf-8", "replace").strip() or None
+        return read_text(path).strip() or None
     except OSError:
         return None
 

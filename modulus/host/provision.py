@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
 from modulus.core.deb822 import upstream_version
 from modulus.core.distribution import Distribution
+from modulus.core.forms import Fields
 from modulus.core.kernel import Compiler
 from modulus.errors import FetchError, ToolchainError
 from modulus.host import files
@@ -21,6 +23,7 @@ from modulus.host.entries import Entries, explained
 from modulus.host.headers import HeaderProvider, Headers
 from modulus.host.lock import locked
 from modulus.host.place import make_dirs
+from modulus.host.record import read_record
 from modulus.host.report import Reporter
 from modulus.host.toolchain import Toolchain, ToolchainProvider
 
@@ -166,14 +169,14 @@ class Provisioner:
         return SourcePackage(target, got.sha256, got.version)
 
     def _downloaded(self, record: Path) -> SourcePackage | None:
-        known = files.read_json(record)
-        if not isinstance(known, dict):
+        known = read_record(record, _parse_package)
+        if known is None:
             return None
-        sha256 = str(known.get("sha256"))
+        sha256, version = known
         path = record.parent / sha256
         if not path.is_file() or files.sha256_file(path) != sha256:
             return None
-        return SourcePackage(path, sha256, str(known.get("version")))
+        return SourcePackage(path, sha256, version)
 
     def _apt(self, what: str, release: str = "") -> Apt:
         if self._distribution is None:
@@ -215,3 +218,8 @@ def providing(
         make_dirs(cache)
         with locked(cache / ".provision.lock", what, reporter, lock_timeout):
             yield
+
+
+def _parse_package(value: object) -> tuple[str, str]:
+    of = Fields(value, "the record of a package")
+    return of("sha256", forms.sha256), of("version", forms.word)

@@ -7,17 +7,19 @@ from pathlib import Path
 from modulus.core.instance import Instance, parse_instance
 from modulus.errors import UsageError
 from modulus.host.place import STATE, below, make_dirs, writing
+from modulus.host.regular import read_text
 
 SELECTED = "selected"
+_MOST = 4096
 _STANDBY = "/run/modulus/standby"
 
 
 def read_selected(root: Path, name: str) -> Instance | None:
     """The instance of the driver ``name`` that is wanted; None where none was chosen."""
     try:
-        text = (below(root, STATE) / name / SELECTED).read_text("utf-8").strip()
+        text = read_text(below(root, STATE) / name / SELECTED, _MOST, follow=False).strip()
         instance = parse_instance(text, "")
-    except (OSError, UnicodeDecodeError, UsageError):
+    except (OSError, UsageError):
         return None
     return instance if instance.profile == name else None
 

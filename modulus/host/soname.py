@@ -6,6 +6,7 @@ import mmap
 from pathlib import Path
 
 from modulus.core.soname import soname
+from modulus.host.regular import open_regular
 
 
 def read_soname(path: Path) -> str | None:
@@ -13,7 +14,7 @@ def read_soname(path: Path) -> str | None:
     if not path.stat().st_size:
         return None
     with (
-        open(path, "rb") as file,
+        open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         return soname(data)

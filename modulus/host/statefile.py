@@ -6,15 +6,19 @@ a killed one left behind is not taken for something that goes on.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
+from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 from modulus.core.state import State, abandoned, parse_state
-from modulus.host import files
 from modulus.host.place import below, make_dirs, writing
+from modulus.host.record import read_record
 
 STATES = "/run/modulus"
 _FAILURES = "backoff"
@@ -40,14 +44,11 @@ def write_state(root: Path, state: State) -> None:
 
 def read_state(root: Path, instance: str) -> State | None:
     """The state of ``instance``, or what its writer's end made of it; None without one."""
-    value = files.read_json(_path(root, instance))
-    try:
-        state = parse_state(value)
-    except ValueError:
+    found = read_record(_path(root, instance), _parse)
+    if found is None or found[0].instance != instance:
         return None
-    if state.instance != instance:
-        return None
-    return state if _is_alive(value.get("writer")) else abandoned(state)
+    state, writer = found
+    return state if writer and writer.is_alive else abandoned(state)
 
 
 def read_states(root: Path) -> tuple[State, ...]:
@@ -63,12 +64,11 @@ def read_states(root: Path) -> tuple[State, ...]:
 def is_anothers(root: Path, instance: str) -> bool:
     """Whether a process wrote the state that is there and at work: neither this one nor its
     parent, which may be the agent that it works for."""
-    value = files.read_json(_path(root, instance))
-    match value:
-        case {"writer": {"pid": pid, "pid_namespace": namespace} as writer}:
-            ours = namespace == _namespace() and pid in (os.getpid(), os.getppid())
-            return not ours and _is_alive(writer)
-    return False
+    _, writer = read_record(_path(root, instance), _parse) or (None, None)
+    if writer is None:
+        return False
+    ours = writer.pid_namespace == _namespace() and writer.pid in (os.getpid(), os.getppid())
+    return not ours and writer.is_alive
 
 
 def clear_state(root: Path, instance: str) -> None:
@@ -117,21 +117,40 @@ def _started(process: str) -> tuple[int, int] | None:
     return None if words[0] in "ZX" else (int(text.split(maxsplit=1)[0]), int(words[19]))
 
 
+@dataclass(frozen=True)
+class _Writer:
+    """A process: its pid and when it started, in ticks since boot, as seen in a namespace."""
+
+    pid: int
+    start: int
+    pid_namespace: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is there, or cannot be seen from here."""
+        try:
+            if self.pid_namespace != _namespace():
+                return True
+            return _started(str(self.pid)) == (self.pid, self.start)
+        except OSError:
+            return False
+
+
 def _writer() -> dict[str, Any]:
     pid, start = _started("self") or (None, None)
     return {"pid": pid, "start": start, "pid_namespace": _namespace()}
 
 
+def _parse(value: object) -> tuple[State, _Writer | None]:
+    """The state and who wrote it; nobody, where that is not told."""
+    writer = None
+    with contextlib.suppress(ValueError):
+        of = Fields(Fields(value, "the state").all.get("writer"), "its writer")
+        writer = _Writer(
+            of("pid", forms.count), of("start", forms.count), of("pid_namespace", forms.line)
+        )
+    return parse_state(value), writer
+
+
 def _namespace() -> str:
     return os.readlink("/proc/self/ns/pid")
-
-
-def _is_alive(writer: object) -> bool:
-    """Whether the process that ``writer`` names is there, or cannot be seen from here."""
-    match writer:
-        case {"pid": int(pid), "start": int(start), "pid_namespace": str(namespace)}:
-            try:
-                return namespace != _namespace() or _started(str(pid)) == (pid, start)
-            except OSError:
-                return False
-    return False

@@ -22,6 +22,7 @@ from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
 from modulus.host.objects import Objects
 from modulus.host.packing import pack
+from modulus.host.record import load_record
 from modulus.host.report import Reporter
 from modulus.host.stored import Stored
 
@@ -201,7 +202,9 @@ class Store:
     def _read(self, path: Path) -> Entry:
         key, release, own = path.name, path.parent.name, path.is_relative_to(self.cache)
         try:
-            manifest = parse_manifest(files.read_json(path / "manifest.json"), key, release)
+            manifest = load_record(
+                path / "manifest.json", lambda value: parse_manifest(value, key, release)
+            )
         except ValueError as error:
             return Entry(key, release, path, None, own, str(error))
         return Entry(key, release, path, manifest, own)

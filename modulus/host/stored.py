@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
@@ -15,6 +16,7 @@ from modulus.errors import IntegrityError
 from modulus.host.decompress import Reader
 from modulus.host.objects import Objects
 from modulus.host.patch import PIECE, read_patch
+from modulus.host.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,12 @@ class Stored:
         with contextlib.ExitStack() as stack:
             content: Reader
             if self.file.object is None:
-                content = stack.enter_context(open(self.folder / self.file.path, "rb"))
+                content = stack.enter_context(open_regular(self.folder / self.file.path))
             else:
                 content = stack.enter_context(self.objects.open(self.file.object))
             if self.file.patch:
-                patch = stack.enter_context(open(self.folder / self.file.patch, "rb"))
+                file = open_regular(self.folder / self.file.patch)
+                patch = stack.enter_context(BufferedReader(file))
                 yield from read_patch(patch, content)
                 return
             while piece := content.read(PIECE):

@@ -8,12 +8,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from modulus.core import forms
+from modulus.core.jsontext import parse_json
 from modulus.core.keys import digest
 from modulus.core.twin import Survey, names_release, neutral
+from modulus.host.regular import open_regular
+from modulus.host.unpack import unpack
 
 _SHORT = 16
 _LEVEL = 3
-_MOST_LISTING = 64 << 20
+_MOST_LISTING = 16 << 20
+"""Bytes; a distribution's tree has one megabyte."""
 
 
 def survey(tree: Path, release: str) -> Survey:
@@ -42,7 +47,7 @@ def _walk(
         elif entry.is_dir():
             _walk(entry.path, cut, release, listing, named)
         else:
-            with open(entry.path, "rb", buffering=0) as file:
+            with open_regular(entry.path) as file:
                 data = file.readall()
                 executable = os.fstat(file.fileno()).st_mode & 0o100
             if names_release(data):
@@ -60,16 +65,9 @@ def write_listing(path: Path, listing: Mapping[str, str]) -> None:
 
 
 def read_listing(path: Path) -> Mapping[str, str]:
-    """The short digests by path; ValueError for anything else."""
-    import zstandard
+    """The short digests by path; ValueError for anything else, OSError."""
+    with open_regular(path, follow=False) as file:
+        return _LISTING(parse_json(unpack(file, _MOST_LISTING), _MOST_LISTING))
 
-    try:
-        data = zstandard.ZstdDecompressor().decompress(
-            path.read_bytes(), max_output_size=_MOST_LISTING
-        )
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise ValueError("not a listing")
-    return found
+
+_LISTING = forms.map_of(forms.relative, forms.line, _MOST_LISTING)

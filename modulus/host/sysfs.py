@@ -6,11 +6,13 @@ import contextlib
 import os
 from pathlib import Path
 
+from modulus.host.regular import read_text
+
 
 def text(path: Path) -> str | None:
     """What the file ``path`` says, without white space around it; None for nothing."""
     try:
-        return path.read_text("utf-8", "replace").strip() or None
+        return read_text(path).strip() or None
     except OSError:
         return None
 

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
 from modulus.core.distribution import Distribution
+from modulus.core.forms import Fields, Form
 from modulus.core.kernel import Compiler
 from modulus.errors import ToolchainError
 from modulus.host import debs, files
@@ -24,9 +26,19 @@ RECIPE = 2
 """The version of how a root is made from packages; raised when that changes."""
 
 
+def _version(value: object) -> str:
+    return Fields(value, "a package")("version", forms.word)
+
+
+_FIELDS: Mapping[str, Form[object]] = {
+    "cc": forms.word,
+    "packages": forms.map_of(forms.word, _version),
+}
+
+
 def toolchain_entries(cache: Path, stores: Sequence[Path]) -> Entries:
     """Where toolchains are kept."""
-    return Entries("toolchains", "root", cache, stores, "usr/bin/make")
+    return Entries("toolchains", "root", cache, stores, "usr/bin/make", _FIELDS)
 
 
 @dataclass(frozen=True)

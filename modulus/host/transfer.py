@@ -13,6 +13,7 @@ from modulus.core.sources import scheme
 from modulus.host.failure import Kind, TransferError
 from modulus.host.http import Client, Response
 from modulus.host.partial import Origin, Partial, looks_like_html
+from modulus.host.regular import open_regular
 from modulus.host.report import Reporter
 from modulus.redact import redact
 
@@ -158,7 +159,7 @@ def _open_file(path: Path) -> tuple[int, Iterator[bytes]]:
 def _read_file(path: Path) -> Iterator[bytes]:
     with contextlib.ExitStack() as stack:
         with _reading(path):
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open_regular(path))
         while True:
             with _reading(path):
                 chunk = file.read(_CHUNK)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modulus.core.tree import FOLDER, FileRecord, Link, Tree
 from modulus.host import files
+from modulus.host.regular import open_regular
 from modulus.host.report import Reporter
 
 _FICLONE = 0x40049409  # linux/fs.h, ioctl_ficlone(2)
@@ -132,7 +133,7 @@ def make_parents(path: Path, top: Path) -> None:
 
 def copy_file(source: Path, target: Path, mode: int) -> None:
     """Copies content only, sharing blocks where the file system can; never a hard link."""
-    with open(source, "rb") as old, open(target, "xb") as new:
+    with open_regular(source) as old, open(target, "xb") as new:
         if not _clone(old.fileno(), new.fileno()) and not _copy_range(
             old.fileno(), new.fileno()
         ):

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from modulus.core import forms
 from modulus.core.dataclass import dataclass
+from modulus.core.forms import Fields
 from modulus.core.installer import Manifest
 from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
 from modulus.core.userspace import (
@@ -25,6 +27,7 @@ from modulus.errors import IntegrityError
 from modulus.host import files
 from modulus.host.archive import Archive, all_of
 from modulus.host.place import make_dirs, writing
+from modulus.host.record import load_record
 from modulus.host.report import Reporter
 from modulus.host.soname import read_soname
 from modulus.host.tree import copy_file, counter, damage, make_links, make_parents, record_file
@@ -58,7 +61,7 @@ def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace 
         return None
     problem: str | None = "its record cannot be read"
     with contextlib.suppress(ValueError):
-        tree = _parse(files.read_json(entry / "record.json"), identity)
+        tree = load_record(entry / "record.json", lambda value: _parse(value, identity))
         problem = damage(entry / "tree", tree, counter(reporter, "install", tree.size))
         if problem is None:
             return Userspace(identity, entry / "tree", tree)
@@ -157,8 +160,7 @@ def _sonames(
 
 
 def _parse(record: object, identity: str) -> Tree:
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ValueError("not a record of this schema")
-    if record.get("id") != identity:
-        raise ValueError("the record of another userspace")
+    of = Fields(record, "the record")
+    of("schema", forms.exactly(SCHEMA))
+    of("id", forms.exactly(identity))
     return parse_tree(record)

@@ -14,10 +14,12 @@ from modulus.core.chardevs import parse_chardevs
 from modulus.core.nodechanges import compare, link_path, link_target
 from modulus.core.nodes import DEV
 from modulus.core.wantedstate import WantedState, parse_wanted, wanted_value
-from modulus.host import files, sysfs
+from modulus.host import sysfs
 from modulus.host.firmwarepath import firmware_path
 from modulus.host.nodefacts import in_dev, look
 from modulus.host.place import below, replace_file, writing
+from modulus.host.record import read_record
+from modulus.host.regular import read_bytes
 
 RECORD = "wanted.json"
 _RUN = "/run/modulus"
@@ -38,10 +40,7 @@ def write_wanted(root: Path, name: str, state: WantedState) -> bool:
 
 def read_wanted(root: Path, name: str) -> WantedState | None:
     """What is recorded of the driver ``name``; None for nothing."""
-    try:
-        return parse_wanted(files.read_json(wanted_file(root, name)))
-    except ValueError:
-        return None
+    return read_record(wanted_file(root, name), parse_wanted)
 
 
 def drift(root: Path, state: WantedState) -> tuple[str, ...]:
@@ -136,7 +135,7 @@ def changed_files(root: Path, state: WantedState) -> Iterator[str]:
     """Those of the generated files that do not hold what they should."""
     for path, text in state.files.items():
         try:
-            if below(root, path).read_bytes() == text.encode():
+            if read_bytes(below(root, path)) == text.encode():
                 continue
         except OSError:
             pass

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
-import stat
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modulus.host.regular import read_bytes
 
 if TYPE_CHECKING:
     from modulus.core.schema import Problems
 
 _MOST_BYTES = 1 << 20
+_MOST_VALUES = 20_000
+_MOST_DIGITS = 40
 _MOST_DEPTH = 50
 """More than any configuration has. libyaml's binding crashes on very deep nesting."""
 
@@ -18,17 +23,9 @@ _MOST_DEPTH = 50
 def read_yaml(path: Path, problems: Problems) -> dict[str, Any] | None:
     """The mapping in the file ``path``; None where a problem was noted."""
     try:
-        # A pipe or device would block for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            problems.add("", "is not a regular file")
-            return None
-        with open(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        data = read_bytes(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
         problems.add("", f"cannot be read: {getattr(error, 'strerror', None) or error}")
-        return None
-    if len(data) > _MOST_BYTES:
-        problems.add("", f"is larger than {_MOST_BYTES >> 20} MiB")
         return None
     try:
         text = data.decode("utf-8-sig")
@@ -64,13 +61,10 @@ def _parse(text: str, problems: Problems) -> Any:
     loader_class = _loader_class()
     loader = value = None
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=loader_class):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MOST_DEPTH:
-                problems.add("", f"is nested more than {_MOST_DEPTH} deep")
-                return None
+        excess = _excess(yaml.parse(text, Loader=loader_class))
+        if excess:
+            problems.add("", excess)
+            return None
         loader = loader_class(text)
         loader.noted = []
         value = loader.get_single_data()
@@ -91,6 +85,44 @@ def _parse(text: str, problems: Problems) -> Any:
         if loader is not None:
             loader.dispose()
     return value
+
+
+def _excess(events: Iterable[Any]) -> str | None:
+    """In what a text goes beyond any configuration, or None; known before a value is made.
+
+    An alias counts as all that it stands for: a few lines of them stand for billions.
+    """
+    import yaml
+
+    sizes: dict[str, int] = {}
+    open_sizes, anchors = [0], [""]
+    for event in events:
+        anchor: str = getattr(event, "anchor", None) or ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_sizes) > _MOST_DEPTH:
+                return f"is nested more than {_MOST_DEPTH} deep"
+            open_sizes.append(0)
+            anchors.append(anchor)
+            # It is not whole yet, whatever was called so before.
+            sizes.pop(anchor, None)
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            size, anchor = open_sizes.pop() + 1, anchors.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if anchor not in sizes and anchor in anchors:
+                return f"{anchor} is part of itself"
+            # One that is unknown is said where values are made.
+            size, anchor = sizes.get(anchor, 1), ""
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+        else:
+            continue
+        open_sizes[-1] += size
+        if anchor:
+            sizes[anchor] = size
+        if open_sizes[-1] > _MOST_VALUES:
+            return f"has more than {_MOST_VALUES} values"
+    return None
 
 
 @functools.cache
@@ -117,12 +149,25 @@ def _loader_class() -> Any:
                 found[key.value] = self.construct_object(item, deep=deep)
             return found
 
+        def construct_number(self, node: Any) -> Any:
+            """A number of few digits: the time that others take is the square of theirs."""
+            if len(node.value) > _MOST_DIGITS:
+                self.noted.append((node.start_mark.line + 1, "a number that is too large"))
+                return 0
+            kind = node.tag.rpartition(":")[2]
+            number = getattr(self, f"construct_yaml_{kind}")(node)
+            if not math.isfinite(number):
+                self.noted.append((node.start_mark.line + 1, "a number that is none"))
+            return number
+
     plain = ("null", "bool", "int", "float", "str", "seq", "map")
     Loader.yaml_constructors = {
         tag: construct
         for tag, construct in base.yaml_constructors.items()
         if tag is None or tag.removeprefix("tag:yaml.org,2002:") in plain
     }
+    for kind in ("int", "float"):
+        Loader.yaml_constructors[f"tag:yaml.org,2002:{kind}"] = Loader.construct_number
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if "timestamp" not in tag]
         for first, resolvers in base.yaml_implicit_resolvers.items()

@@ -7,6 +7,7 @@ from modulus.core.kernel import check, check_name
 from modulus.core.keys import build_key
 from modulus.core.modprobe import choose_modules
 from modulus.core.plan import Facts, Plan, Step, inputs_of, make_plan
+from modulus.host.sourcerecord import Record
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
 from modulus.pipeline.recipe import recipe_digest_for
@@ -77,7 +78,7 @@ def gather(node: Node, release: str) -> Facts:
     )
 
 
-def flavour(node: Node, record: source.Record | None) -> FlavourChoice:
+def flavour(node: Node, record: Record | None) -> FlavourChoice:
     """Which flavour this node's GPUs and the driver's branch call for."""
     return decide(
         node.profile,

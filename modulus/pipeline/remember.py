@@ -15,6 +15,7 @@ from modulus.host.kmod import Wanted
 from modulus.host.linker import linker_config
 from modulus.host.modprobeconf import modprobe_config
 from modulus.host.nodes import NodesResult
+from modulus.host.regular import read_text
 from modulus.host.rootpath import inside
 from modulus.host.wantedstate import driven_gpus, driver_majors, srcversion, write_wanted
 from modulus.pipeline.node import Node
@@ -52,4 +53,4 @@ def _has_firmware(generation: Generation) -> bool:
 def _generated(root: Path, name: str) -> dict[str, str]:
     """The driver's files in /etc, by their paths inside the root."""
     paths = (modprobe_config(root, name), linker_config(root, name))
-    return {inside(root, path): path.read_text("utf-8") for path in paths if path.is_file()}
+    return {inside(root, path): read_text(path) for path in paths if path.is_file()}

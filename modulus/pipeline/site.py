@@ -14,7 +14,7 @@ from modulus.core.dataclass import dataclass
 from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import LOCKS, locked
-from modulus.host.place import below, writing
+from modulus.host.place import below, check_inside, writing
 from modulus.host.probe import Host, probe
 from modulus.host.report import Reporter
 from modulus.host.rootpath import resolve
@@ -49,8 +49,11 @@ class Site:
 
     @cached_property
     def cache(self) -> Path:
-        """The folder that may be deleted at any time."""
-        return resolve(self.root, CACHE)
+        """The folder that may be deleted at any time; ConfigError where it is not all in the
+        root."""
+        cache = below(self.root, CACHE)
+        check_inside(self.root, cache)
+        return cache
 
     @cached_property
     def stores(self) -> tuple[Path, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any, Literal, cast
 
 from modulus.core.dataclass import dataclass, replace
 from modulus.core.installer import Manifest, parse_manifest
+from modulus.core.jsontext import parse_json
 from modulus.core.sources import Candidate, candidates, filename
 from modulus.errors import FetchError, IntegrityError, ModulusError
-from modulus.host import files
 from modulus.host.archive import Archive
 from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded
+from modulus.host.place import writing
+from modulus.host.sourcerecord import Record, read_source, source_path, write_source
 from modulus.pipeline.early import TEXT_BYTES
 from modulus.pipeline.node import Node
 
@@ -72,15 +73,6 @@ class Source:
         )
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is known of a package: its hash, who vouches for that, its own list of GPUs."""
-
-    sha256: str
-    verified_by: str
-    gpus: Any
-
-
 def known_checksum(node: Node) -> Checksum | None:
     """The sha256 that the settings or else the profile give, asked before any network."""
     checksums = node.settings.checksums
@@ -98,9 +90,8 @@ def recorded(node: Node) -> Record | None:
     """
     known = known_checksum(node)
     for folder in (node.site.cache, *node.site.stores):
-        value = files.read_json(_record_path(node, folder))
-        if isinstance(value, dict) and isinstance(value.get("sha256"), str):
-            record = Record(value["sha256"], str(value.get("verified_by")), value.get("gpus"))
+        record = read_source(_record_path(node, folder))
+        if record:
             allowed = record.verified_by != UNVERIFIED or node.settings.allow_unverified
             if allowed and (known is None or known.sha256 == record.sha256):
                 return record
@@ -130,14 +121,9 @@ def provide(node: Node, begins: Begins = unheeded, read: Reads = lambda _: None)
             f"not {node.instance.version}",
             f"correct the mirror's URL, or ask for {node.instance.profile}-{manifest.version}",
         )
-    files.write_json(
+    write_source(
         _record_path(node, node.site.cache),
-        {
-            "sha256": source.sha256,
-            "verified_by": source.verified_by,
-            "gpus": gpus,
-            "manifest": text,
-        },
+        Record(source.sha256, source.verified_by, gpus, text),
     )
     return replace(source, manifest=manifest)
 
@@ -164,9 +150,10 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
         if not source.path.is_relative_to(node.site.cache):
             raise
         aside = node.site.cache / "bad" / f"{source.sha256}.{time.time_ns()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        source.path.replace(aside)
-        _record_path(node, node.site.cache).unlink(missing_ok=True)
+        with writing(aside):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            source.path.replace(aside)
+            _record_path(node, node.site.cache).unlink(missing_ok=True)
         raise IntegrityError(
             f"{error.message} (now {aside}; {source.verified_by} vouched for it)",
             "have whoever publishes it mend it, then run the same command again",
@@ -245,13 +232,13 @@ def _known(node: Node, source: Source) -> tuple[str, Any] | None:
 
     Other stores' records are not asked; their packages are.
     """
-    match files.read_json(_record_path(node, node.site.cache)):
-        case {"sha256": source.sha256, "manifest": str(text), "gpus": gpus} if (
-            gpus is not None or not node.profile.gpu_list
-        ):
-            with contextlib.suppress(IntegrityError):  # A damaged record says nothing.
-                parse_manifest(text)
-                return text, gpus
+    record = read_source(_record_path(node, node.site.cache))
+    if record is None or record.sha256 != source.sha256 or record.manifest is None:
+        return None
+    if record.gpus is not None or not node.profile.gpu_list:
+        with contextlib.suppress(IntegrityError):  # A damaged record says nothing.
+            parse_manifest(record.manifest)
+            return record.manifest, record.gpus
     return None
 
 
@@ -287,10 +274,10 @@ def _describe(node: Node, source: Source, read: Reads) -> tuple[str | None, Any]
 
 def _json(data: bytes | None) -> Any:
     try:
-        return json.loads(data) if data else None
+        return parse_json(data) if data else None
     except ValueError:
         return None
 
 
 def _record_path(node: Node, cache: Path) -> Path:
-    return cache / "sources" / f"{node.instance}-{node.arch}.json"
+    return source_path(cache, node.instance, node.arch)

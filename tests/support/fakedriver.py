@@ -27,6 +27,7 @@ from modulus.core.instance import Instance
 from modulus.host import files
 from modulus.host.hashahead import hash_ahead
 from modulus.host.headers import FORM
+from modulus.host.record import read_record
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
 from modulus.host.toolchain import RECIPE
@@ -313,7 +314,7 @@ class FakeNode:
 
     def state(self, instance: str = "gpu-1.0") -> Any:
         """What the file in /run says of an instance; None without one."""
-        return files.read_json(self.root / f"run/modulus/{instance}.json")
+        return read_record(self.root / f"run/modulus/{instance}.json", lambda value: value)
 
     def loaded(self) -> dict[str, str]:
         """The driver's modules in the kernel, with their versions."""

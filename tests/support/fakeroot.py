@@ -61,7 +61,7 @@ class FakeRoot:
         return Userspace("a" * 64, folder, Tree(files, (Link("lib/libd.so.1", library),)))
 
     def install(
-        self, version: str = "1.0", key: str = "k" * 64, size: int = 100, bare: bool = False
+        self, version: str = "1.0", key: str = "c" * 64, size: int = 100, bare: bool = False
     ) -> Generation:
         module = self.work / "driver.ko"
         module.write_bytes(f"module {version} {key}".encode())

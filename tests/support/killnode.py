@@ -20,6 +20,7 @@ from modulus.core.generation import MANIFEST, parse_generation
 from modulus.core.instance import parse_instance
 from modulus.core.tree import parse_tree
 from modulus.host import files
+from modulus.host.record import load_record
 from modulus.host.report import PlainReporter
 from modulus.host.store import Store
 from modulus.host.tree import damage
@@ -182,14 +183,14 @@ def _each(paths: Any, problem: Callable[[Path], str | None]) -> list[str]:
 
 def _generation(path: Path) -> str | None:
     try:
-        return damage(path, parse_generation(files.read_json(path / MANIFEST)).tree)
+        return damage(path, load_record(path / MANIFEST, parse_generation).tree)
     except ValueError as error:
         return str(error)
 
 
 def _userspace(path: Path) -> str | None:
     try:
-        return damage(path / "tree", parse_tree(files.read_json(path / "record.json")))
+        return damage(path / "tree", load_record(path / "record.json", parse_tree))
     except (ValueError, AttributeError) as error:
         return str(error)
 

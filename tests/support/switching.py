@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from modulus.host import files
+from modulus.core.good import parse_good
 from modulus.host.install import active_generation
+from modulus.host.record import read_record
 from tests.support.fakedriver import NODES, FakeNode, fake_node
 from tests.support.headertrees import write
 
@@ -74,8 +75,8 @@ def selected(node: FakeNode) -> str:
 
 def good(node: FakeNode) -> list[str]:
     """The instances whose generations worked, the newest first."""
-    record = files.read_json(node.root / "var/lib/modulus/gpu/good.json") or []
-    return [entry["instance"] for entry in record]
+    record = read_record(node.root / "var/lib/modulus/gpu/good.json", parse_good) or ()
+    return [entry.instance for entry in record]
 
 
 def generation_of(node: FakeNode, version: str) -> Any:

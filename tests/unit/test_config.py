@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -162,8 +163,8 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
         "etc/modulus/modulus.d/3.yaml: must hold KEY: VALUE lines",
         "etc/modulus/modulus.d/4.yaml: line 1: is not UTF-8 text",
         "etc/modulus/modulus.d/5.yaml: line 2: a character that text does not have",
-        "etc/modulus/modulus.d/6.yaml: is not a regular file",
-        "etc/modulus/modulus.d/7.yaml: is not a regular file",
+        "etc/modulus/modulus.d/6.yaml: cannot be read: not a regular file",
+        "etc/modulus/modulus.d/7.yaml: cannot be read: not a regular file",
         "etc/modulus/modulus.d/8.yaml: cannot be read: No such file or directory",
         "etc/modulus/modulus.d/9.yaml: cannot be read: Too many levels of symbolic links",
         "MODULUS_: unknown key",
@@ -227,6 +228,19 @@ def test_yaml(text: str, value: object) -> None:
         ("- " * 100_000, "is nested more than 50 deep"),
         ("{a: " * 60 + "}" * 60, "is nested more than 50 deep"),
         ("[" * 60, "is nested more than 50 deep"),
+        (f"a: [{'1,' * 100_000}]", "has more than 20000 values"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{b}: &{b} [{f'*{a},' * 9}]\n" for a, b in pairwise("abcdefghij")),
+            "has more than 20000 values",
+        ),
+        ("a: &a [*a]", "a is part of itself"),
+        ("a: &a x\nb: &a {c: [*a]}", "a is part of itself"),
+        (f"a: {'9' * 500_000}", "line 1: a number that is too large"),
+        (f"a: 0x{'f' * 500_000}", "line 1: a number that is too large"),
+        (f"a: 1{':59' * 10_000}", "line 1: a number that is too large"),
+        ("b: 1\na: .inf", "line 2: a number that is none"),
+        ("a: .nan", "line 1: a number that is none"),
     ],
 )  # fmt: skip
 def test_yaml_that_is_refused(text: str, line: str) -> None:

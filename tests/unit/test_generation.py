@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modulus.core.forms import is_inside
 from modulus.core.generation import (
     Contents,
     Identity,
@@ -18,7 +19,7 @@ from modulus.core.generation import (
 )
 from modulus.core.instance import Instance
 from modulus.core.kernelid import KernelId
-from modulus.core.tree import FileRecord, Link, Tree, is_inside, parse_tree, tree_value
+from modulus.core.tree import FileRecord, Link, Tree, parse_tree, tree_value
 
 INSTANCE = Instance("driver", "535.309.01")
 FILE = FileRecord("lib/modules/6.1.0-9-amd64/driver.ko", "ab" * 32, 12, 0o644)
@@ -94,9 +95,16 @@ def test_a_manifest_is_read_back() -> None:
         {"key": None},
         {"files": None},
         {"files": ["lib/x"]},
-        {"files": [{"path": "../x", "sha256": "", "size": 0, "mode": "0644"}]},
-        {"files": [{"path": "x", "sha256": "", "size": 0, "mode": "rwx"}]},
-        {"files": [{"path": "x", "sha256": "", "size": None, "mode": "0644"}]},
+        {"key": "../" * 21 + "x"},
+        {"flavour": "a/b"},
+        {"kernel": "6.1/../.."},
+        {"build_id": "\0"},
+        {"components": ["../x"]},
+        {"userspace": "../../etc"},
+        {"links": [{"path": "x", "target": "a\0b"}]},
+        {"files": [{"path": "../x", "sha256": "ab" * 32, "size": 0, "mode": "0644"}]},
+        {"files": [{"path": "x", "sha256": "ab" * 32, "size": 0, "mode": "rwx"}]},
+        {"files": [{"path": "x", "sha256": "ab" * 32, "size": None, "mode": "0644"}]},
         {"links": [{"path": "/etc/passwd", "target": "x"}]},
     ],
 )
@@ -112,11 +120,12 @@ def test_what_is_no_object_is_refused(value: object) -> None:
 
 
 _PATHS = st.text(min_size=1, max_size=20).filter(is_inside)
+_DIGESTS, _SIZES = st.from_regex("[0-9a-f]{64}", fullmatch=True), st.integers(0, 1 << 53)
 
 
 @given(
-    st.lists(st.builds(FileRecord, _PATHS, st.text(), st.integers(0), st.integers(0, 0o7777))),
-    st.lists(st.builds(Link, _PATHS, st.text())),
+    st.lists(st.builds(FileRecord, _PATHS, _DIGESTS, _SIZES, st.integers(0, 0o777))),
+    st.lists(st.builds(Link, _PATHS, _PATHS)),
 )
 def test_any_tree_survives_json(files: list[FileRecord], links: list[Link]) -> None:
     tree = Tree(tuple(files), tuple(links))

@@ -54,13 +54,24 @@ def test_a_record_reads_as_it_was_written() -> None:
         None,
         {},
         ["a"],
+        [{**good_value([good("a")])[0], "generation": "a\0b"}],
+        [{**good_value([good("a")])[0], "generation": "../../b"}],
+        [{**good_value([good("a")])[0], "instance": "b"}],
+        [{**good_value([good("a")])[0], "at": "now"}],
+        good_value(map(good, "a" * 1000)),
         [{"generation": "a", "instance": "gpu-1.0", "kernel": "6.1"}],
         [{**good_value([good("a")])[0], "generation": 3}],
         [{**good_value([good("a")])[0], "build_id": 3}],
     ],
 )
-def test_what_is_damaged_is_left_out(value: Any) -> None:
-    assert parse_good(value) == ()
+def test_what_is_damaged_is_no_record(value: Any) -> None:
+    with pytest.raises(ValueError):
+        parse_good(value)
+
+
+def test_what_another_version_has_recorded_is_kept() -> None:
+    value = [{**good_value([good("a")])[0], "later": [1]}]
+    assert good_value(with_newest(parse_good(value), good("b")))[1:] == value
 
 
 def test_a_generation_that_is_gone_or_lies_elsewhere_is_not_found(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_source_that_vanishes_is_no_bug(node: FakeRoot) -> None:
     module = node.work / "driver.ko"
     module.write_bytes(b"module")
     (userspace.path / "bin/tool").unlink()
-    identity = Identity(Instance(NAME, "1.0"), "open", KernelId(RELEASE), "k" * 64)
+    identity = Identity(Instance(NAME, "1.0"), "open", KernelId(RELEASE), "c" * 64)
     args = (identity, {"driver.ko": plain(module)}, userspace)
     with pytest.raises(BuildError, match="bin/tool vanished"):
         install_generation(node.root, *args, node.reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,10 +128,33 @@ def test_no_count_is_lost_to_another(tmp_path: Path) -> None:
         RECORD.value() | {"seconds": {"6.1": "long"}},
         RECORD.value() | {"kernels": [{"release": "6.1"}]},
         RECORD.value() | {"hits": "many"},
+        RECORD.value() | {"hits": True},
+        RECORD.value() | {"built": -1},
+        RECORD.value() | {"failed": 10**30},
+        RECORD.value() | {"seconds": {"6.1": 1e400}},
+        RECORD.value() | {"seconds": {"6.1": -1}},
+        RECORD.value() | {"seconds": {"../6.1": 1}},
+        RECORD.value() | {"seconds": []},
+        RECORD.value() | {"kernels": [{"release": 6, "ready": 1, "default_boot": None}]},
+        RECORD.value() | {"kernels": [["6.1"]]},
     ],
 )
-def test_what_is_no_record_counts_nothing(value: Any) -> None:
-    assert parse_record(value) == BuildRecord()
+def test_what_is_no_record_counts_nothing(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ValueError):
+        parse_record(value)
+    path = tmp_path / f"run/modulus/builds/{NAME}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(value))
+    change_record(tmp_path, NAME, BuildRecord.with_hit)
+    assert read_record(tmp_path, NAME) == BuildRecord(hits=1)
+
+
+def test_what_another_version_has_recorded_stays(tmp_path: Path) -> None:
+    path = tmp_path / f"run/modulus/builds/{NAME}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**RECORD.value(), "later": {"a": 1}}))
+    change_record(tmp_path, NAME, BuildRecord.with_hit)
+    assert json.loads(path.read_text())["later"] == {"a": 1}
 
 
 def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -87,10 +87,13 @@ def test_it_outlives_its_process(tried: Tried) -> None:
         None, [], "x", {}, {"kernels": {}}, {**DONE.value(), "code": "0"},
         {**DONE.value(), "at": None}, {**DONE.value(), "kernels": []},
         {**DONE.value(), "kernels": {"6.1": 1}, "at": 0},
+        {**DONE.value(), "failures": 10**30}, {**DONE.value(), "at": float("inf")},
+        {**DONE.value(), "kernels": {"../6.1": DONE.value()["kernels"]["6.1"]}},
     ],
 )  # fmt: skip
-def test_anything_else_was_never_tried(value: object) -> None:
-    assert parse_tried(value) == Tried()
+def test_anything_else_is_no_record(value: object) -> None:
+    with pytest.raises(ValueError):
+        parse_tried(value)
 
 
 @pytest.mark.parametrize(

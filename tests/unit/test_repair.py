@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from modulus.host.files import read_json
 from modulus.host.lock import locked
 from modulus.host.report import PlainReporter
 from tests.support.fakedriver import GPU, FakeNode, fake_node
@@ -79,7 +78,7 @@ def test_what_is_right_is_left_alone(
         19,
         "gpu-2.0 is not what is to be kept right: gpu-1.0 is at work",
     )
-    record = read_json(node.root / "run/modulus/gpu/wanted.json")
+    record = json.loads((node.root / "run/modulus/gpu/wanted.json").read_text())
     assert record["needed"] == ["gpu", "gpu_uvm"]
     assert record["modules"] == {"gpu": "S1.0-gpu", "gpu_uvm": "S1.0-gpu-uvm"}
     assert record["gpus"] == {GPU: "gpu"}

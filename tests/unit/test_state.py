@@ -27,11 +27,12 @@ STATE = State(
     since="2024-01-02T03:04:05Z",
 )
 
-_LITTLE = st.text(max_size=5)
+_LITTLE = st.text(max_size=5).filter(str.isprintable)
+_RELEASES = st.from_regex("[0-9][0-9a-z.-]{,9}", fullmatch=True)
 _SOME = st.none() | _LITTLE
 _STATES = st.builds(
     State,
-    instance=_LITTLE,
+    instance=st.sampled_from(["a-1", "b_c-d-2.0"]),
     phase=st.none() | st.sampled_from(PHASES),
     progress=st.none() | st.floats(0, 1),
     eta_s=st.none() | st.floats(0, 1e6),
@@ -40,7 +41,7 @@ _STATES = st.builds(
     key=_SOME,
     generation=_SOME,
     kernels=st.lists(
-        st.builds(KernelReady, _LITTLE, st.booleans(), st.booleans()), max_size=2
+        st.builds(KernelReady, _RELEASES, st.booleans(), st.booleans()), max_size=2
     ).map(tuple),
     findings=st.lists(
         st.builds(

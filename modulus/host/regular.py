@@ -1,0 +1,54 @@
+"""Opens and reads files that somebody else may have put there: only regular ones, and bounded.
+
+A named pipe would be waited for, and so would some devices; a file may be larger than memory.
+Whatever is not as it should be is an OSError, as what is not there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+# As in ``typing``, which ``hashahead`` has no time to import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import FileIO
+
+MOST = 64 << 20
+"""Bytes that are read of a file unless said otherwise."""
+_PIECE = 1 << 20
+
+
+def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> FileIO:
+    """The regular file ``path``, for reading, unbuffered; OSError where it is none.
+
+    Without ``follow`` a link at the end of the path is none either.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    handle = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        return open(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: str | os.PathLike[str], most: int = MOST, *, follow: bool = True) -> bytes:
+    """All of a regular file; OSError, EFBIG, for one of more than ``most`` bytes."""
+    with open_regular(path, follow=follow) as file:
+        # procfs and sysfs say a size of nothing, or of a page.
+        pieces, left = [], most + 1
+        while left and (piece := file.read(min(left, _PIECE))):
+            pieces.append(piece)
+            left -= len(piece)
+    if not left:
+        raise OSError(errno.EFBIG, f"has more than {most} bytes", os.fspath(path))
+    return b"".join(pieces)
+
+
+def read_text(path: str | os.PathLike[str], most: int = MOST, *, follow: bool = True) -> str:
+    """The same as text, in which what is not UTF-8 is replaced; line ends are as they are."""
+    return read_bytes(path, most, follow=follow).decode("utf-8", "replace")
