@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 
-from modulus.host.regular import open_regular
-
 # As in ``typing``, which ``hashahead`` has no time to import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -96,8 +96,9 @@ def release_firmware(root: Path, name: str, reporter: Reporter) -> tuple[str, ..
         with contextlib.suppress(OSError):
             below(root, path).rmdir()
             removed.append(path)
-    with contextlib.suppress(FileNotFoundError):
-        _record_file(root, name).unlink()
+    kept = _record_file(root, name)
+    with writing(kept):
+        kept.unlink(missing_ok=True)
     return tuple(removed)
 
 

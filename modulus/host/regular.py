@@ -9,11 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-
-# As in ``typing``, which ``hashahead`` has no time to import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from io import FileIO
+from io import FileIO
 
 MOST = 64 << 20
 """Bytes that are read of a file unless said otherwise."""
@@ -25,15 +21,12 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> FileIO
 
     Without ``follow`` a link at the end of the path is none either.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    handle = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-        return open(handle, "rb", buffering=0)
-    except BaseException:
-        os.close(handle)
-        raise
+    more = os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | more))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return file
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MOST, *, follow: bool = True) -> bytes:

@@ -163,7 +163,7 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
         "etc/modulus/modulus.d/3.yaml: must hold KEY: VALUE lines",
         "etc/modulus/modulus.d/4.yaml: line 1: is not UTF-8 text",
         "etc/modulus/modulus.d/5.yaml: line 2: a character that text does not have",
-        "etc/modulus/modulus.d/6.yaml: cannot be read: not a regular file",
+        "etc/modulus/modulus.d/6.yaml: cannot be read: Is a directory",
         "etc/modulus/modulus.d/7.yaml: cannot be read: not a regular file",
         "etc/modulus/modulus.d/8.yaml: cannot be read: No such file or directory",
         "etc/modulus/modulus.d/9.yaml: cannot be read: Too many levels of symbolic links",

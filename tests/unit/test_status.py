@@ -93,7 +93,7 @@ def test_what_is_in_place_counts_more_than_what_was_written(fake: FakeRoot) -> N
             claimed,
             active=True,
             selected=True,
-            key="k" * 64,
+            key="c" * 64,
             generation=generation.name,
             kernels=(KernelReady(RELEASE, True, True),),
         ),
@@ -246,7 +246,7 @@ driver-1.0
     Selected: yes
       Active: yes
   Generation: 1.0-6.1.0-9-amd64-kkkk-0
-         Key: kkkkkkkkkkkk
+         Key: cccccccccccc
      Kernels: 6.1.0-9-amd64   ready
               6.1.0-10-amd64  not ready, booted next
       Reboot: held up to 15:00 min while modules are built
@@ -271,7 +271,7 @@ def test_people_see_a_block_for_each() -> None:
             52,
             active=True,
             selected=True,
-            key="k" * 64,
+            key="c" * 64,
             generation="1.0-6.1.0-9-amd64-kkkk-0",
             kernels=(KernelReady(RELEASE, True, False), KernelReady(NEXT, False, True)),
             findings=(
