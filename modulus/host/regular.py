@@ -22,7 +22,7 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> FileIO
     Without ``follow`` a link at the end of the path is none either.
     """
     more = os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | more))
+    file = FileIO(path, opener=lambda name, flags: os.open(name, flags | more))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))

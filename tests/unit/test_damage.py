@@ -501,4 +501,4 @@ def test_what_is_damaged_at_random(reader: Reader) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("reader", READERS, ids=IDS)
 def test_what_is_damaged_at_random_for_long(reader: Reader) -> None:
-    _fuzz(reader, 3000)
+    _fuzz(reader, 1000)
