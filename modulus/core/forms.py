@@ -61,10 +61,14 @@ class Fields:
 
 def pattern(expression: str, what: str, most: int = _MOST_NAME) -> Form[str]:
     """Text that the whole of ``expression`` matches; ``what`` completes "must be"."""
-    compiled = re.compile(expression, re.ASCII)
+    match: Callable[[str], object] | None = None
 
     def form(value: object) -> str:
-        if not isinstance(value, str) or len(value) > most or not compiled.fullmatch(value):
+        nonlocal match
+        if match is None:
+            # Few of them are used in one process, and a warm start has no time for others.
+            match = re.compile(expression, re.ASCII).fullmatch
+        if not isinstance(value, str) or len(value) > most or not match(value):
             raise ValueError(f"must be {what}")
         return value
 
