@@ -199,7 +199,8 @@ def _kernel_exports(headers: Headers, release: str) -> dict[str, Export]:
 
 
 def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
-    return [read_text(file) for pattern in patterns for file in sources.glob(pattern)]
+    found = (file for pattern in patterns for file in sources.glob(pattern))
+    return [read_text(file) for file in found if file.is_file()]
 
 
 def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) -> str:

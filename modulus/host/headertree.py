@@ -26,8 +26,11 @@ class Tree:
     source: Path
 
     def path(self, name: str) -> Path:
-        """Where ``build``'s file ``name`` really is."""
-        return resolve(self.root, f"{inside(self.root, self.build)}/{name}")
+        """Where ``build``'s file ``name`` really is; a link in a circle is no file itself."""
+        try:
+            return resolve(self.root, f"{inside(self.root, self.build)}/{name}")
+        except OSError:
+            return self.build / name
 
     def fingerprint(self) -> list[object]:
         """What tells cheaply whether the tree may have changed."""
@@ -46,6 +49,13 @@ class Tree:
 
 def find(root: Path, release: str) -> Tree | None:
     """The header tree that ``/lib/modules/RELEASE/build`` below ``root`` leads to, if any."""
+    try:
+        return _find(root, release)
+    except OSError:  # Links in a circle.
+        return None
+
+
+def _find(root: Path, release: str) -> Tree | None:
     modules = next(
         (base for base in ("/lib/modules", "/usr/lib/modules")
          if os.path.lexists(resolve(root, base) / release / "build")),

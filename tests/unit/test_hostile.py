@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.fakedriver import FakeNode, fake_node
+from tests.support import headertrees
+from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import write
 from tests.support.mount import tmpfs
 
@@ -101,6 +103,33 @@ def test_headers_without_a_config(
     said = capsys.readouterr().err
     assert f"modulus: error: {config} cannot be read: " in said
     assert "modulus: hint: remove " in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "build", "build/.config", "build/Module.symvers", "build/Makefile", "source",
+        "build/include/config/kernel.release", "build/include/generated/utsrelease.h",
+        "build/scripts/mod/modpost",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["loop", "pipe"])
+def test_headers_of_the_node_that_are_of_no_use(
+    stocked: FakeNode, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The distribution's packages have them too."""
+    headertrees.in_place(stocked.root, RELEASE)
+    path = stocked.root / "lib/modules" / RELEASE / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path.name)
+    assert stocked.run("plan", "gpu-1.0") == 0
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
