@@ -27,6 +27,7 @@ from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.install import write_selected
 from modulus.host.report import PlainReporter
 from modulus.host.statefile import write_state
+from tests.support.headertrees import write
 from tests.support.mainloop import HandLoop
 from tests.support.privatebus import PrivateBus, Steps, drive, private_bus
 
@@ -546,6 +547,35 @@ def test_metrics_follow_the_state_and_the_builds(bus: PrivateBus, root: Path) ->
 
     failing.run(failure())
     assert path.exists()
+
+
+def test_counts_that_somebody_damaged_are_none_and_told_once(
+    bus: PrivateBus, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "srv/metrics/modulus-driver-1.0.prom"
+    counts = root / "run/modulus/builds/driver-1.0.json"
+    asked = Asked(root, "/srv/metrics")
+    damaged: list[dict[str, object]] = [
+        {"built": "many"},
+        {"kernels": [{"release": 6, "ready": "yes", "default_boot": None}]},
+        {"seconds": {"6.1": 1e400}},
+        {"hits": 1 << 80},
+    ]
+
+    def shows(phase: str) -> Callable[[], bool]:
+        line = f'modulus_phase{{instance="driver-1.0",phase="{phase}"}} 1'
+        return lambda: path.exists() and line in path.read_text()
+
+    def steps() -> Steps:
+        for change in damaged:
+            write(counts, json.dumps({**BuildRecord().value(), **change}))
+            for phase in ("build", "watch"):
+                write_state(root, State("driver-1.0", phase))
+                yield shows(phase)
+        assert 'modulus_cache_hits_total{instance="driver-1.0"} 0' in path.read_text()
+
+    asked.run(steps())
+    assert capsys.readouterr().err.count("is damaged and not used") == len(damaged)
 
 
 def test_metrics_that_cannot_be_written_are_told_once(
