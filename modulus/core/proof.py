@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from modulus.core.dataclass import dataclass
+from modulus.core import forms
+from modulus.core.dataclass import dataclass, field
+from modulus.core.forms import Fields
 from modulus.core.generation import Contents
 from modulus.core.revoked import revoked
 
@@ -16,7 +17,7 @@ EQUAL = "equal"
 UNSTABLE = "not reproducible"
 """The driver's own build does not give the same bits twice, so they prove nothing."""
 
-_SHA256 = re.compile("[0-9a-f]{64}")
+_MOST_READ = 1000
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class Proof:
 @dataclass(frozen=True)
 class Disproof:
     """That modules built by ``recipe`` have wrong bits: theirs are the sha256 ``modules``,
-    and ``objects`` are what differs."""
+    and ``objects`` are what differs. ``more`` is what another version has recorded."""
 
     recipe: str
     key: str
     modules: tuple[str, ...]
     objects: tuple[str, ...]
     at: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def proof_value(proof: Proof) -> dict[str, Any]:
@@ -45,14 +47,12 @@ def proof_value(proof: Proof) -> dict[str, Any]:
     return {"schema": SCHEMA, "key": proof.key, "result": proof.result, "at": proof.at}
 
 
-def parse_proof(value: object, key: str) -> Proof | None:
-    """The proof of the entry ``key`` that JSON values tell of; None where they are none."""
-    match value:
-        case {"schema": 1, "key": str(of), "result": str(result), "at": str(at)} if (
-            of == key and result in (EQUAL, UNSTABLE)
-        ):
-            return Proof(of, result, at)
-    return None
+def parse_proof(value: object, key: str) -> Proof:
+    """The proof of the entry ``key`` in JSON ``value``; ValueError where it is none."""
+    of = Fields(value, "the proof")
+    of("schema", forms.exactly(SCHEMA))
+    of("key", forms.exactly(key))
+    return Proof(key, of("result", forms.one_of(EQUAL, UNSTABLE)), of("at", forms.time))
 
 
 def disproofs_value(disproofs: Iterable[Disproof]) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def disproofs_value(disproofs: Iterable[Disproof]) -> dict[str, Any]:
         "schema": SCHEMA,
         "disproved": [
             {
+                **one.more,
                 "recipe": one.recipe,
                 "key": one.key,
                 "modules": list(one.modules),
@@ -73,11 +74,10 @@ def disproofs_value(disproofs: Iterable[Disproof]) -> dict[str, Any]:
 
 
 def parse_disproofs(value: object) -> tuple[Disproof, ...]:
-    """The disproofs that JSON values tell of; those that are none are left out."""
-    match value:
-        case {"schema": 1, "disproved": list(entries)}:
-            return tuple(one for one in map(_disproof, entries) if one)
-    return ()
+    """The disproofs that JSON values tell of; ValueError where they are none."""
+    of = Fields(value, "the record of disproofs")
+    of("schema", forms.exactly(SCHEMA))
+    return of("disproved", forms.list_of(_disproof, _MOST_READ))
 
 
 def distrusted(recipe: str | None, disproofs: Iterable[Disproof]) -> bool:
@@ -102,16 +102,13 @@ def _some(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
-def _disproof(value: object) -> Disproof | None:
-    match value:
-        case {
-            "recipe": str(recipe),
-            "key": str(key),
-            "modules": list(modules),
-            "objects": list(objects),
-            "at": str(at),
-        } if isinstance(value, Mapping) and all(
-            isinstance(one, str) and _SHA256.fullmatch(one) for one in modules
-        ):
-            return Disproof(recipe, key, tuple(modules), tuple(map(str, objects)), at)
-    return None
+def _disproof(value: object) -> Disproof:
+    of = Fields(value, "a disproof")
+    return Disproof(
+        of("recipe", forms.word),
+        of("key", forms.sha256),
+        of("modules", forms.list_of(forms.sha256)),
+        of("objects", forms.list_of(forms.line)),
+        of("at", forms.time),
+        of.rest,
+    )

@@ -135,8 +135,8 @@ class KeptObjects:
     def remove_of(self, recipe: str) -> None:
         """Takes away all that was compiled by ``recipe``."""
         for path in sorted(self.folder.glob("*/*/manifest.json")):
-            value = files.read_json(path)
-            if isinstance(value, dict) and value.get("recipe") == recipe:
+            kept = _read(path.parent)
+            if kept and kept.recipe == recipe:
                 files.remove_tree(path.parent)
 
     def remove(self, kept: Kept) -> None:

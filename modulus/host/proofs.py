@@ -23,6 +23,7 @@ from modulus.host import files
 from modulus.host.clock import rfc3339
 from modulus.host.install import Generation
 from modulus.host.place import STATE, below, make_dirs, replace_file, writing
+from modulus.host.record import read_record
 
 if TYPE_CHECKING:
     # A warm start looks at no store.
@@ -36,7 +37,7 @@ _MOST = 16
 
 def read_proof(cache: Path, entry: Entry) -> Proof | None:
     """What was proved of ``entry``; ``cache`` is the node's own."""
-    return parse_proof(files.read_json(_path(cache, entry)), entry.key)
+    return read_record(_path(cache, entry), lambda value: parse_proof(value, entry.key))
 
 
 def write_proof(cache: Path, entry: Entry, result: str) -> None:
@@ -49,7 +50,7 @@ def write_proof(cache: Path, entry: Entry, result: str) -> None:
 
 def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
     """The builds of the driver ``name`` whose bits were found wrong on this node."""
-    return parse_disproofs(files.read_json(_disproved(root, name)))
+    return read_record(_disproved(root, name), parse_disproofs) or ()
 
 
 def add_disproof(root: Path, name: str, disproof: Disproof) -> None:

@@ -37,6 +37,7 @@ from modulus.core.nextkernel import Kernel, Tried
 from modulus.core.nodes import DeviceNode, Minors, NodeRule, Params, When
 from modulus.core.pci import PciMatch
 from modulus.core.profile import GpuListFormat
+from modulus.core.proof import Disproof, condemned
 from modulus.core.state import Failure, KernelReady, State
 from modulus.core.tree import FileRecord, Link, Tree, tree_value
 from modulus.core.wantedstate import WantedState
@@ -57,6 +58,7 @@ from modulus.host.kept import KeptObjects
 from modulus.host.modulefile import read_module_file
 from modulus.host.objects import Objects
 from modulus.host.partial import held
+from modulus.host.proofs import add_disproof, read_disproofs, read_proof, write_proof
 from modulus.host.provision import Provisioner
 from modulus.host.regular import read_text
 from modulus.host.report import PlainReporter
@@ -64,7 +66,7 @@ from modulus.host.selected import read_selected
 from modulus.host.soname import read_soname
 from modulus.host.sourcerecord import Record, read_source, write_source
 from modulus.host.statefile import is_anothers, read_states, write_state
-from modulus.host.store import Store
+from modulus.host.store import Entry, Store
 from modulus.host.stored import Stored
 from modulus.host.survey import survey
 from modulus.host.toolchain import RECIPE
@@ -242,6 +244,22 @@ def _use_store(root: Path) -> object:
     return found
 
 
+def _entry(root: Path) -> Entry:
+    return next(Store(root / "cache", (), REPORTER).entries())
+
+
+DISPROOF = Disproof("r" * 64, "c" * 64, (SHA,), ("a.o",), "2026-01-01T00:00:00Z")
+
+
+def _use_disproofs(root: Path) -> object:
+    known = read_disproofs(root, "gpu")
+    identity = Identity(Instance("gpu", "1.0"), "open", KERNEL, "c" * 64, (), "a" * 64)
+    tree = Tree((FileRecord("lib/a", SHA, 3, 0o644),))
+    add_disproof(root, "gpu", DISPROOF)
+    assert DISPROOF in read_disproofs(root, "gpu")
+    return condemned(Contents(identity, None, tree), known) and known
+
+
 def _userspace(root: Path) -> None:
     entry = root / "cache/userspace" / SHA
     write(entry / "tree/lib/a", "")
@@ -379,6 +397,11 @@ READERS = (
            lambda root: _provisioner(root).source_package("pkg", "1.0")),
     Reader("manifest.json", f"cache/builds/{test_store.RELEASE}/{test_store.KEY}/manifest.json",
            _put, _use_store),
+    Reader("proof", f"cache/builds/{test_store.RELEASE}/{test_store.KEY}/proof.json",
+           lambda root: write_proof(root / "cache", test_store.put(root / "cache"), "equal"),
+           lambda root: read_proof(root / "cache", _entry(root))),
+    Reader("disproofs", "var/lib/modulus/gpu/disproved.json",
+           lambda root: add_disproof(root, "gpu", DISPROOF), _use_disproofs),
     Reader("userspace", f"cache/userspace/{SHA}/record.json", _userspace,
            lambda root: find_userspace(root / "cache", SHA, REPORTER)),
     Reader("kept objects", f"cache/compiled/{test_twin.FAMILY}/twin/manifest.json",
