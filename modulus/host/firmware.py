@@ -10,9 +10,10 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from modulus.core import forms
-from modulus.core.dataclass import dataclass
+from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.forms import Fields
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
@@ -33,11 +34,13 @@ _CLEAR_HINT = (
 class _Record:
     """What was copied for a driver: files with their sha256, and folders made for them.
 
-    Paths are absolute, as seen from inside the root.
+    Paths are absolute, as seen from inside the root. ``more`` is what another version of
+    Modulus has recorded.
     """
 
     files: Mapping[str, str]
     folders: tuple[str, ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) -> bool:
@@ -162,7 +165,11 @@ def _copy(
     _write_record(
         root,
         name,
-        _Record({**record.files, **hashes}, tuple(sorted({*record.folders, *missing}))),
+        replace(
+            record,
+            files={**record.files, **hashes},
+            folders=tuple(sorted({*record.folders, *missing})),
+        ),
     )
     sources = {f"{current.rstrip('/')}/{relative}": path for relative, path in wanted.items()}
     try:
@@ -206,6 +213,7 @@ def _parse(value: object) -> _Record:
     return _Record(
         of("files", forms.map_of(forms.absolute, forms.sha256)),
         of("folders", forms.list_of(forms.absolute)),
+        of.rest,
     )
 
 
@@ -213,4 +221,5 @@ def _write_record(root: Path, name: str, record: _Record) -> None:
     path = _record_file(root, name)
     with writing(path):
         make_dirs(path.parent)
-        files.write_json(path, {"files": dict(record.files), "folders": list(record.folders)})
+        own = {"files": dict(record.files), "folders": list(record.folders)}
+        files.write_json(path, {**record.more, **own})

@@ -65,6 +65,15 @@ def test_an_empty_path_becomes_ours_and_is_emptied_again(node: Node) -> None:
     assert not node.record.exists()
 
 
+def test_what_another_version_has_recorded_stays(node: Node) -> None:
+    node.parameter.write_text("/srv/firmware")
+    node.provide(node.generation())
+    record = json.loads(node.record.read_text())
+    node.record.write_text(json.dumps({**record, "later": 1}))
+    assert node.provide(node.generation("new", {"more.bin": b"c"}))
+    assert json.loads(node.record.read_text())["later"] == 1
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "x", "[]", '{"files": []}', '{"files": {"/a": 1}, "folders": []}',
