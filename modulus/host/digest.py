@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import FileIO
 
-# As in ``typing``, which ``hashahead`` has no time to import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from io import FileIO
+from modulus.host.regular import open_regular
 
 _CHUNK = 1 << 20
 

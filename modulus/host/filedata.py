@@ -1,34 +1,11 @@
-"""Files that others made: opened for what they are, and read as far as somebody wants it."""
+"""Files that others made, read as far as somebody wants it."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-
-
-def open_regular(
-    path: str | Path, *, folder: int | None = None, follow: bool = False
-) -> FileIO:
-    """Opens the regular file ``path``, below the open ``folder`` if it is relative.
-
-    ValueError for anything else, a link included unless it is to be followed; OSError. Nothing
-    is waited for, such as the other end of a named pipe.
-    """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    try:
-        handle = os.open(path, flags, dir_fd=folder)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise ValueError("is no regular file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError("is no regular file")
-    return FileIO(handle)
 
 
 def regular_files(folder: Path) -> Iterator[str]:

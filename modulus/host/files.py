@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from modulus.host import sysfs
 from modulus.host.digest import hash_file
-from modulus.host.regular import open_regular
 
 _T = TypeVar("_T")
 
@@ -236,12 +235,17 @@ def _sweep_files(path: Path) -> None:
         if not _is_random(left.name.removeprefix(f".{path.name}.")):
             continue
         with (
-            contextlib.suppress(OSError),  # Held, gone, or nothing of ours.
+            contextlib.suppress(BlockingIOError, FileNotFoundError, IsADirectoryError),
             _locked_dir(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB),
-            open_regular(left, follow=False) as file,
+            open(left, "rb", opener=_open_at_once) as file,
         ):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _hidden(parent: Path, prefix: str = "") -> list[Path]:

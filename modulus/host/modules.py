@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
@@ -14,7 +15,8 @@ from modulus.core.recipe import Recipe, spellings
 from modulus.core.symvers import Export, check_imports
 from modulus.errors import BuildError
 from modulus.host.digest import hash_open
-from modulus.host.filedata import FileData, open_regular
+from modulus.host.filedata import FileData
+from modulus.host.regular import open_regular
 
 _MOST_FILE = 1 << 30
 _MOST_ALL = 4 << 30
@@ -70,6 +72,10 @@ def inspect_modules(
     return tuple(made)
 
 
+_OTHER = (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO)
+"""What opening a link, a folder, a pipe or a socket comes to."""
+
+
 @contextlib.contextmanager
 def _taken_over(out: Path) -> Iterator[int]:
     """The folder of results, open and ours; BuildError where there is too much in it."""
@@ -92,7 +98,12 @@ def _taken_over(out: Path) -> Iterator[int]:
 def _take_over(folder: int, name: str) -> FileIO:
     """The file, opened once, checked and made ours by its descriptor: a link would lead out
     of the container, and a second name to what else the payload could reach."""
-    file = open_regular(name, folder=folder)
+    try:
+        file = open_regular(name, folder=folder, follow=False)
+    except OSError as error:
+        if error.errno in _OTHER:
+            raise ValueError("is no regular file") from error
+        raise
     try:
         status = os.fstat(file.fileno())
         if status.st_nlink != 1:

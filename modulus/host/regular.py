@@ -16,13 +16,16 @@ MOST = 64 << 20
 _PIECE = 1 << 20
 
 
-def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> FileIO:
+def open_regular(
+    path: str | os.PathLike[str], *, folder: int | None = None, follow: bool = True
+) -> FileIO:
     """The regular file ``path``, for reading, unbuffered; OSError where it is none.
 
-    Without ``follow`` a link at the end of the path is none either.
+    A relative one is below the open ``folder``. Without ``follow`` a link at the end of the
+    path is none either.
     """
     more = os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    file = FileIO(path, opener=lambda name, flags: os.open(name, flags | more))
+    file = FileIO(path, opener=lambda name, flags: os.open(name, flags | more, dir_fd=folder))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))

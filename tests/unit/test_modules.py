@@ -15,8 +15,9 @@ import pytest
 from modulus.core.recipe import Recipe
 from modulus.errors import BuildError
 from modulus.host import modules
-from modulus.host.filedata import FileData, open_regular
+from modulus.host.filedata import FileData
 from modulus.host.modules import Module, inspect_modules
+from modulus.host.regular import open_regular
 from tests.support.elfmaker import kernel_module
 
 RELEASE = "6.1.0-9-test"
