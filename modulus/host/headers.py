@@ -26,9 +26,6 @@ from modulus.host.regular import read_text
 from modulus.host.report import Reporter
 from modulus.host.rootpath import inside
 
-FORM = 1
-"""The version of the normal form; raised when it changes, so that trees are taken anew."""
-
 _FIELDS: Mapping[str, Form[object]] = {
     "release": forms.release,
     "origin": forms.one_of("node", "packages"),
@@ -211,14 +208,14 @@ class HeaderProvider:
         return self._named(release, self._image_version(release))
 
     def _named(self, release: str, image: str | None) -> str:
-        return f"packages/{FORM}/{self._distribution}/{release}/{image or 'none'}"
+        return f"packages/{self._distribution}/{release}/{image or 'none'}"
 
     def _node_name(self, tree: headertree.Tree, release: str) -> str:
         installed = {}
         if self._distribution:
             package = self._distribution.headers_package(release)
             installed = installed_versions(self._root, [package])
-        return f"node/{FORM}/{digest([release, tree.fingerprint(), installed])}"
+        return f"node/{digest([release, tree.fingerprint(), installed])}"
 
     def _image_version(self, release: str) -> str | None:
         if self._distribution is None:

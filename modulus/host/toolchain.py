@@ -22,9 +22,6 @@ from modulus.host.report import Reporter
 from modulus.host.toolroot import finish
 from modulus.host.treedigest import tree_digest
 
-RECIPE = 2
-"""The version of how a root is made from packages; raised when that changes."""
-
 
 def _version(value: object) -> str:
     return Fields(value, "a package")("version", forms.word)
@@ -152,4 +149,4 @@ class ToolchainProvider:
         )
 
     def _name(self, compiler: Compiler) -> str:
-        return f"{RECIPE}/{self._distribution}/{compiler.command}"
+        return f"{self._distribution}/{compiler.command}"

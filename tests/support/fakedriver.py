@@ -26,11 +26,9 @@ from modulus.cli import run as run_modulus
 from modulus.core.instance import Instance
 from modulus.host import files
 from modulus.host.hashahead import hash_ahead
-from modulus.host.headers import FORM
 from modulus.host.record import read_record
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
-from modulus.host.toolchain import RECIPE
 from modulus.host.treedigest import tree_digest
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import plan
@@ -393,7 +391,7 @@ class FakeNode:
         store_entry(
             self.cache / "headers",
             {"tree/build/.config": CONFIG, "tree/build/Module.symvers": ""},
-            found_by=[f"packages/{FORM}/{place}/{RELEASE}/none"],
+            found_by=[f"packages/{place}/{RELEASE}/none"],
             release=RELEASE,
             origin="packages",
             symvers_sha256="c" * 64,
@@ -401,7 +399,7 @@ class FakeNode:
         store_entry(
             self.cache / "toolchains",
             {"root/usr/bin/make": ""},
-            found_by=[f"{RECIPE}/{place}/gcc-12"],
+            found_by=[f"{place}/gcc-12"],
             cc="gcc-12",
             packages={},
         )

@@ -107,6 +107,7 @@ def test_the_state_tells_of_the_driver_that_is_ready(
         "findings": [],
         "error": None,
         "hold_s": None,
+        "proof": None,
     }
 
 

@@ -50,7 +50,7 @@ from modulus.host.dpkgstatus import installed_versions
 from modulus.host.firmware import release_firmware
 from modulus.host.foreign import _installed
 from modulus.host.good import good_generations
-from modulus.host.headers import FORM, Headers
+from modulus.host.headers import Headers
 from modulus.host.headertree import Tree as HeaderTree
 from modulus.host.headertree import objection
 from modulus.host.initramfs import _recorded
@@ -69,7 +69,6 @@ from modulus.host.statefile import is_anothers, read_states, write_state
 from modulus.host.store import Entry, Store
 from modulus.host.stored import Stored
 from modulus.host.survey import survey
-from modulus.host.toolchain import RECIPE
 from modulus.host.userspace import find_userspace
 from modulus.host.wantedstate import drift, read_wanted, write_wanted
 from tests.support.damage import Reader, damaged, in_time
@@ -200,7 +199,7 @@ def _headers(root: Path) -> None:
         "release": RELEASE,
         "origin": "packages",
         "symvers_sha256": SHA,
-        "found_by": [f"packages/{FORM}/{BOOKWORM}/{RELEASE}/none"],
+        "found_by": [f"packages/{BOOKWORM}/{RELEASE}/none"],
         "created": "2026-01-01T00:00:00Z",
     }
     write(entry / "record.json", json.dumps(record))
@@ -212,7 +211,7 @@ def _toolchain(root: Path) -> None:
     record = {
         "schema": 1,
         "id": SHA,
-        "found_by": [f"{RECIPE}/{BOOKWORM}/gcc-12"],
+        "found_by": [f"{BOOKWORM}/gcc-12"],
         "cc": "gcc-12",
         "packages": {"gcc-12": {"version": "12.2.0-14", "sha256": SHA}},
     }

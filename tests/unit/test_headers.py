@@ -345,7 +345,7 @@ def test_headers_of_packages_are_found_by_the_image(a_node: Node, image: str | N
             release=RELEASE,
             origin="packages",
             symvers_sha256="0" * 64,
-            found_by=[f"packages/1/debian/bookworm/amd64/{RELEASE}/{version}"],
+            found_by=[f"packages/debian/bookworm/amd64/{RELEASE}/{version}"],
         )
         for version in ("6.1.27-1", "6.1.20-1", "none")
     }

@@ -93,7 +93,7 @@ def provisioner(base: Path, distribution: Distribution | None) -> Provisioner:
     )
 
 
-NAME = "1/debian/bookworm/amd64/gcc-12"
+NAME = "debian/bookworm/amd64/gcc-12"
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
 
 
