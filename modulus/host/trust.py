@@ -27,6 +27,8 @@ they are hashed (``treedigest``)."""
 
 _MOST_LINKS = 40
 _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | _NO_LINK
+"""Unlike O_PATH and stat(2) this has an automount made, and so sees what will be read."""
 
 
 def others_may(status: os.stat_result) -> str | None:
@@ -65,7 +67,7 @@ class _Walk:
 
     def __init__(self, root: Path, held: contextlib.ExitStack) -> None:
         self._held = held
-        self._way = [self._open(str(root), None, os.O_PATH)]
+        self._way = [self._open(str(root), None, _FOLDER)]
         self._names: list[str] = []
 
     def problems(self, path: str) -> Iterator[str]:
@@ -92,13 +94,14 @@ class _Walk:
     def _enter(self, part: str) -> Generator[str, None, str | None]:
         """Goes on to ``part``; returns where it leads to if it is a link."""
         folder = self._way[-1]
-        handle = self._open(part, folder, os.O_PATH)
-        status = os.fstat(handle)
         self._names.append(part)
-        yield from self._here(status)
+        handle = self._open(part, folder, os.O_PATH | _NO_LINK)
+        status = os.fstat(handle)
         if not stat.S_ISLNK(status.st_mode):
-            self._way.append(handle)
+            self._way.append(self._open(part, folder, _FOLDER))
+            yield from self._here(os.fstat(self._way[-1]))
             return None
+        yield from self._here(status)
         if others_may(os.fstat(folder)):
             # Where anyone may make names, one of a link of root's may be among them.
             yield f"{self._shown()}: it is a link in a folder that others may write"
@@ -123,11 +126,14 @@ class _Walk:
             return
         if stat.S_ISLNK(status.st_mode):
             yield f"{shown}: it is a link"
-        if problem := others_may(status):
-            yield f"{shown}: {problem}"
-        if stat.S_ISDIR(status.st_mode) and depth:
-            handle = os.open(name, os.O_RDONLY | _NO_LINK | os.O_DIRECTORY, dir_fd=folder)
+        if not stat.S_ISDIR(status.st_mode) or not depth:
+            if problem := others_may(status):
+                yield f"{shown}: {problem}"
+        else:
+            handle = os.open(name, _FOLDER, dir_fd=folder)
             try:
+                if problem := others_may(os.fstat(handle)):
+                    yield f"{shown}: {problem}"
                 # What is hidden is not read: it is what somebody is writing.
                 for each in sorted(os.listdir(handle)):
                     if not each.startswith("."):
@@ -136,7 +142,7 @@ class _Walk:
                 os.close(handle)
 
     def _open(self, name: str, folder: int | None, flags: int) -> int:
-        handle = os.open(name, flags | _NO_LINK, dir_fd=folder)
+        handle = os.open(name, flags, dir_fd=folder)
         self._held.callback(os.close, handle)
         return handle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from modulus.host.report import PlainReporter
 from modulus.host.trust import objection
 from modulus.pipeline.site import Site
+from tests.support.fakedriver import fake_node
 from tests.support.headertrees import link, write
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
@@ -148,3 +150,28 @@ def test_a_store_that_others_may_change_is_used_only_if_that_is_said(
         "the store /loop is not used",
     ]
     assert trusted or f"{READ[0]}: it belongs to user 1000" in lines[0]
+
+
+def test_a_node_does_without_such_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for node in fake_node(tmp_path, monkeypatch):
+        store = node.root / STORE[1:]
+        shutil.copytree(node.cache, store)
+        node.configure(stores=[STORE])
+        assert node.run("up", "gpu-1.0") == 0
+        # Nobody has a forged module loaded by what he puts there.
+        give(next(store.glob("builds/*/*/manifest.json")))
+        node.forget_builds()
+        node.reboot()
+        capsys.readouterr()
+        # A warm start looks at no store.
+        assert node.run("up", "gpu-1.0") == 0
+        assert "is not used" not in capsys.readouterr().err
+        assert node.run("build", "gpu-1.0") == 13
+        said = capsys.readouterr().err
+        assert f"the store {STORE} is not used" in said
+        assert "offline is set" in said
+        node.configure(stores=[{"path": STORE, "trusted": True}])
+        assert node.run("build", "gpu-1.0") == 0
+        assert capsys.readouterr().out.startswith("hit: ")
