@@ -48,7 +48,18 @@ take() {
 }
 
 take "$@" || exec "$real" "$@"
-cat "$ready.err" >&2
+# It was not included by anything, when compiled alone.
+[ ! -s "$ready.err" ] || sed '
+    /^In file included from /{
+        :chain
+        /,$/{
+            N
+            b chain
+        }
+        s/,\n *from modulus-onward:1//g
+        /^In file included from modulus-onward:1:$/d
+    }
+' "$ready.err" >&2
 count=$#
 for word; do
     shift

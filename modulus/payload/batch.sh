@@ -46,19 +46,26 @@ noted=$(wc -l <"$folder/noted")
 
 # Puts each into the set of those that have all but these in common: notes on dependencies, its
 # name, -c -o TO FROM. Left out is what would not come out as it does alone: where a compile
-# keeps state or makes files of its own, or where debug information tells how it was read.
+# keeps state, says how it was called or makes files of its own, where debug information tells how
+# it was read, where it warns of comments, or of what is only in the file that is not included.
 sort "$folder/noted" | awk -v folder="$folder" '
     {
         asked = $0
-        debug = name = words = ""
+        debug = name = words = constants = ""
         fit = 1
         getline where <asked
         while ((getline word <asked) > 0) {
             if (word ~ /^-f(plugin|lto|profile|auto-profile|random-seed|callgraph-info|dump)/ ||
-                word ~ /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|fsanitize=.*address|x)/)
+                word ~ /^-f(input-charset|record-gcc-switches|opt-info|save-opt|compare-debug)/ ||
+                word ~ /^-fdiagnostics-(format|color$|color=always|.*-output)/ ||
+                word ~ /^-(-?coverage|ftest-coverage|fstack-usage|save-temps|x|d|aux-info|H$)/ ||
+                word ~ /^-(fsanitize=.*(address|thread)|ansi|std=[^g]|W?pedantic|Wunused-macros)/ ||
+                word ~ /^(@|--debug|-M|-Wp,-M)/ && word !~ /^-Wp,-MMD,[^,]*$/)
                 fit = 0
             if (word ~ /^-g/)
                 debug = word
+            if (word ~ /^-W(no-)?unused-const-variable/ || constants == "" && word ~ /^-W(all|unused)/)
+                constants = word
             if (word ~ /^-DKBUILD_BASENAME=/)
                 name = substr(word, 19)
             else if (word !~ /^-Wp,-MMD,/)
@@ -68,7 +75,8 @@ sort "$folder/noted" | awk -v folder="$folder" '
         from = words
         sub(/^.*\n/, "", from)
         sub(/\n-c\n-o\n[^\n]*\n[^\n]*$/, "", words)
-        if (!fit || (debug != "" && debug != "-g0") || from !~ /^[A-Za-z0-9_.\/+-]*\/[^\/]*$/)
+        if (!fit || (debug != "" && debug != "-g0") || (constants != "" && constants !~ /^-Wno-/) ||
+            from !~ /^[A-Za-z0-9_.\/+-]*\/[A-Za-z0-9_.+-]*$/)
             next
         set = from
         sub(/\/[^\/]*$/, "", set)
@@ -92,16 +100,9 @@ sort "$folder/noted" | awk -v folder="$folder" '
     }
 ' >"$folder/plan"
 
-# Prints those of a set whose files name what would be told otherwise: how deep they are included,
-# and by which file.
-odd_ones() {
-    pattern='__BASE_FILE__\|__INCLUDE_LEVEL__'
-    grep -ls "$pattern\|include_next" "$set"/*.c | sed 's/c$/s/'
-    sed 's/[\\ ]/\n/g' "$set"/*.d | sort -u | grep '\.h$' | xargs -r grep -ls "$pattern" |
-        while read -r header; do
-            grep -lsF "$header" "$set"/*.d | sed 's/d$/s/'
-        done
-}
+# What all of a set read is not told for which object it is: it is an error to ask, in code as well
+# as in an #if.
+unknown='-DKBUILD_BASENAME=__has_include("unknown") __has_include("unknown")'
 
 compile_set() {
     set=$1
@@ -118,19 +119,19 @@ compile_set() {
         read -r source <"$from"
         cp "$source" "${from%from}c" || return
     done
-    echo '#include "modulus-next-0"' >"$place/modulus-batch.c"
-    # What all of them read is not told for which object it is. Where that ends up in one, or is
-    # more than text, it does not come out.
+    printf '#line 1 "modulus-onward"\n#include "modulus-next-0"\n' >"$place/modulus-batch.c"
+    # It says nothing that it does not say again for each alone, but why that is so.
     MODULUS_SOURCES=$set MODULUS_OUTPUT=$set/all.s MODULUS_JOBS=$jobs LD_PRELOAD=$folder/forkcc.so \
-        "$real" "$@" -Wp,-MMD,/proc/self/fd/255 -DKBUILD_BASENAME=modulus_not_yet_known \
-        -S -o "$set/all.s" "$place/modulus-batch.c"
+        "$real" "$@" -Wp,-MMD,/proc/self/fd/255 "$unknown" \
+        -S -o "$set/all.s" "$place/modulus-batch.c" 2>"$set/said"
     rm -f "$place/modulus-batch.c"
     mkdir "$set/done"
     [ -f "$set/results" ] || return
+    # A message that says where a common header was included cannot be told right.
     while read -r number status; do
-        [ "$status" != 0 ] || echo "$set/$number.s"
-    done <"$set/results" | xargs -r grep -L modulus_not_yet_known | xargs -r mv -t "$set/done"
-    odd_ones | sed 's|.*/|done/|' | (cd "$set" && xargs -r rm -f)
+        [ "$status" != 0 ] || echo "$set/$number.err"
+    done <"$set/results" | xargs -r grep -L modulus-next- | sed 's/err$/s/' |
+        xargs -r mv -t "$set/done"
 }
 
 while read -r number; do

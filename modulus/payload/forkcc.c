@@ -7,7 +7,7 @@
  * their beginning is read once, and where they part the compiler forks. Each source has the very
  * tokens and flags that it has alone, so it has the very outcome too.
  *
- * The compiler is run on a file with the one line
+ * The compiler is run on a file with the line
  *
  *     #include "modulus-next-0"
  *
@@ -18,8 +18,14 @@
  * Where there is N.head, the source is to come out as the file that it is: the first line of
  * N.head is its name in quotes, for __FILE__, and the rest is read when the compiler goes on with
  * this source alone: what else is peculiar to it. Its warnings go to N.err, and the headers that
- * it read to N.d if the compiler is to write them (-MMD) to /proc/self/fd/255. When it
- * has come to an end, a line says so, as kbuild's lines do.
+ * it read to N.d if the compiler is to write them (-MMD) to /proc/self/fd/255; in messages
+ * "modulus-onward" stands for the places from where the text went on. When it has come to an end,
+ * a line says so, as kbuild's lines do.
+ *
+ * Where it is not sure that a source has the outcome that it has alone, it does not answer: where
+ * the source or a header asks what would be told otherwise (is_odd); and if there is N.head, where
+ * the compiler has said anything of several sources, as it would say it otherwise of each. To tell
+ * that, its standard error is a file.
  *
  * Built without the C library's headers, which a toolchain for kernels lacks, and against
  * nothing: what is declared here is found in the compiler's own C library.
@@ -38,12 +44,17 @@ struct pollfd {
 extern char *getenv(const char *name);
 extern void *malloc(size_t size);
 extern void *realloc(void *old, size_t size);
+extern void free(void *old);
 extern int memcmp(const void *a, const void *b, size_t size);
 extern int strcmp(const char *a, const char *b);
 extern int strncmp(const char *a, const char *b, size_t size);
+extern char *strchr(const char *text, int c);
 extern char *strrchr(const char *text, int c);
+extern char *strstr(const char *text, const char *what);
+extern void *memmem(const void *in, size_t size, const void *what, size_t length);
 extern size_t strlen(const char *text);
 extern size_t strcspn(const char *text, const char *ends);
+extern size_t strspn(const char *text, const char *all);
 extern int atoi(const char *text);
 extern int snprintf(char *to, size_t size, const char *format, ...);
 extern int openat(int folder, const char *path, int flags, ...);
@@ -65,6 +76,7 @@ enum {
 	AT_FDCWD = -100,
 	O_RDONLY = 0,
 	O_WRONLY = 01,
+	O_RDWR = 02,
 	O_CREAT = 0100,
 	O_TRUNC = 01000,
 	O_APPEND = 02000,
@@ -84,13 +96,17 @@ enum {
 	DEPENDENCIES = MOST_FILES, /* A file of ours, open for the compiler to find. */
 	/* A compiler nests no more than 200 includes; the sources' own need some of them. */
 	DEEPEST = 100,
+	LARGEST = 1 << 30,
 };
 
 /* A source, of which all before ``at``, in line ``line``, has been given to the compiler. */
 struct source {
 	const char *text, *head;
 	size_t size, at;
-	int line, number;
+	int line, number, odd;
+	/* Its directive there begins behind ``gap`` of space and comments. */
+	size_t gap;
+	int tells_line; /* It might, what line it is in. */
 };
 
 struct child {
@@ -108,7 +124,13 @@ static int depth;
 static int tokens[2];
 static int owned;
 
-static const char *folder, *output;
+static const char *folder;
+static int output;
+
+/* What has been read asks what would be told otherwise. */
+static int odd;
+/* This process has become one source. */
+static int alone;
 
 static void require(int holds)
 {
@@ -151,19 +173,121 @@ __attribute__((destructor)) static void at_exit(void)
 	give_token_back();
 }
 
+static int is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\r';
+}
+
+/* The text of a file, which is read from its beginning again; 0 if it is something else. */
+static char *read_all(int fd, size_t *size)
+{
+	off_t end = lseek(fd, 0, SEEK_END);
+	char *text = 0;
+
+	if (end >= 0 && end <= LARGEST && lseek(fd, 0, SEEK_SET) == 0)
+		text = malloc(end + 1);
+	if (text && read(fd, text, end) != end) {
+		free(text);
+		text = 0;
+	}
+	lseek(fd, 0, SEEK_SET);
+	if (!text)
+		return 0;
+	text[end] = 0;
+	*size = end;
+	return text;
+}
+
 static const char *read_file(const char *path, size_t *size)
 {
 	int fd = open_file(path, O_RDONLY);
 	if (fd < 0)
 		return 0;
-	off_t end = lseek(fd, 0, SEEK_END);
-	char *text = malloc(end + 1);
-	require(end >= 0 && text && lseek(fd, 0, SEEK_SET) == 0);
-	require(read(fd, text, end) == end);
+	const char *text = read_all(fd, size);
+	require(text != 0);
 	close(fd);
-	text[end] = 0;
-	*size = end;
 	return text;
+}
+
+static int names_any(const char *text, size_t size, const char *const *names)
+{
+	for (; *names; names++)
+		if (memmem(text, size, *names, strlen(*names)))
+			return 1;
+	return 0;
+}
+
+/*
+ * Whether a text asks how deep it is included, or for the file that includes it or when that was
+ * changed: not those of the source, as it is given here. Or whether it changes what the source's
+ * head defines.
+ */
+static int is_odd(const char *text, size_t size)
+{
+	static const char *const names[] = {"__BASE_FILE__", "__INCLUDE_LEVEL__", "__TIMESTAMP__", 0};
+	static const char given[] = "KBUILD_BASENAME";
+
+	if (names_any(text, size, names))
+		return 1;
+	for (const char *p = text; (p = memmem(p, text + size - p, given, sizeof given - 1)); p++) {
+		const char *q = p;
+		while (q > text && is_blank(q[-1]))
+			q--;
+		if ((q - text >= 6 && !memcmp(q - 6, "define", 6)) ||
+		    (q - text >= 5 && !memcmp(q - 5, "undef", 5)) ||
+		    (p - text >= 2 && p[-2] == '(' && p[-1] == '"')) /* push_macro("…") */
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a source has, besides, what means something else in a file that is not included. */
+static int is_odd_source(const char *text, size_t size)
+{
+	static const char *const pragmas[] = {"once", "system_header", "dependency", 0};
+	/* What changes the direction of text, which gcc warns of, is left out with the comments. */
+	static const char *const names[] = {
+		"include_next", "\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c",
+		"\u202d",       "\u202e", "\u2066", "\u2067", "\u2068", "\u2069", 0,
+	};
+
+	if (is_odd(text, size) || names_any(text, size, names) || strlen(text) != size)
+		return 1;
+	for (const char *p = text; (p = strstr(p, "ragma")); p++)
+		if (names_any(p, strcspn(p, "\n"), pragmas))
+			return 1;
+	return 0;
+}
+
+/* Looks at a file that the compiler is about to read. */
+static void look_at(int fd)
+{
+	size_t size;
+	char *text = read_all(fd, &size);
+
+	if (!text)
+		return;
+	odd |= is_odd(text, size);
+	require(!(odd && alone));
+	free(text);
+}
+
+/* Where the compiler writes what is to be that of all. */
+static int find_output(void)
+{
+	char path[64], target[4096];
+
+	for (int fd = 3; fd < MOST_FILES; fd++) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+		ssize_t size = readlink(path, target, sizeof target - 1);
+		if (size < 0)
+			continue;
+		target[size] = 0;
+		if (!strcmp(target, getenv("MODULUS_OUTPUT")))
+			return fd;
+	}
+	require(0);
+	return -1;
 }
 
 static void begin(void)
@@ -172,8 +296,8 @@ static void begin(void)
 	const char *jobs = getenv("MODULUS_JOBS");
 
 	folder = getenv("MODULUS_SOURCES");
-	output = getenv("MODULUS_OUTPUT");
-	require(folder && output && jobs && pipe2(tokens, 0) == 0);
+	require(folder && getenv("MODULUS_OUTPUT") && jobs && pipe2(tokens, 0) == 0);
+	output = find_output();
 	require(fcntl(tokens[0], F_SETFL, O_NONBLOCK) == 0);
 	/* With this process that is one more than jobs: each waits for others now and then. */
 	for (int i = 0; i < atoi(jobs); i++)
@@ -187,6 +311,7 @@ static void begin(void)
 			break;
 		snprintf(path, sizeof path, "%s/%d.head", folder, count);
 		source.head = read_file(path, &size);
+		source.odd = is_odd_source(source.text, source.size);
 		sources = realloc(sources, (count + 1) * sizeof source);
 		require(sources != 0);
 		sources[count] = source;
@@ -195,39 +320,48 @@ static void begin(void)
 
 static const char *skip_blanks(const char *p)
 {
-	while (*p == ' ' || *p == '\t')
+	while (is_blank(*p))
 		p++;
 	return p;
+}
+
+/* Whether p is not what it seems: the end of a line that goes on, or another character. */
+static int is_sly(const char *p)
+{
+	if (*p == '\\')
+		return *skip_blanks(p + 1) == '\n';
+	return *p == '?' && p[1] == '?' && (p[2] == '/' || p[2] == '=');
 }
 
 /* Behind the comment, string or character that begins at p, or p; 0 if it has no plain end. */
 static const char *skip_opaque(const char *p)
 {
+	const char *begin = p;
+
 	if (*p == '/' && p[1] == '*') {
 		for (p += 2; *p && (*p != '*' || p[1] != '/'); p++)
-			;
+			if (is_sly(p) || (*p == '/' && p[1] == '*'))
+				return 0;
 		return *p ? p + 2 : 0;
 	}
 	if (*p == '/' && p[1] == '/') {
 		for (; *p && *p != '\n'; p++)
-			if (*p == '\\' && p[1] == '\n')
+			if (is_sly(p))
 				return 0;
 		return p;
 	}
-	if (*p == '"') {
-		for (p++; *p != '"'; p++) {
-			if (*p == '\\')
+	if (*p == '"' || *p == '\'') {
+		for (p++; *p != *begin; p++) {
+			if (!*p || *p == '\n' || is_sly(p))
+				break;
+			if (*p == '\\' && p[1])
 				p++;
-			if (!*p || *p == '\n')
-				return 0;
 		}
-		return p + 1;
+		if (*p == *begin)
+			return p + 1;
+		/* Else an apostrophe, as in the text of an #error, and what is behind it is plain. */
+		return *begin == '\'' && begin[strcspn(begin, "/\"\\\n")] == '\n' ? begin : 0;
 	}
-	/* Else an apostrophe, as in the text of an #error. */
-	if (*p == '\'' && p[1] && p[1] != '\n' && p[1] != '\\' && p[2] == '\'')
-		return p + 3;
-	if (*p == '\'' && p[1] == '\\' && p[2] && p[2] != '\n' && p[3] == '\'')
-		return p + 4;
 	return p;
 }
 
@@ -235,9 +369,9 @@ static const char *skip_opaque(const char *p)
 static const char *skip_space(const char *p)
 {
 	while (p) {
-		const char *behind = *p == ' ' || *p == '\t' || *p == '\n' ? p + 1
-			: *p == '/'                                      ? skip_opaque(p)
-									 : p;
+		const char *behind = is_blank(*p) || *p == '\n' ? p + 1
+			: *p == '/'                          ? skip_opaque(p)
+							     : p;
 		if (behind == p)
 			break;
 		p = behind;
@@ -254,6 +388,50 @@ static int lines_in(const char *text, const char *end)
 	return lines;
 }
 
+static int is_word(const char *p, size_t size, const char *const *words)
+{
+	for (; *words; words++)
+		if (strlen(*words) == size && !memcmp(p, *words, size))
+			return 1;
+	return 0;
+}
+
+/*
+ * Behind the name of the directive whose # is at p, and a header's name; 0 if sources do not share
+ * such a one. Adds to how deep it is nested, and to what is told of it.
+ */
+static const char *skip_name(const char *p, int *nested, int *tells_line)
+{
+	static const char *const begins[] = {"if", "ifdef", "ifndef", 0};
+	static const char *const ends[] = {"endif", 0};
+	static const char *const asks[] = {"if", "elif", 0};
+	static const char *const others[] = {
+		"define", "undef", "elif", "elifdef", "elifndef", "else", "error", "warning", 0,
+	};
+	size_t size;
+
+	p = skip_blanks(p + 1);
+	size = strspn(p, "abcdefghijklmnopqrstuvwxyz_");
+	if (size == 7 && !memcmp(p, "include", size)) {
+		p = skip_blanks(p + size);
+		char end = *p == '<' ? '>' : *p == '"' ? '"' : 0;
+		if (!end)
+			return 0; /* A macro, which may have the name of the file. */
+		for (p++; *p != end; p++)
+			if (!*p || *p == '\n' || *p == '\\' || is_sly(p))
+				return 0;
+		return p + 1;
+	}
+	if (is_word(p, size, begins))
+		++*nested;
+	else if (is_word(p, size, ends))
+		--*nested;
+	else if (!is_word(p, size, others))
+		return 0;
+	*tells_line |= is_word(p, size, asks);
+	return p[size] == '\\' ? 0 : p + size;
+}
+
 /*
  * The size of what comes next of a source, if it is a directive: of that one, or from an #if to
  * its #endif. 0 where code begins, or what only a preprocessor can tell the end of.
@@ -263,32 +441,31 @@ static size_t directive(struct source *source)
 	const char *begin = source->text + source->at, *p = skip_space(begin);
 	int nested = 0;
 
-	if (!p)
+	if (!p || *p != '#')
 		return 0;
-	source->line += lines_in(begin, p);
-	source->at += p - begin;
+	source->tells_line = 0;
+	source->gap = p - begin;
 	begin = p;
-	if (*p != '#')
-		return 0;
 	do {
 		for (const char *comment = 0; p && p != comment;) {
 			comment = p = skip_blanks(p);
 			p = *p == '/' ? skip_opaque(p) : p;
 		}
-		if (!p)
+		if (!p || (*p == '%' && p[1] == ':')) /* That is a # too. */
 			return 0;
 		if (*p == '#') {
-			p = skip_blanks(p + 1);
-			if (!strncmp(p, "line", 4) || (*p >= '0' && *p <= '9'))
+			p = skip_name(p, &nested, &source->tells_line);
+			if (!p)
 				return 0;
-			nested += !strncmp(p, "if", 2) - !strncmp(p, "endif", 5);
-		} else if (source->head && *p != '\n') {
+		} else if (*p != '\n') {
 			/* Code, which may ask for the name of its file, or for the line. */
-			return 0;
+			if (source->head)
+				return 0;
+			source->tells_line = 1;
 		}
 		while (*p && *p != '\n') {
 			const char *behind = skip_opaque(p);
-			if (!behind)
+			if (!behind || (*p == 'R' && p[1] == '"') || (is_sly(p) && p[1] != '\n'))
 				return 0;
 			if (behind == p)
 				behind += *p == '\\' && p[1] == '\n' ? 2 : 1;
@@ -300,9 +477,18 @@ static size_t directive(struct source *source)
 	return p - begin;
 }
 
+static int line_of_next(const struct source *source)
+{
+	const char *begin = source->text + source->at;
+
+	return source->line + lines_in(begin, begin + source->gap);
+}
+
+/* Whether the directive that a has next, of that size, is next in b too. */
 static int same_next(const struct source *a, const struct source *b, size_t size)
 {
-	return b->size - b->at >= size && !memcmp(a->text + a->at, b->text + b->at, size);
+	return !memcmp(a->text + a->at + a->gap, b->text + b->at + b->gap, size) &&
+		(!a->tells_line || line_of_next(a) == line_of_next(b));
 }
 
 /* Text that the compiler reads next, as an open file. */
@@ -329,25 +515,18 @@ static void open_own(int number, const char *ending, int fd)
 	close(own);
 }
 
-/* Has the compiler write to the source's own file what it would write to that of all. */
-static void redirect_output(int number)
+/* What the compiler writes to ``fd`` is for nobody: it is of several sources. */
+static void open_nothing(int fd)
 {
-	char path[64], target[4096];
+	int nothing = memfd_create("modulus", 0);
 
-	for (int fd = 3; fd < MOST_FILES; fd++) {
-		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-		ssize_t size = readlink(path, target, sizeof target - 1);
-		if (size < 0)
-			continue;
-		target[size] = 0;
-		if (strcmp(target, output))
-			continue;
-		/* What is in the file by now would be missing in ours. */
-		require(lseek(fd, 0, SEEK_CUR) == 0);
-		open_own(number, "s", fd);
-		return;
-	}
-	_exit(UNANSWERED);
+	require(nothing >= 0 && dup2(nothing, fd) == fd);
+	close(nothing);
+}
+
+static int is_empty(int fd)
+{
+	return lseek(fd, 0, SEEK_CUR) == 0;
 }
 
 /* The rest of a source that goes on alone. */
@@ -357,7 +536,9 @@ static int finish(const struct source *source)
 	size_t size = source->size - source->at, name = 0, most;
 	char *before;
 
-	redirect_output(source->number);
+	alone = 1;
+	require(!source->odd);
+	open_own(source->number, "s", output);
 	if (head) {
 		open_own(source->number, "err", 2);
 		open_own(source->number, "d", DEPENDENCIES);
@@ -369,23 +550,28 @@ static int finish(const struct source *source)
 	require(before != 0);
 	snprintf(before, most, "%s#line %d %.*s\n", head ? head : "", source->line, (int)name,
 		 head ? source->head : "");
-	return give(before, rest, size, "\n");
+	return give(before, rest, size, "");
 }
 
 /* What several sources have next, and a way back to here behind it. */
 static int go_on(struct source *group, int members, size_t size)
 {
-	char again[64];
-	const char *text = group->text + group->at;
+	char before[64] = "", again[96];
+	const char *text = group->text + group->at + group->gap;
 
+	open_nothing(output);
+	if (group->head)
+		open_nothing(2);
+	if (group->tells_line)
+		snprintf(before, sizeof before, "#line %d\n", line_of_next(group));
 	for (int i = 0; i < members; i++) {
-		group[i].at += size;
-		group[i].line += lines_in(text, text + size);
+		group[i].line = line_of_next(&group[i]) + lines_in(text, text + size);
+		group[i].at += group[i].gap + size;
 	}
 	sources = group;
 	count = members;
-	snprintf(again, sizeof again, "#include \"" NEXT "%d\"\n", ++depth);
-	return give("", text, size, again);
+	snprintf(again, sizeof again, "#line 1 \"modulus-onward\"\n#include \"" NEXT "%d\"\n", ++depth);
+	return give(before, text, size, again);
 }
 
 static void await(struct child child)
@@ -422,6 +608,8 @@ static int next(void)
 
 	if (first)
 		begin();
+	/* What is written by now would be missing in what each source has of its own. */
+	require(!odd && is_empty(output) && (!count || !sources->head || is_empty(2)));
 	size_t *sizes = malloc(count * sizeof *sizes);
 	char *taken = malloc(count);
 	struct child *children = malloc(count * sizeof *children);
@@ -437,7 +625,8 @@ static int next(void)
 		int members = 0;
 		require(group != 0);
 		for (int j = i; j < count; j++) {
-			if (j > i && (taken[j] || !sizes[i] || !same_next(&sources[i], &sources[j], sizes[i])))
+			if (j > i && (taken[j] || !sizes[i] || sizes[j] != sizes[i] ||
+				      !same_next(&sources[i], &sources[j], sizes[i])))
 				continue;
 			taken[j] = 1;
 			group[members++] = sources[j];
@@ -474,7 +663,12 @@ static int is_next(const char *path)
 
 int open(const char *path, int flags, int mode)
 {
-	return is_next(path) ? next() : openat(AT_FDCWD, path, flags, mode);
+	if (is_next(path))
+		return next();
+	int fd = openat(AT_FDCWD, path, flags, mode);
+	if (fd >= 0 && !(flags & (O_WRONLY | O_RDWR)))
+		look_at(fd);
+	return fd;
 }
 
 int open64(const char *path, int flags, int mode)
