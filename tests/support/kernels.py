@@ -60,6 +60,15 @@ class Kernels:
             if series != self.stable and by_flavour[flavour]
         ]
 
+    def newest_of_each(self) -> list[str]:
+        """The newest of each series and flavour that there is."""
+        return [
+            releases[0]
+            for by_flavour in self.found.values()
+            for releases in by_flavour.values()
+            if releases
+        ]
+
 
 @functools.cache
 def available() -> Kernels:
