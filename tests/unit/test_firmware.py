@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,8 +116,20 @@ def test_the_parameter_gets_one_write_without_newline(
         node.parameter.write_bytes(value + b"\n")
         return len(data)
 
-    monkeypatch.setattr("modulus.host.firmware.os.open", lambda *_: -1)
-    monkeypatch.setattr("modulus.host.firmware.os.close", lambda _: None)
+    opens, closes = os.open, os.close
+
+    def opened(path: Path, *more: Any, **named: Any) -> int:
+        return -1 if path == node.parameter else opens(path, *more, **named)
+
+    def closed(handle: int) -> None:
+        if handle != -1:
+            closes(handle)
+
+    monkeypatch.setattr("modulus.host.firmware.os.open", opened)
+    monkeypatch.setattr(
+        "modulus.host.firmware.os.close",
+        lambda handle: None if handle == -1 else closes(handle),
+    )
     monkeypatch.setattr("modulus.host.firmware.os.write", write)
     assert node.provide(node.generation())
     assert node.release()
