@@ -110,8 +110,14 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
     """It has headers and a toolchain, and other ones in a store."""
     for made in fake_node(tmp_path, monkeypatch):
         store = made.root / "mnt"
-        store_entry(store / "headers", {"tree/build/Module.symvers": "other"}, found_by=[])
-        store_entry(store / "toolchains", {"root/usr/bin/make": "other"}, found_by=[])
+        for kind, name in (
+            ("headers", "tree/build/Module.symvers"),
+            ("toolchains", "root/usr/bin/make"),
+        ):
+            (own,) = (made.cache / kind).glob("*/record.json")
+            record = json.loads(own.read_text())
+            del record["id"], record["schema"]
+            store_entry(store / kind, {name: "other"}, **record)
         made.configure(stores=["/mnt"])
         yield made
 
