@@ -5,25 +5,23 @@ Not all kinds run everywhere, so none of these is required to.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.kernels import Kernels
+from modulus.core.ids import DEFAULT, PIECE, Ids
 from tests.support.system import Node
 
 pytestmark = pytest.mark.integration
 
 
-def test_every_kind_of_container_gives_the_same_bits(
+def test_every_kind_of_container_and_all_ids_give_the_same_bits(
     node: Node, instance: str, tmp_path: Path
 ) -> None:
     release = (node.path / "proc/sys/kernel/osrelease").read_text().strip()
     assert node.run("build", instance, "--set", "build.container=nspawn").status == 0
-    other = Node(tmp_path / "other", release, build={"container": "podman"})
+    ids = Ids(DEFAULT.first + 7 * PIECE, DEFAULT.last)
+    other = Node(tmp_path / "other", release, build={"container": "podman", "ids": str(ids)})
     done = other.run("build", instance, "--json")
     if done.status == 13:
         pytest.skip(f"podman cannot run here: {done.json['error']['message']}")
@@ -34,20 +32,9 @@ def test_every_kind_of_container_gives_the_same_bits(
     assert first == second
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user gets to, which those of pytest are not."""
-    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
 def test_without_a_container_the_hosts_compiler_is_part_of_the_key(
-    open_folder: Path, kernels: Kernels, instance: str
+    node: Node, instance: str
 ) -> None:
-    node = Node(open_folder / "node", kernels.newest())
-    (node.cache / "headers").unlink()  # The shared ones are where only root gets to.
     done = node.run("build", instance, "--json", "--set", "build.container=none")
     if done.status == 13:
         pytest.skip(f"the host has no compiler: {done.json['error']['message']}")
