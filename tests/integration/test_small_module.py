@@ -152,10 +152,10 @@ def test_a_reader_that_goes_away_ends_no_work(
 
 @pytest.fixture
 def small_disk(node: Node) -> Iterator[Node]:
-    """The node with a cache that has hardly any room."""
+    """The node with a cache that has less room than a build has to leave."""
     builds = node.cache / "builds"
     builds.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(builds)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=255m", "tmpfs", str(builds)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system may be mounted here")
     yield node
@@ -165,7 +165,7 @@ def small_disk(node: Node) -> Iterator[Node]:
 def test_a_full_disk_fails_cleanly(small_disk: Node, instance: str) -> None:
     done = small_disk.run("build", instance, "--json")
     assert done.status == 14, done.stderr
-    assert "space" in done.json["error"]["message"]
+    assert "less than 2 % or 256 MiB of the disk" in done.json["error"]["message"]
     assert small_disk.leftovers() == []
     assert small_disk.run("cache", "list", "--json").json["entries"] == []
 
