@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Whole, build_whole
+from tests.integration.conftest import Whole, build_open, build_whole
 from tests.support import packages
 from tests.support.kernels import Kernels
 from tests.support.mirror import Mirror
@@ -189,7 +189,7 @@ def test_the_open_flavour(
 ) -> None:
     release = kernels.of()[-1]
     path = tmp_path / "node"
-    built = build_whole(path, open_driver, release, mirrors=mirrors, flavour="open")
+    built = build_open(path, open_driver, release, mirrors=mirrors)
     module = built.node.modules(release)["nvidia.ko"]
     assert modinfo(module, "license") == "Dual MIT/GPL"
     (result,) = built.done.json["results"]

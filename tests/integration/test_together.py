@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import PROFILES, Whole, build_vendors, build_whole
+from tests.integration.conftest import (
+    PROFILES,
+    Whole,
+    build_open,
+    build_vendors,
+    build_whole,
+)
 from tests.support.kernels import Kernels
 from tests.support.system import Node
 from tests.support.together import write_files
@@ -185,5 +191,6 @@ def test_the_vendors_driver_is_the_same_for_each_kernel(
         if "-rt-" in release:
             continue  # The vendor refuses them, and so does the profile.
         folder = tmp_path / release
-        together = build_whole(folder / "together", version, release, **settings)
+        build = build_open if flavour == "open" else build_whole
+        together = build(folder / "together", version, release, **settings)
         compare(together, folder, version, **settings)
