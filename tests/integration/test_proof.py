@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from tests.integration.conftest import PROFILES
+from tests.support.kernels import Kernels
 from tests.support.system import Done, Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn")]
 
-Kernels = dict[str, dict[str, list[str]]]
 KEY = 12
 
 FAULT = r"""
@@ -38,7 +38,7 @@ def put_profile(node: Node, fault: str = "") -> None:
 
 @pytest.fixture
 def release(kernels: Kernels) -> str:
-    return next(iter(kernels.values()))["amd64"][0]
+    return kernels.newest()
 
 
 def build(node: Node, instance: str, *words: str) -> Any:

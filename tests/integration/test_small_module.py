@@ -21,6 +21,9 @@ from tests.support.system import Node, wait_gone
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn", "driver")]
 
+STORE = [{"path": "/mnt/store", "trusted": True}]
+"""Its header trees and toolchains are links, as those of all nodes of tests are."""
+
 KILLS = 12
 
 
@@ -111,7 +114,7 @@ def test_a_read_only_store_serves_what_it_has(
 ) -> None:
     assert node.run("build", instance).status == 0
     disk = tmp_path / "other/mnt/store"
-    other = Node(tmp_path / "other", kernels.newest(), stores=["/mnt/store"], offline=True)
+    other = Node(tmp_path / "other", kernels.newest(), stores=STORE, offline=True)
     disk.parent.mkdir()
     node.cache.rename(disk)
     done = other.run("build", instance)

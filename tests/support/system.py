@@ -19,6 +19,7 @@ from modulus.host.report import PlainReporter
 from modulus.host.store import Store
 from tests.support.packages import cache_folder
 
+_SHARED = ("headers", "toolchains")
 _KINDS = ("downloads", "objects", "userspace")
 
 
@@ -46,10 +47,10 @@ class Node:
         self.path = path
         self.cache = path / "var/cache/modulus"
         self.cache.mkdir(parents=True)
-        for kind in ("headers", "toolchains"):
-            shared = cache_folder() / kind
-            shared.mkdir(exist_ok=True)
-            (self.cache / kind).symlink_to(shared)
+        for kind in _SHARED:
+            (self.cache / kind).mkdir()
+            for entry in (cache_folder() / kind).glob("[!.]*"):
+                (self.cache / kind / entry.name).symlink_to(entry)
         conf = path / "etc/ld.so.conf"
         conf.parent.mkdir()
         conf.write_text("include /etc/ld.so.conf.d/*.conf\n")
@@ -88,7 +89,20 @@ class Node:
                 peak = max(peak, _peak(process.pid))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     out = list(process.communicate(timeout=0.05))
+        self._share()
         return Done(process.returncode, out[0], out[1], peak)
+
+    def _share(self) -> None:
+        """Has the next node find what was downloaded for this one."""
+        for kind in _SHARED:
+            shared = cache_folder() / kind
+            shared.mkdir(exist_ok=True)
+            for entry in (self.cache / kind).glob("[!.]*"):
+                # Another test may have been quicker.
+                if not entry.is_symlink() and not (shared / entry.name).exists():
+                    with contextlib.suppress(OSError):
+                        entry.rename(shared / entry.name)
+                        entry.symlink_to(shared / entry.name)
 
     def modules(self, release: str) -> dict[str, Path]:
         """The modules in the store, by file name, as copies beside the node."""

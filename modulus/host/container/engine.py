@@ -80,6 +80,8 @@ def podman_ways(
         *(f"--ulimit={text}" for text in _ulimits(limits)),
         "--replace",
         "--no-hosts",
+        # Or the proxy of whoever asked for the build, password included, would be in it.
+        "--http-proxy=false",
         *more,
         *((f"--cgroup-parent={group.path}",) if group else ()),
         "--rootfs",
