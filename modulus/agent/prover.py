@@ -71,6 +71,6 @@ class Prover:
         if code < 0 or code > 128:
             # It gave way, and is begun again when there is time.
             return
-        self._seen |= self._builds
+        self._seen = self._builds
         if code == IntegrityError.code:
             self._disproved()

@@ -21,7 +21,7 @@ def manage(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _list(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.upkeep import listing
+    from modulus.pipeline.cache import listing
 
     entries = listing(make_site(options, reporter))
     output.show({"entries": entries}, options.json, output.entries_text(entries))
@@ -29,7 +29,7 @@ def _list(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.upkeep import verify, verify_provided
+    from modulus.pipeline.cache import verify, verify_provided
 
     site = make_site(options, reporter)
     entries, provided = verify(site), verify_provided(site)
@@ -54,7 +54,7 @@ def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.upkeep import extract
+    from modulus.pipeline.cache import extract
 
     _check_key(options.key)
     written = [

@@ -146,7 +146,11 @@ def _prove(site: Site, entry: Entry, manifest: Manifest, started: float) -> Prov
         # It may have been built from what is not there any more.
         _job(node, entry, manifest)
         modules = [name for name, sha256 in recorded.items() if first.digests[name] != sha256]
-        objects = _differing(first, again(recipe)) or modules
+        objects: list[str] = []
+        # The verdict stands, whether or not it can be told where it comes from.
+        with contextlib.suppress(BuildError, OSError):
+            objects = _differing(first, again(recipe))
+        objects = objects or modules
         disproof = Disproof(
             recipe=job.wanted.facts.recipe or "",
             key=entry.key,
@@ -184,6 +188,9 @@ def _job(node: Node, entry: Entry, manifest: Manifest) -> Job:
             raise _unproved(entry, f"{difference.input} is not at hand as it was")
         headers = node.provisioner.headers(manifest.kernel)
         toolchain = node.provisioner.toolchain(headers.config.compiler)
+        found = {"headers": headers.id, "toolchain": toolchain.id}
+        for name in (name for name in found if found[name] != manifest.inputs[name]):
+            raise _unproved(entry, f"{name} is damaged")
         if not source.is_downloaded(node, manifest.inputs["source"]):
             raise _unproved(entry, f"the package of {node.instance} is not in the cache")
         package = source.provide(node)
@@ -207,11 +214,14 @@ def _again(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
 
 
 def _differing(plain: _Again, short: _Again) -> list[str]:
-    """The objects, by their path in the sources, that the two builds made otherwise."""
+    """The objects, by their path in the sources, that the two builds made otherwise.
+
+    The names are the driver's own, and shown to people.
+    """
     one, other = (again.scratch / "work" for again in (plain, short))
     there = set(regular_files(other))
     return [
-        name
+        "".join(c if c.isprintable() else "?" for c in name)
         for name in sorted(regular_files(one))
         if name.endswith(".o")
         and (name not in there or not filecmp.cmp(one / name, other / name, shallow=False))

@@ -82,7 +82,8 @@ def test_a_fault_in_the_batch_is_found_and_mended(
     put_profile(node, FAULT)
     key = build(node, instance)["key"]
     wrong = node.digests(release)
-    done = node.run("cache", "reproduce", "--all", "--json")
+    # As the agent has it done once the driver is ready.
+    done = node.run("cache", "reproduce", "--unproved", "--idle", "--json")
     assert done.status == 12, done.stderr
     assert "v4l2loopback.o" in done.json["error"]["message"]
     assert done.json["error"]["hint"]

@@ -47,6 +47,7 @@ class Compiles:
     def __init__(self) -> None:
         self.makes: list[dict[str, bytes] | Exception] = []
         self.recipes: list[Recipe] = []
+        self.object_name = ""
 
     def __call__(
         self, node: Node, job: Job, recipe: Recipe, scratch: Path, **_: Any
@@ -60,7 +61,8 @@ class Compiles:
         modules = []
         for file, data in made.items():
             (scratch / "out" / file).write_bytes(data)
-            (scratch / "work/gpu" / file.replace(".ko", ".o")).write_bytes(data)
+            name = f"{file}{self.object_name}" if self.object_name else f"{file[:-3]}.o"
+            (scratch / "work/gpu" / name).write_bytes(data)
             sha256 = hashlib.sha256(data).hexdigest()
             modules.append(Module(file[:-3], file, sha256, len(data), "", None))
         return tuple(modules)
@@ -171,6 +173,25 @@ def test_where_the_shortcut_does_not_do_it_again_the_modules_are_named(
     compiles.makes = [SOUND, SOUND, SOUND]
     with pytest.raises(IntegrityError, match=r"shortcuts gpu\.ko come out otherwise"):
         prove(site_of(node), stored(node))
+
+
+def test_where_that_cannot_be_told_it_is_wrong_all_the_same(
+    node: FakeNode, compiles: Compiles
+) -> None:
+    put_wrong(node)
+    compiles.makes = [SOUND, SOUND, BuildError("no room", "make some")]
+    with pytest.raises(IntegrityError, match=r"shortcuts gpu\.ko come out otherwise"):
+        prove(site_of(node), stored(node))
+    assert [one.objects for one in read_disproofs(node.root, NAME)] == [("gpu.ko",)]
+
+
+def test_an_objects_name_may_be_anything(node: FakeNode, compiles: Compiles) -> None:
+    put_wrong(node)
+    compiles.makes = [SOUND, SOUND, WRONG]
+    compiles.object_name = "\n\udcff.o"
+    with pytest.raises(IntegrityError):
+        prove(site_of(node), stored(node))
+    assert [one.objects for one in read_disproofs(node.root, NAME)] == [("gpu/gpu.ko??.o",)]
 
 
 def test_a_generation_with_wrong_modules_is_told_of_and_replaced_at_the_next_start(

@@ -17,8 +17,9 @@ from modulus.core.revoked import FIRST, REVOKED, recipe_of, revoked
 from modulus.host.kept import FOLDER
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
+from modulus.pipeline.cache import extract, listing
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect, extract, listing
+from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import write
 from tests.support.switching import active_name, command

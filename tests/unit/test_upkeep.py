@@ -14,8 +14,9 @@ import pytest
 from modulus.host.files import tree_size
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
+from modulus.pipeline.cache import extract, listing, verify
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect, extract, listing, verify
+from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.fakedriver import FakeNode, fake_node, store_entry
 from tests.support.headertrees import write
 from tests.unit.test_store import alike, object_of, put
