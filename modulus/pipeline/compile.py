@@ -29,11 +29,16 @@ def compile_job(
     recipe: Recipe,
     scratch: Path,
     *,
+    purpose: str = "",
     shell: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[Module, ...]:
     """The modules of ``job`` by ``recipe``, in the folder ``out`` of the empty ``scratch``;
-    ``entry`` has the log then, and ``work`` what make has left."""
+    ``entry`` has the log then, and ``work`` what make has left.
+
+    ``purpose`` tells its container from that of the build of the same key, which takes the
+    place of what a killed one left.
+    """
     wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
     sources, work, out, box, entry = (
         scratch / name for name in ("src", "work", "out", "container", "entry")
@@ -61,7 +66,7 @@ def compile_job(
     )
     memory = node.settings.build.memory_max or most_memory()
     limits = Limits(memory, float(recipe.jobs), TASKS)
-    name = (wanted.key or "")[:SHORT]
+    name = f"{purpose}{(wanted.key or '')[:SHORT]}"
     ids = node.settings.build.ids
     with open_container(
         kind, toolchain.root, mounts, limits, name, box, node.reporter, ids

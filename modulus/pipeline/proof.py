@@ -210,7 +210,7 @@ def _again(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
     with writing(folder), ExitStack() as stack:
         files.sweep(folder, _SCRATCH)
         scratch = stack.enter_context(files.scratch(folder, _SCRATCH))
-        yield _Again(scratch, compile_job(node, job, recipe, scratch))
+        yield _Again(scratch, compile_job(node, job, recipe, scratch, purpose="prove-"))
 
 
 def _differing(plain: _Again, short: _Again) -> list[str]:
