@@ -48,10 +48,18 @@ class IntegrityError(ModulusError):
     code = 12
 
 
+class WrongBuildError(IntegrityError):
+    """A build that was made by a shortcut is not what the vendor's own way makes."""
+
+
 class ToolchainError(ModulusError):
     """Kernel headers, a compiler or a container to run it in cannot be had."""
 
     code = 13
+
+
+class UnprovedError(ToolchainError):
+    """Whether a build is what the vendor's own way makes cannot be told now."""
 
 
 class BuildError(ModulusError):

@@ -12,6 +12,8 @@ from modulus.host.spawn import spawn
 
 _CALM = 60.0
 """Seconds of rest before it begins: a boot has other things to do."""
+_PAUSE = 6 * 3600.0
+"""Seconds until what could not be told is tried again."""
 
 
 class Prover:
@@ -30,6 +32,7 @@ class Prover:
         loop: Loop,
         disproved: Callable[[], object],
         calm: float = _CALM,
+        pause: float = _PAUSE,
     ) -> None:
         self._command = command
         self._env = env
@@ -37,6 +40,7 @@ class Prover:
         self._loop = loop
         self._disproved = disproved
         self._calm = calm
+        self._pause = pause
         self._pid: int | None = None
         self._timer: Cancel | None = None
         self._builds: frozenset[str] = frozenset()
@@ -70,6 +74,10 @@ class Prover:
         self._pid = None
         if code < 0 or code > 128:
             # It gave way, and is begun again when there is time.
+            return
+        if code not in (0, IntegrityError.code):
+            # A battery, little memory, or inputs that may come back.
+            self._timer = self._loop.after(self._pause, self._begin)
             return
         self._seen = self._builds
         if code == IntegrityError.code:

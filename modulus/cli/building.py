@@ -45,7 +45,7 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
     """Tries every release; the exit code is the first failure's."""
     from modulus.pipeline.ahead import in_place, urgent_first
     from modulus.pipeline.build import build
-    from modulus.pipeline.proof import prove_once
+    from modulus.pipeline.proof import prove, wants_proof
     from modulus.pipeline.status import record_kernels
 
     node = make_node(options, reporter)
@@ -65,8 +65,8 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
             continue
         try:
             built = build(node, release, shell=options.shell)
-            if options.prove:
-                prove_once(node.site, built.entry)
+            if options.prove and wants_proof(node.site, built.entry):
+                prove(node.site, built.entry, again=False)
         except ModulusError as error:
             failures.append(error)
             results.append(_failed(node, release, error))

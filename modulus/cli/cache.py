@@ -10,7 +10,7 @@ from typing import Any
 from modulus.cli import output
 from modulus.cli.system import Command, make_site
 from modulus.core.keys import SHORT
-from modulus.errors import IntegrityError, ModulusError, ToolchainError, UsageError
+from modulus.errors import IntegrityError, ModulusError, UnprovedError, UsageError
 from modulus.host.report import Reporter
 from modulus.host.resources import make_idle
 
@@ -81,11 +81,14 @@ def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
     for entry in entries:
         value: dict[str, Any] = {"key": entry.key, "result": None, "error": None}
         try:
-            value["result"] = prove(site, entry).result
-        except (IntegrityError, ToolchainError) as error:
+            value["result"] = prove(site, entry, again=not options.unproved).result
+        except ModulusError as error:
             errors.append(error)
             value["error"] = output.error_value(error)
-            output.show_error(error, reporter)
+            if options.idle and isinstance(error, UnprovedError):
+                reporter.phase("verify", error.message)  # There is time.
+            else:
+                output.show_error(error, reporter)
         proofs.append(value)
     # What is wrong weighs more than what could not be told.
     worst = min(errors, key=lambda error: error.code, default=None)

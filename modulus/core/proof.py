@@ -22,9 +22,13 @@ _MOST_READ = 1000
 
 @dataclass(frozen=True)
 class Proof:
-    """That the entry ``key`` was built again, and came out EQUAL or is UNSTABLE."""
+    """That the entry ``key`` was built again, and came out EQUAL or is UNSTABLE.
+
+    ``modules`` are the sha256 of those it was held against.
+    """
 
     key: str
+    modules: tuple[str, ...]
     result: str
     at: str
 
@@ -44,7 +48,13 @@ class Disproof:
 
 def proof_value(proof: Proof) -> dict[str, Any]:
     """A proof as JSON values."""
-    return {"schema": SCHEMA, "key": proof.key, "result": proof.result, "at": proof.at}
+    return {
+        "schema": SCHEMA,
+        "key": proof.key,
+        "modules": list(proof.modules),
+        "result": proof.result,
+        "at": proof.at,
+    }
 
 
 def parse_proof(value: object, key: str) -> Proof:
@@ -52,7 +62,12 @@ def parse_proof(value: object, key: str) -> Proof:
     of = Fields(value, "the proof")
     of("schema", forms.exactly(SCHEMA))
     of("key", forms.exactly(key))
-    return Proof(key, of("result", forms.one_of(EQUAL, UNSTABLE)), of("at", forms.time))
+    return Proof(
+        key,
+        of("modules", forms.list_of(forms.sha256)),
+        of("result", forms.one_of(EQUAL, UNSTABLE)),
+        of("at", forms.time),
+    )
 
 
 def disproofs_value(disproofs: Iterable[Disproof]) -> dict[str, Any]:

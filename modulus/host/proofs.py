@@ -36,16 +36,20 @@ _MOST = 16
 
 
 def read_proof(cache: Path, entry: Entry) -> Proof | None:
-    """What was proved of ``entry``; ``cache`` is the node's own."""
-    return read_record(_path(cache, entry), lambda value: parse_proof(value, entry.key))
+    """What was proved of ``entry``, of the very modules that it has; ``cache`` is the node's
+    own."""
+    proof = read_record(_path(cache, entry), lambda value: parse_proof(value, entry.key))
+    return proof if proof and proof.modules == _modules(entry) else None
 
 
 def write_proof(cache: Path, entry: Entry, result: str) -> None:
-    """Records that ``entry`` was built again, durably."""
+    """Records that ``entry``, which the caller keeps in its place, was built again."""
     path = _path(cache, entry)
+    proof = Proof(entry.key, _modules(entry), result, rfc3339(time.time()))
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, proof_value(Proof(entry.key, result, rfc3339(time.time()))))
+        if not entry.own:
+            path.parent.mkdir(exist_ok=True)
+        files.write_json(path, proof_value(proof))
 
 
 def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
@@ -56,7 +60,12 @@ def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
 def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
     """Remembers one more; the oldest of too many are forgotten."""
     path = _disproved(root, name)
-    known = (disproof, *read_disproofs(root, name))[:_MOST]
+    others = (
+        one
+        for one in read_disproofs(root, name)
+        if (one.recipe, one.key) != (disproof.recipe, disproof.key)
+    )
+    known = (disproof, *others)[:_MOST]
     with writing(path):
         make_dirs(path.parent)
         replace_file(path, json.dumps(disproofs_value(known), indent=2) + "\n")
@@ -66,6 +75,15 @@ def why_condemned(root: Path, generation: Generation) -> str | None:
     """Why the modules of ``generation`` are to be replaced, or None."""
     contents = generation.contents
     return condemned(contents, read_disproofs(root, contents.identity.instance.profile))
+
+
+def wrong_modules(root: Path, name: str) -> frozenset[str]:
+    """The sha256 of modules of the driver ``name`` that were found wrong on this node."""
+    return frozenset(sha256 for one in read_disproofs(root, name) for sha256 in one.modules)
+
+
+def _modules(entry: Entry) -> tuple[str, ...]:
+    return tuple(sorted(file.sha256 for file in entry.files))
 
 
 def _path(cache: Path, entry: Entry) -> Path:

@@ -19,17 +19,19 @@ _SECONDS = 10.0
 _SUPPLIES = "/sys/class/power_supply"
 
 
-def too_little_for(jobs: int, folder: Path) -> str | None:
-    """Why a build with so many jobs below ``folder`` would be in somebody's way, or None."""
+def fitting_jobs(most: int, folder: Path) -> int | str:
+    """How many jobs, at most ``most``, a build below ``folder`` may have without being in
+    anybody's way; for none, why."""
     free = _available_memory()
-    if free is not None and free < jobs * _JOB:
-        return f"{free >> 20} MiB of memory are free, and {jobs} jobs may need {jobs} GiB"
+    fitting = most if free is None else min(most, free // _JOB)
+    if not fitting:
+        return f"{(free or 0) >> 20} MiB of memory are free, and a job may need 1 GiB"
     with contextlib.suppress(OSError):
         disk = os.statvfs(_existing(folder))
         room = disk.f_bavail * disk.f_frsize
         if room < _DISK:
             return f"{room >> 20} MiB are free on the disk of {folder}, and it may need 2 GiB"
-    return None
+    return fitting
 
 
 def make_idle(root: Path) -> None:

@@ -51,6 +51,10 @@ class Entry:
         """The objects of its store that its modules are, or are patches against."""
         return frozenset(file.object for file in self.files if file.object)
 
+    def has_any(self, modules: frozenset[str]) -> bool:
+        """Whether one of its modules has one of these sha256."""
+        return any(file.sha256 in modules for file in self.files)
+
     @property
     def objects_size(self) -> int:
         """The bytes of the objects that are its modules; those of patches are others'."""
@@ -81,14 +85,20 @@ class Store:
         self._reporter = reporter
         self._warned: set[Path] = set()
 
-    def find(self, key: str, release: str) -> Entry | None:
-        """The entry of ``key`` by what is there of it, for plans; nothing is hashed."""
-        sound = (entry for entry in self._of(key, release) if not entry.damage(deep=False))
+    def find(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
+        """The entry of ``key`` by what is there of it, for plans; nothing is hashed.
+
+        Those with one of the modules ``wrong`` (sha256) are passed over.
+        """
+        there = (entry for entry in self._of(key, release) if not entry.has_any(wrong))
+        sound = (entry for entry in there if not entry.damage(deep=False))
         return next(sound, None)
 
-    def get(self, key: str, release: str) -> Entry | None:
-        """The entry of ``key`` with every hash checked, or None; a bad one is said to be so."""
+    def get(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
+        """The same with every hash checked; a bad one is said to be so."""
         for entry in self._of(key, release):
+            if entry.has_any(wrong):
+                continue
             problem = entry.damage()
             if problem is None:
                 with contextlib.suppress(OSError):  # A read-only cache has no last use.
@@ -100,16 +110,24 @@ class Store:
         return None
 
     def commit(
-        self, key: str, release: str, scratch: Path, modules: Path, manifest: dict[str, Any]
+        self,
+        key: str,
+        release: str,
+        scratch: Path,
+        modules: Path,
+        manifest: dict[str, Any],
+        *,
+        instead: bool = False,
     ) -> Entry:
         """Makes the finished ``scratch`` folder the entry of ``key``, durably, in one rename,
         with the files of ``manifest`` from the folder ``modules``.
 
         The caller has the key's lock, and keeps clean-ups out; a bad entry in its place is set
-        aside. Raises IntegrityError for a file that is not what ``manifest`` says.
+        aside, with ``instead`` any. Raises IntegrityError for a file that is not what
+        ``manifest`` says.
         """
         final = self.cache / "builds" / release / key
-        self.set_aside(self._read(final))
+        self.set_aside(self._read(final), wrong=instead)
         bases = self._bases(manifest["instance"], manifest["flavour"])
         # Also where all of them are there already.
         self.objects.sweep()
@@ -169,13 +187,25 @@ class Store:
 
     def lookup(self, prefix: str) -> Entry:
         """The one entry whose key begins with ``prefix``; UsageError for none or several."""
-        found = {entry.key: entry for entry in self.entries() if entry.key.startswith(prefix)}
+        found: dict[str, Entry] = {}
+        for entry in self.entries():
+            if entry.key.startswith(prefix):
+                found.setdefault(entry.key, entry)  # Our own, which is used first.
         if len(found) != 1:
             raise UsageError(
                 f"{len(found) or 'no'} builds in the store have keys that begin with {prefix}",
                 "take a key from modulus cache list --json",
             )
         return next(iter(found.values()))
+
+    def reread(self, entry: Entry) -> Entry | None:
+        """What is in the place of ``entry`` now."""
+        return self._read(entry.path) if entry.path.is_dir() else None
+
+    def own(self, key: str, release: str) -> Entry | None:
+        """The entry of ``key`` in the node's own cache, whatever state it is in."""
+        path = self.cache / "builds" / release / key
+        return self._read(path) if path.is_dir() else None
 
     def set_aside(self, entry: Entry, *, wrong: bool = False) -> Path | None:
         """Moves an entry of our own to ``bad/`` if it is there and bad now; where it then is.

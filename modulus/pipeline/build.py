@@ -8,13 +8,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from modulus.core.buildrecord import BuildRecord
+from modulus.core.dataclass import replace
+from modulus.core.keys import SHORT
 from modulus.core.manifest import TOGETHER, TWIN, WHOLE
+from modulus.core.proof import EQUAL
 from modulus.core.recipe import (
     Recipe,
     plainly,
     takes_shortcuts,
 )
-from modulus.errors import BuildError, IntegrityError, ModulusError
+from modulus.errors import (
+    BuildError,
+    IntegrityError,
+    ModulusError,
+    UnprovedError,
+    WrongBuildError,
+)
 from modulus.host import files
 from modulus.host.buildrecord import change_record
 from modulus.host.kept import Kept
@@ -22,6 +31,7 @@ from modulus.host.place import writing
 from modulus.pipeline import twin
 from modulus.pipeline.compile import commit, compile_job
 from modulus.pipeline.node import Node
+from modulus.pipeline.plan import plan
 from modulus.pipeline.prepare import (
     SCRATCH,
     Built,
@@ -31,7 +41,7 @@ from modulus.pipeline.prepare import (
     provide,
     stored,
 )
-from modulus.pipeline.proof import before_use
+from modulus.pipeline.proof import prove, wants_proof
 from modulus.pipeline.recipe import recipe_for, takes_no_shortcuts
 
 
@@ -71,6 +81,29 @@ def carry_out(
     return before_use(node, built)
 
 
+def before_use(node: Node, built: Built) -> Built:
+    """``built``, proved first where the settings say so; what is right where it is wrong.
+
+    What cannot be proved is built without shortcuts. Other stores' builds are believed.
+    """
+    if node.settings.build.prove != "before-use" or not wants_proof(node.site, built.entry):
+        return built
+    try:
+        if prove(node.site, built.entry).result == EQUAL:
+            return built
+        node.reporter.warn(f"{built.entry.key[:SHORT]} is not reproducible")
+    except WrongBuildError as error:
+        node.reporter.error(f"build: {error.message}")
+        right = stored(node, plan(node, built.release))
+        if right:
+            return replace(right, hit=built.hit, seconds=built.seconds)
+    except UnprovedError as error:
+        node.reporter.warn(error.message)
+    node.reporter.phase("build", f"{node.instance} without shortcuts")
+    job = provide(node, built.release, plain=True)
+    return job if isinstance(job, Built) else _locked_build(node, job, False, lambda: None)
+
+
 def _do(node: Node, job: Job, shell: bool, meanwhile: Callable[[], None]) -> Built:
     if isinstance(job.made_of, Kept):
         try:
@@ -95,7 +128,7 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
                 f"an input of {node.instance} for {release} is still unknown", "report this bug"
             )
         held.enter_context(node.site.lock(key, f"the build of {node.instance} for {release}"))
-        found = stored(node, wanted)
+        found = None if job.plain else stored(node, wanted)
         if found:
             return found
         started = time.time()
@@ -106,7 +139,7 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
             scratch = stack.enter_context(files.scratch(parent, SCRATCH))
             log = scratch / "entry" / "build.log"
             recipe = recipe_for(node, release, job.toolchain.cc)
-            if takes_no_shortcuts(node, wanted.facts.recipe):
+            if job.plain or takes_no_shortcuts(node, wanted.facts.recipe):
                 recipe = plainly(recipe)
             try:
                 modules = compile_job(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modulus.core.dataclass import replace
 from modulus.core.keys import SHORT
+from modulus.core.manifest import WHOLE
 from modulus.core.plan import Plan
 from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.errors import BuildError, UnsupportedError
@@ -120,7 +121,8 @@ def commit(
 ) -> Entry:
     """Makes what ``compile_job`` has left in ``scratch`` the entry of the key of ``wanted``.
 
-    The caller has the key's lock, and keeps clean-ups out.
+    What took no shortcut has the place of anything else. The caller has the key's lock, and
+    keeps clean-ups out.
     """
     count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
     node.reporter.phase("commit", f"{count} to the store")
@@ -148,4 +150,5 @@ def commit(
             "started": rfc3339(started),
             "finished": rfc3339(time.time()),
         },
+        instead=made == WHOLE,
     )

@@ -7,6 +7,7 @@ from modulus.core.kernel import check, check_name
 from modulus.core.keys import build_key
 from modulus.core.modprobe import choose_modules
 from modulus.core.plan import Facts, Plan, Step, inputs_of, make_plan
+from modulus.host.proofs import wrong_modules
 from modulus.host.sourcerecord import Record
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
@@ -19,7 +20,8 @@ def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
     facts = gather(node, release)
     inputs = inputs_of(facts)
     key = build_key(inputs)
-    hit = key is not None and node.site.store.find(key, release) is not None
+    wrong = wrong_modules(node.site.root, node.instance.profile)
+    hit = key is not None and node.site.store.find(key, release, wrong) is not None
     stored = (
         entry.manifest.inputs
         for entry in node.site.store.entries()

@@ -17,6 +17,7 @@ from modulus.host.aside import Aside, SharedReporter
 from modulus.host.buildrecord import change_record
 from modulus.host.headers import Headers
 from modulus.host.kept import Kept
+from modulus.host.proofs import wrong_modules
 from modulus.host.store import Entry
 from modulus.host.toolchain import Toolchain
 from modulus.pipeline import early, source, twin
@@ -59,13 +60,15 @@ class Built:
 @dataclass(frozen=True)
 class Job:
     """A build that is to be done, and all that it takes: the package, or what was compiled for
-    a twin of the kernel. ``early`` may have the sources by now, and is closed by the build."""
+    a twin of the kernel. ``early`` may have the sources by now, and is closed by the build.
+    ``plain``: it takes no shortcut, and the place of what is stored."""
 
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
     made_of: source.Source | Kept
     early: early.Early
+    plain: bool = False
 
 
 def prepare(node: Node, release: str) -> Built | Job:
@@ -101,13 +104,16 @@ def _find(node: Node, release: str) -> Built | None:
     return found
 
 
-def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
+def provide(
+    node: Node, release: str, *, whole: bool = False, plain: bool = False
+) -> Built | Job:
     """What the build takes; the package is fetched while the rest is provisioned.
 
-    With ``whole`` all will be compiled, whatever was kept from other kernels.
+    With ``whole`` all will be compiled, whatever was kept from other kernels; with ``plain``
+    also without any other shortcut, and whatever is stored.
     """
     first = plan(node, release)
-    whole = whole or takes_no_shortcuts(node, first.facts.recipe)
+    whole = whole or plain or takes_no_shortcuts(node, first.facts.recipe)
     hoped_for = not whole and twin.is_hoped_for(node, first)
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
@@ -132,16 +138,17 @@ def provide(node: Node, release: str, *, whole: bool = False) -> Built | Job:
         final = plan(node, release)
         for difference in final.miss:
             node.reporter.phase("plan", f"miss: {difference}")
-        found = stored(node, final)
+        found = None if plain else stored(node, final)
         if found:
             return found
         unless_used.pop_all()
-        return Job(final, headers, toolchain, made_of, unpacking)
+        return Job(final, headers, toolchain, made_of, unpacking, plain)
 
 
 def stored(node: Node, wanted: Plan) -> Built | None:
     """The build that ``wanted`` describes, if it is in the store."""
     if wanted.key is None:
         return None
-    entry = node.site.store.get(wanted.key, wanted.facts.kernel)
+    wrong = wrong_modules(node.site.root, node.instance.profile)
+    entry = node.site.store.get(wanted.key, wanted.facts.kernel, wrong)
     return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None

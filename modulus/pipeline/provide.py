@@ -17,10 +17,9 @@ from modulus.host.install import (
 )
 from modulus.host.userspace import Userspace, find_userspace, provide_userspace
 from modulus.pipeline import source
-from modulus.pipeline.build import carry_out
+from modulus.pipeline.build import before_use, carry_out
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Built, Job, prepare
-from modulus.pipeline.proof import before_use
 from modulus.pipeline.warm import components
 
 

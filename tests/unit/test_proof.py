@@ -17,16 +17,23 @@ from modulus.core.instance import Instance
 from modulus.core.manifest import TOGETHER, WHOLE
 from modulus.core.proof import EQUAL, UNSTABLE
 from modulus.core.recipe import Recipe
-from modulus.errors import BuildError, IntegrityError, ToolchainError
+from modulus.errors import (
+    BuildError,
+    IntegrityError,
+    ToolchainError,
+    UnprovedError,
+    WrongBuildError,
+)
 from modulus.host import resources
 from modulus.host.modules import Module
 from modulus.host.proofs import read_disproofs, read_proof
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry
-from modulus.pipeline import proof
+from modulus.pipeline import build, proof
+from modulus.pipeline.build import before_use
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Built, Job
-from modulus.pipeline.proof import before_use, prove, unproved
+from modulus.pipeline.proof import prove, unproved
 from modulus.pipeline.recipe import takes_no_shortcuts
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import MODULES, NAME, RELEASE, FakeNode, driver_module, fake_node
@@ -71,7 +78,8 @@ class Compiles:
 @pytest.fixture
 def compiles(monkeypatch: pytest.MonkeyPatch) -> Compiles:
     found = Compiles()
-    monkeypatch.setattr(proof, "compile_job", found)
+    for module in (proof, build):
+        monkeypatch.setattr(module, "compile_job", found)
     return found
 
 
@@ -106,7 +114,7 @@ def test_equal_modules_are_a_proof(node: FakeNode, compiles: Compiles) -> None:
     assert proved and proved.result == EQUAL
     assert list(unproved(site)) == []
     # Neither as many jobs as the build had, nor a shortcut.
-    assert [(recipe.jobs, recipe.batch) for recipe in compiles.recipes] == [(3, False)]
+    assert [(recipe.jobs, recipe.batch) for recipe in compiles.recipes] == [(5, False)]
 
 
 def test_what_took_no_shortcut_wants_no_proof(node: FakeNode, compiles: Compiles) -> None:
@@ -309,13 +317,77 @@ def test_before_use_what_is_wrong_is_replaced(node: FakeNode, compiles: Compiles
     assert before_use(idle, built) == built
 
 
-def test_before_use_what_cannot_be_proved_is_not_used(
-    node: FakeNode, compiles: Compiles
+@pytest.mark.parametrize(
+    "proof_of",
+    [
+        [BuildError("no room", "make some")],
+        [IntegrityError("the archive is damaged", "fetch it anew")],
+        [OTHER, WRONG],  # It never comes out the same.
+    ],
+)
+def test_before_use_what_cannot_be_proved_is_built_plainly(
+    node: FakeNode, compiles: Compiles, proof_of: list[Any]
 ) -> None:
     driver = Node(site_of(node, "build.prove=before-use"), INSTANCE)
-    compiles.makes = [BuildError("no room", "make some")]
-    with pytest.raises(ToolchainError):
-        before_use(driver, Built(stored(node), RELEASE, "open", False, 1.0))
+    unproved_yet = stored(node)
+    compiles.makes = [*proof_of, SOUND]
+    built = before_use(driver, Built(unproved_yet, RELEASE, "open", False, 1.0))
+    assert compiles.makes == [] and not compiles.recipes[-1].batch
+    assert built.entry.key == unproved_yet.key
+    assert built.entry.manifest and built.entry.manifest.made == WHOLE
+    # Once, not at every start.
+    compiles.recipes.clear()
+    assert before_use(driver, built) == built and compiles.recipes == []
+
+
+def test_what_was_proved_by_another_is_not_built_again(
+    node: FakeNode, compiles: Compiles
+) -> None:
+    site, before = site_of(node), stored(node)
+    compiles.makes = [SOUND]
+    prove(site, before)
+    assert prove(site, before, again=False).result == EQUAL
+    # Of other modules under that key it says nothing.
+    put_wrong(node)
+    assert [entry.key for entry in unproved(site)] == [before.key]
+
+
+def test_a_stale_look_at_the_store_harms_nothing(node: FakeNode, compiles: Compiles) -> None:
+    put_wrong(node)
+    site, wrong = site_of(node), stored(node)
+    compiles.makes = [SOUND, SOUND, WRONG]
+    with pytest.raises(WrongBuildError):
+        prove(site, wrong)
+    # Somebody who has looked before.
+    compiles.makes = [SOUND]
+    assert prove(site, wrong).result == EQUAL
+    assert len(list((node.cache / "bad").iterdir())) == 1
+    shutil.rmtree(wrong.path)
+    with pytest.raises(UnprovedError, match="it is gone"):
+        prove(site, wrong)
+    assert not wrong.path.exists()
+
+
+def test_what_was_disproved_is_no_hit_again(
+    node: FakeNode, compiles: Compiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_wrong(node)
+    other = node.root / "srv/store"
+    other.mkdir(parents=True)
+    for kind in ("builds", "objects"):
+        shutil.copytree(node.cache / kind, other / kind)
+    node.configure(offline=True, stores=["/srv/store"])
+    compiles.makes = [SOUND, SOUND, WRONG]
+    with pytest.raises(WrongBuildError):
+        prove(site_of(node), site_of(node).store.lookup(""))
+    # The cache may be deleted at any time, and the store has the wrong one still.
+    shutil.rmtree(node.cache / "builds")
+    assert command(node, capsys, "plan", "gpu-1.0")["hit"] is False
+    compiles.makes = [SOUND]
+    driver = Node(site_of(node), INSTANCE)
+    made = build.build(driver, RELEASE)
+    assert not made.hit and made.entry.own
+    assert made.entry.manifest and made.entry.manifest.made == WHOLE
 
 
 def test_all_goes_on_and_what_is_wrong_weighs_most(
