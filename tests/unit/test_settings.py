@@ -162,6 +162,7 @@ def test_mappings_are_merged_and_lists_replaced() -> None:
         "checksums.a": "1",
         "checksums.b": "2",
         "build.container": "default",
+        "build.ids": "default",
         "build.jobs": "3",
         "build.memory_max": "2",
         "build.prove": "default",
