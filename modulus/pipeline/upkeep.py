@@ -127,6 +127,9 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
             item = item_of(entry.path, entry.path / "manifest.json")
             if item:
                 yield replace(item, objects=entry.needs)
+    for path in site.cache.glob("proofs/*"):
+        if not path.name.startswith(active) and (item := item_of(path)):
+            yield item
     for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log", "compiled/*/*"):
         for path in site.cache.glob(pattern):
             used = path / "manifest.json" if pattern.startswith("compiled/") else None
@@ -136,7 +139,8 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
 
 
 def _sweep(cache: Path) -> None:
-    """Removes what killed processes left. Nobody else uses the cache now."""
+    """Removes what killed processes left, and not what a proof works in: it holds no lock of the
+    cache, so its folders may come and go meanwhile."""
     for folder in (cache, *cache.glob("*/"), *cache.glob("builds/*/")):
-        for path in folder.glob(".*.????????"):
-            files.remove_tree(path)
+        with contextlib.suppress(FileNotFoundError):
+            files.sweep_all(folder)

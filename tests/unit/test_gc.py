@@ -1,0 +1,71 @@
+"""``cache gc`` beside a proof, which holds no lock of the cache, and what it takes of proofs."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from modulus.host import files
+from modulus.host.report import PlainReporter
+from modulus.pipeline.site import Site
+from modulus.pipeline.upkeep import Bounds, collect
+from tests.support.headertrees import write
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path, None, (), 0, PlainReporter(io.StringIO()))
+
+
+def test_what_a_proof_works_in_stays_and_what_a_dead_one_left_goes(site: Site) -> None:
+    folder = site.cache / "builds/6.1.0-9-amd64"
+    left = folder / f".{KEY}.abcdefgh"
+    write(left / "work/a.c", "int a;\n")
+    with files.scratch(folder, KEY) as scratch:
+        write(scratch / "work/a.c", "int a;\n")
+        collect(site, Bounds(everything=True))
+        assert (scratch / "work/a.c").exists()
+        assert not left.exists()
+
+
+def test_a_folder_that_goes_meanwhile_ends_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = site.cache / "builds/6.1.0-9-amd64"
+    write(release / f".{KEY}.abcdefgh/a.c", "")
+    write(site.cache / "downloads/.file.abcdefgh/a", "")
+    sweep_all = files.sweep_all
+    swept: list[Path] = []
+
+    def vanishing(parent: Path) -> None:
+        swept.append(parent)
+        if parent == release:
+            # Between the listing of a folder and its turn another process may end.
+            files.remove_tree(release)
+            raise FileNotFoundError(release)
+        sweep_all(parent)
+
+    monkeypatch.setattr(files, "sweep_all", vanishing)
+    assert collect(site, Bounds()) == []
+    assert release in swept
+    assert not (site.cache / "downloads/.file.abcdefgh").exists()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "goes"),
+    [(Bounds(everything=True), True), (Bounds(max_age=60), True), (Bounds(), False)],
+    ids=["all", "old", "neither"],
+)
+def test_proofs_of_other_stores_builds_are_collected(
+    site: Site, bounds: Bounds, goes: bool
+) -> None:
+    proof = site.cache / f"proofs/{KEY}.json"
+    write(proof, "{}\n")
+    os.utime(proof, (0, 0))
+    assert [item.path for item in collect(site, bounds)] == ([proof] if goes else [])
+    assert proof.exists() is not goes
