@@ -1,6 +1,7 @@
 """What was proved of builds: beside an entry, or for one in a read-only store in the cache.
 
-What was disproved lasts longer than the cache: ``/var/lib/modulus/NAME/disproved.json``.
+What was disproved lasts longer than the cache, and than the driver's being there:
+``/var/lib/modulus/disproved/NAME.json``.
 """
 
 from __future__ import annotations
@@ -58,14 +59,17 @@ def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
 
 
 def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
-    """Remembers one more; the oldest of too many are forgotten."""
+    """Remembers one more. Of too many the oldest are forgotten, those of a recipe that another
+    one speaks against too before all others."""
     path = _disproved(root, name)
-    others = (
-        one
-        for one in read_disproofs(root, name)
-        if (one.recipe, one.key) != (disproof.recipe, disproof.key)
-    )
-    known = (disproof, *others)[:_MOST]
+    of = (disproof.recipe, disproof.key)
+    known = [
+        disproof,
+        *(one for one in read_disproofs(root, name) if (one.recipe, one.key) != of),
+    ]
+    newest = {one.recipe: one for one in reversed(known)}
+    most = sorted(known, key=lambda one: newest[one.recipe] is not one)[:_MOST]
+    known = [one for one in known if one in most]
     with writing(path):
         make_dirs(path.parent)
         replace_file(path, json.dumps(disproofs_value(known), indent=2) + "\n")
@@ -91,4 +95,4 @@ def _path(cache: Path, entry: Entry) -> Path:
 
 
 def _disproved(root: Path, name: str) -> Path:
-    return below(root, f"{STATE}/{name}") / "disproved.json"
+    return below(root, f"{STATE}/disproved") / f"{name}.json"

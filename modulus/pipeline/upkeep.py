@@ -139,8 +139,8 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
 
 
 def _sweep(cache: Path) -> None:
-    """Removes what killed processes left, and not what a proof works in: it holds no lock of the
-    cache, so its folders may come and go meanwhile."""
+    """Removes what killed processes left; not what a proof works in, which holds no lock of the
+    cache, so that its folders come and go meanwhile."""
     for folder in (cache, *cache.glob("*/"), *cache.glob("builds/*/")):
         with contextlib.suppress(FileNotFoundError):
             files.sweep_all(folder)

@@ -399,7 +399,7 @@ READERS = (
     Reader("proof", f"cache/builds/{test_store.RELEASE}/{test_store.KEY}/proof.json",
            lambda root: write_proof(root / "cache", test_store.put(root / "cache"), "equal"),
            lambda root: read_proof(root / "cache", _entry(root))),
-    Reader("disproofs", "var/lib/modulus/gpu/disproved.json",
+    Reader("disproofs", "var/lib/modulus/disproved/gpu.json",
            lambda root: add_disproof(root, "gpu", DISPROOF), _use_disproofs),
     Reader("userspace", f"cache/userspace/{SHA}/record.json", _userspace,
            lambda root: find_userspace(root / "cache", SHA, REPORTER)),

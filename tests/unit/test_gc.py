@@ -1,4 +1,4 @@
-"""``cache gc`` beside a proof, which holds no lock of the cache, and what it takes of proofs."""
+"""``cache gc`` beside a proof, which holds no lock of the cache, and what goes of proofs."""
 
 from __future__ import annotations
 

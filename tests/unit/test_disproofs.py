@@ -1,0 +1,46 @@
+"""Which disproofs are remembered, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modulus.core.proof import Disproof
+from modulus.host.install import remove_driver
+from modulus.host.proofs import add_disproof, read_disproofs
+from tests.support.headertrees import write
+
+MOST = 16
+
+
+def disproof(recipe: int, key: int, day: int = 1) -> Disproof:
+    at = f"2026-01-{day:02}T00:00:00Z"
+    return Disproof(f"{recipe:064x}", f"{key:064x}", ("a" * 64,), ("gpu.o",), at)
+
+
+def test_down_does_not_forget_them(tmp_path: Path) -> None:
+    add_disproof(tmp_path, "gpu", disproof(1, 1))
+    write(tmp_path / "var/lib/modulus/gpu/selected", "gpu-1.0\n")
+    assert remove_driver(tmp_path, "gpu") == ("/var/lib/modulus/gpu",)
+    assert read_disproofs(tmp_path, "gpu") == (disproof(1, 1),)
+
+
+def test_the_newest_of_one_build_counts(tmp_path: Path) -> None:
+    for one in (disproof(1, 1), disproof(1, 2), disproof(1, 1, day=2)):
+        add_disproof(tmp_path, "gpu", one)
+    assert read_disproofs(tmp_path, "gpu") == (disproof(1, 1, day=2), disproof(1, 2))
+
+
+@pytest.mark.parametrize("recipes", [[1, *[2] * MOST], [*range(1, MOST + 2)]])
+def test_a_recipe_is_forgotten_after_what_others_speak_for(
+    tmp_path: Path, recipes: list[int]
+) -> None:
+    all_of_them = [disproof(recipe, key) for key, recipe in enumerate(recipes)]
+    for one in all_of_them:
+        add_disproof(tmp_path, "gpu", one)
+    known = read_disproofs(tmp_path, "gpu")
+    assert len(known) == MOST and known[0] == all_of_them[-1]
+    # Of two recipes the first stays, for all that came of the second; else the oldest goes.
+    assert (all_of_them[0] in known) is (set(recipes) == {1, 2})
+    assert list(known) == [one for one in reversed(all_of_them) if one in known]
