@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,13 @@ def wrong_modules(root: Path, name: str) -> frozenset[str]:
 
 def _modules(entry: Entry) -> tuple[str, ...]:
     return tuple(sorted(file.sha256 for file in entry.files))
+
+
+def sound_first(root: Path, generations: Iterable[Generation]) -> tuple[Generation, ...]:
+    """The same in the same order, but those whose modules are to be replaced come last."""
+    return tuple(
+        sorted(generations, key=lambda generation: why_condemned(root, generation) is not None)
+    )
 
 
 def _path(cache: Path, entry: Entry) -> Path:

@@ -11,6 +11,7 @@ from modulus.host.good import good_generations
 from modulus.host.gpus import take_census
 from modulus.host.install import Generation, write_selected
 from modulus.host.kmod import loaded
+from modulus.host.proofs import sound_first, why_condemned
 from modulus.host.unload import unload
 from modulus.pipeline.begin import Target, begin, make_target, put_in_place
 from modulus.pipeline.inuse import look_in_use
@@ -20,10 +21,12 @@ from modulus.pipeline.sound import check_startable
 
 
 def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
-    """The generations that worked on this kernel, the newest first, but those ``without``."""
+    """The generations that worked on this kernel, but those ``without``: the newest first, and
+    those with condemned modules last."""
     names = {generation.name for generation in without}
     good = good_generations(node.site.root, node.instance.profile, node.kernel)
-    return tuple(generation for generation in good if generation.name not in names)
+    others = (generation for generation in good if generation.name not in names)
+    return sound_first(node.site.root, others)
 
 
 def fall_back_from(failed: Target, error: Exception) -> None:
@@ -150,6 +153,9 @@ def _bring_back(node: Node, generation: Generation) -> Target:
     check_startable(generation, target.wanted)
     _make_room(target)
     begin(target, _census(target.node), select=False)
+    why = why_condemned(node.site.root, generation)
+    if why:
+        node.reporter.warn(f"the modules of {generation.name} are condemned: {why}")
     return target
 
 

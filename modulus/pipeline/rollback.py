@@ -7,18 +7,18 @@ from modulus.errors import UsageError
 from modulus.host.good import good_generations, recorded_drivers
 from modulus.host.install import Generation, active_generation, verify_generation
 from modulus.host.probe import running_kernel
-from modulus.host.proofs import why_condemned
+from modulus.host.proofs import sound_first, why_condemned
 from modulus.pipeline.activate import Activated, work
 from modulus.pipeline.begin import make_target
 from modulus.pipeline.fallback import warn_unless_enabled
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
-from modulus.pipeline.warm import warm
+from modulus.pipeline.warm import has_build, warm
 
 
 def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
     """The newest whole generation of the driver ``name`` that worked on the running kernel and
-    is not active, with its instance.
+    is not active, with its instance; one with condemned modules only where there is no other.
 
     Without ``name`` there must be one driver only. Raises UsageError where there is nothing to
     go back to.
@@ -26,15 +26,24 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
     name = name or _only_driver(site)
     running = running_kernel(site.root)
     active = active_generation(site.root, name)
-    for generation in good_generations(site.root, name, running) if running else ():
+    good = good_generations(site.root, name, running) if running else ()
+    for generation in sound_first(site.root, good):
         if active and generation.name == active.name:
             continue
         problem = verify_generation(generation, site.reporter)
         if problem is None:
+            node = Node(site, generation.contents.identity.instance)
             why = why_condemned(site.root, generation)
             if why:
-                site.reporter.warn(f"the modules of {generation.name} are condemned: {why}")
-            return Node(site, generation.contents.identity.instance), generation
+                then = (
+                    f"; the next boot takes another build of {node.instance} in their place"
+                    if has_build(node)
+                    else ""
+                )
+                site.reporter.warn(
+                    f"the modules of {generation.name} are condemned: {why}{then}"
+                )
+            return node, generation
         site.reporter.warn(f"{generation.name} is damaged: {problem}")
     raise UsageError(
         f"no other generation of {name} has worked on kernel "

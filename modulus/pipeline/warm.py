@@ -31,6 +31,16 @@ def components(node: Node) -> tuple[str, ...]:
     return node.settings.components if node.profile.installer else ()
 
 
+def has_build(node: Node) -> bool:
+    """Whether a build for the running kernel is stored that may take a generation's place."""
+    from modulus.pipeline.plan import plan
+
+    try:
+        return plan(node, node.kernel.release).hit
+    except ModulusError:
+        return False
+
+
 def _find(node: Node) -> Generation | None:
     root, name = node.site.root, node.instance.profile
     active = active_generation(root, name)
@@ -52,14 +62,7 @@ def _is_replaced(node: Node, generation: Generation) -> bool:
     loaded: what runs until the reboot is what is to be told of."""
     if why_condemned(node.site.root, generation) is None:
         return False
-    if loaded(node.site.root, node.profile.build):
-        return False
-    from modulus.pipeline.plan import plan
-
-    try:
-        return plan(node, node.kernel.release).hit
-    except ModulusError:
-        return False
+    return not loaded(node.site.root, node.profile.build) and has_build(node)
 
 
 def _is_wanted(node: Node, generation: Generation) -> bool:

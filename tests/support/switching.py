@@ -84,6 +84,14 @@ def generation_of(node: FakeNode, version: str) -> Any:
     return next(path for path in sorted(node.home.iterdir()) if path.name.startswith(version))
 
 
+def condemn(node: FakeNode, version: str) -> None:
+    """Has a version's generation be one of before there were recipes, which is revoked."""
+    path = generation_of(node, version) / "generation.json"
+    value = json.loads(path.read_text())
+    del value["recipe"]
+    path.write_text(json.dumps(value))
+
+
 def active_name(node: FakeNode) -> str:
     """The generation that is the driver."""
     return os.readlink(node.link).partition("/")[2]

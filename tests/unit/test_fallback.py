@@ -13,6 +13,7 @@ from tests.support.switching import (
     active_name,
     at_work,
     command,
+    condemn,
     generation_of,
     good,
     half_dead,
@@ -62,6 +63,22 @@ def test_the_last_good_one_takes_its_place(
     assert (at_work(node), selected(node)) == ("1.0", "gpu-1.0")
     assert good(node) == ["gpu-1.0", "gpu-2.0"]
     assert command(node, capsys, "up", "gpu-1.0")["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("condemned", "back"), [(["2.0"], "1.0"), (["1.0", "2.0"], "2.0")], ids=["one", "both"]
+)
+def test_one_with_condemned_modules_is_taken_last_and_told_of(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], condemned: list[str], back: str
+) -> None:
+    node.stock("3.0")
+    node.refuses("gpu-uvm", "3.0")
+    for version in condemned:
+        condemn(node, version)
+    done = command(node, capsys, "up", "gpu-3.0")
+    assert (done["code"], at_work(node)) == (21, back)
+    told = f"the modules of {active_name(node)} are condemned: " in done["said"]
+    assert told is (back in condemned)
 
 
 def test_it_may_be_turned_off(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:

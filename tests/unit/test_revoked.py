@@ -114,12 +114,19 @@ def test_it_is_built_again_ahead_of_the_next_boot(
 
 
 @ROOT
-def test_a_rollback_to_it_warns(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("stored", [True, False], ids=["another build", "none"])
+def test_a_rollback_to_it_warns(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], stored: bool
+) -> None:
     node.stock("2.0")
     assert node.run("up", "gpu-2.0") == 0
+    if not stored:
+        node.forget_builds()
     capsys.readouterr()
     assert node.run("rollback", "gpu") == 0
-    assert f"were built by is revoked: {WHY}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"were built by is revoked: {WHY}" in said
+    assert ("the next boot takes another build of gpu-1.0 in their place" in said) is stored
 
 
 @pytest.fixture

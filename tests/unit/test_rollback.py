@@ -14,6 +14,7 @@ from tests.support.switching import (
     active_name,
     at_work,
     command,
+    condemn,
     generation_of,
     good,
     kept,
@@ -63,6 +64,19 @@ def test_it_goes_back_and_back_again(
     assert node.run("rollback", "gpu") == 0
     assert capsys.readouterr().out.startswith("installed: /opt/drivers/gpu is 2.0-")
     assert (at_work(node), selected(node)) == ("2.0", "gpu-2.0")
+
+
+def test_one_with_condemned_modules_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for node in fake_node(tmp_path, monkeypatch):
+        for version in ("1.0", "2.0", "3.0"):
+            node.stock(version)
+            assert node.run("up", f"gpu-{version}") == 0
+        condemn(node, "2.0")
+        done = command(node, capsys, "rollback")
+        assert (done["code"], at_work(node)) == (0, "1.0")
+        assert "condemned" not in done["said"]
 
 
 def test_in_use_it_is_for_the_next_boot(
