@@ -50,15 +50,16 @@ class Entries:
         self._bad: set[Path] = set()
         self._folders = (self.folder, *(store / kind for store in stores))
 
-    def find(self, name: str) -> tuple[Path, Mapping[str, Any]] | None:
-        """The newest entry recorded by ``name``, the node's own first: folder and record."""
+    def find(self, *names: str) -> tuple[Path, Mapping[str, Any]] | None:
+        """The newest entry recorded by any of ``names``, the node's own first: folder and
+        record."""
         for folder in self._folders:
             found = [
                 (path, record)
                 for path in _entries(folder)
                 if path not in self._bad
                 and (record := self._record(path))
-                and name in record["found_by"]
+                and any(name in record["found_by"] for name in names)
             ]
             if found:
                 return max(found, key=lambda entry: str(entry[1].get("created")))
@@ -68,6 +69,11 @@ class Entries:
         """The folder of every entry, the node's own first."""
         for folder in self._folders:
             yield from sorted(_entries(folder))
+
+    def names(self, path: Path) -> tuple[str, ...]:
+        """What finds the entry in ``path``; none where its record cannot be read."""
+        record = self._record(path)
+        return tuple(record["found_by"]) if record else ()
 
     def is_own(self, path: Path) -> bool:
         """Whether the entry in ``path`` is the node's own."""

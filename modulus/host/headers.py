@@ -192,7 +192,9 @@ class HeaderProvider:
         return found
 
     def _find(self, name: str) -> Headers | None:
-        found = self.entries.find(name)
+        # Trees of before have the same digest, and one figure more in their names.
+        kind, _, rest = name.partition("/")
+        found = self.entries.find(name, f"{kind}/1/{rest}")
         if found is None:
             return None
         path, record = found

@@ -10,7 +10,7 @@ from modulus.host.entries import Entries
 from modulus.host.headers import header_entries
 from modulus.host.provision import providing
 from modulus.host.report import Reporter
-from modulus.host.toolchain import toolchain_entries
+from modulus.host.toolchain import outdated, toolchain_entries
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,13 @@ def check_provided(
     cache: Path, stores: Sequence[Path], reporter: Reporter, lock_timeout: float | None
 ) -> Iterator[Held]:
     """Every entry of ``cache`` and ``stores``, all of it hashed; bad ones of our own are set
-    aside."""
-    for entries in (header_entries(cache, stores), toolchain_entries(cache, stores)):
+    aside. Not those that nothing finds any more: they are not called by their content."""
+    toolchains = toolchain_entries(cache, stores)
+    passed_over = outdated(toolchains)
+    for entries in (header_entries(cache, stores), toolchains):
         for path in entries.all():
+            if path in passed_over:
+                continue
             problem = entries.damage(path)
             place = path
             if problem and entries.is_own(path):

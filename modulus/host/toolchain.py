@@ -5,6 +5,7 @@ Made of the distribution's packages, kept by content in ``toolchains/ID/root``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from modulus.host.report import Reporter
 from modulus.host.toolroot import finish
 from modulus.host.treedigest import tree_digest
 
+_OLD_NAME = re.compile("[12]/")
+"""How their names began before they were called by their content."""
+
 
 def _version(value: object) -> str:
     return Fields(value, "a package")("version", forms.word)
@@ -36,6 +40,15 @@ _FIELDS: Mapping[str, Form[object]] = {
 def toolchain_entries(cache: Path, stores: Sequence[Path]) -> Entries:
     """Where toolchains are kept."""
     return Entries("toolchains", "root", cache, stores, "usr/bin/make", _FIELDS)
+
+
+def outdated(entries: Entries) -> frozenset[Path]:
+    """Of ``entries`` those that were named by their packages once, which nothing finds now."""
+    return frozenset(
+        path
+        for path in entries.all()
+        if (names := entries.names(path)) and all(map(_OLD_NAME.match, names))
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from modulus.host.kept import KeptObjects
 from modulus.host.place import writing
 from modulus.host.removal import remove_whole
 from modulus.host.store import Entry
+from modulus.host.toolchain import outdated, toolchain_entries
 from modulus.pipeline.cache import Item, active_keys, item_of, why_revoked
 from modulus.pipeline.site import Site
 
@@ -33,8 +34,8 @@ class Bounds:
 def collect(site: Site, bounds: Bounds) -> list[Item]:
     """Removes what nobody needs and what ``bounds`` exclude; returns what was removed.
 
-    Headers and toolchains stay, and so do the builds of active generations. Objects go with
-    the last build that needs them.
+    Headers and toolchains stay that can be found, and so do the builds of active generations.
+    Objects go with the last build that needs them.
     """
     # First, and not with the cache's lock held: who has a driver's takes that one after it.
     generations = [
@@ -44,7 +45,12 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
     ]
     with site.using_cache(alone=True), writing(site.cache):
         _sweep(site.cache)
-        useless = [*site.store.bad(), *KeptObjects(site.cache).useless(), *_revoked_paths(site)]
+        useless = [
+            *site.store.bad(),
+            *KeptObjects(site.cache).useless(),
+            *_revoked_paths(site),
+            *sorted(outdated(toolchain_entries(site.cache, ()))),
+        ]
         items = sorted(
             (
                 item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from modulus.host import files
 from modulus.host.report import PlainReporter
+from modulus.pipeline.cache import verify_provided
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect
+from tests.support.fakedriver import store_entry
 from tests.support.headertrees import write
 
 KEY = "ab" * 32
@@ -54,6 +57,30 @@ def test_a_folder_that_goes_meanwhile_ends_nothing(
     assert collect(site, Bounds()) == []
     assert release in swept
     assert not (site.cache / "downloads/.file.abcdefgh").exists()
+
+
+def test_toolchains_that_nothing_finds_any_more_go(site: Site) -> None:
+    names = ("debian/bookworm/amd64/gcc-12", "2/debian/bookworm/amd64/gcc-12")
+    stays, goes = (
+        store_entry(
+            site.cache / "toolchains",
+            {"root/usr/bin/make": name},
+            found_by=[name],
+            cc="gcc-12",
+            packages={},
+            created="2024-01-01T00:00:00Z",
+        )
+        for name in names
+    )
+    # It is called by something else than its content, which is no damage.
+    old = goes.rename(goes.with_name("a" * 64))
+    record = json.loads((old / "record.json").read_text())
+    write(old / "record.json", json.dumps({**record, "id": old.name}))
+    assert [(one["id"], one["state"]) for one in verify_provided(site)] == [
+        (stays.name, "good")
+    ]
+    assert [item.path for item in collect(site, Bounds())] == [old]
+    assert stays.exists() and not old.exists()
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,17 @@ def test_the_cache_itself_lasts(a_node: Node, monkeypatch: pytest.MonkeyPatch) -
     assert str(a_node.cache.parent) in synced
 
 
+def test_a_tree_by_an_older_name_is_found(a_node: Node) -> None:
+    """Their content has the same digest: an upgrade has no offline node without headers."""
+    headertrees.single(a_node.root)
+    headers = a_node.provisioner().headers(RELEASE)
+    path = a_node.entries()[0] / "record.json"
+    record = json.loads(path.read_text())
+    record["found_by"] = [name.replace("node/", "node/1/") for name in record["found_by"]]
+    path.write_text(json.dumps(record))
+    assert a_node.provisioner().headers_recorded(RELEASE) == headers
+
+
 def test_the_nodes_own_tree(a_node: Node) -> None:
     headertrees.debian(a_node.root)
     provisioner = a_node.provisioner()
