@@ -129,6 +129,11 @@ class Agent:
         self._upkeep.deaf(why)
 
     @property
+    def at_work(self) -> bool:
+        """Whether a child builds or starts the driver; a quick look at it does not count."""
+        return self._lane.running in (BUILD, UP)
+
+    @property
     def _stands_by(self) -> bool:
         return self._selection.role == STANDBY
 

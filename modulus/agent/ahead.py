@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modulus import __version__
+from modulus.agent.commands import ahead_command, passed_on
 from modulus.agent.hold import Hold
 from modulus.agent.inputs import settings_digest
-from modulus.agent.kernellane import Ahead, KernelLane, make_command
+from modulus.agent.kernellane import Ahead, KernelLane
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
 from modulus.agent.prover import Prover
@@ -27,14 +27,11 @@ from modulus.pipeline.site import Site
 
 _BOOTED = Path("/run/systemd/system")
 """There if systemd is PID 1, sd_booted(3)."""
-_PASSED = ("JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
-_SETTINGS = "MODULUS_"
 
 
 def make_lane(
     site: Site,
     instance: Instance,
-    config: Path | None,
     loop: Loop,
     tell: Callable[[Event], object],
     hold: Hold | None,
@@ -47,7 +44,7 @@ def make_lane(
     Its builds are a service where systemd runs and knows the same settings, else children.
     """
     name = str(instance)
-    own_settings = bool(config or site.assignments)
+    own_settings = bool(site.config or site.assignments)
     ahead = Ahead(
         instance=name,
         unit=(
@@ -55,21 +52,9 @@ def make_lane(
             if site.root == Path("/") and _BOOTED.is_dir() and not own_settings
             else None
         ),
-        command=make_command(
-            sys.executable,
-            site.root,
-            name,
-            config=config,
-            assignments=site.assignments,
-            verbose=verbose,
-        ),
-        # Not NOTIFY_SOCKET: how far it is is not the driver's status.
-        env={
-            key: value
-            for key, value in os.environ.items()
-            if key in _PASSED or key.startswith(_SETTINGS)
-        },
-        kernels=lambda: next_kernels(site.root, instance, config, site.assignments),
+        command=ahead_command(site, name, verbose),
+        env=passed_on(os.environ),
+        kernels=lambda: next_kernels(site.root, instance, site.config, site.assignments),
     )
     reporter = site.reporter
     record = KernelRecord(

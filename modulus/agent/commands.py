@@ -12,47 +12,56 @@ LOCK_TIMEOUT = 120.0
 """Seconds, where no other is asked for. Within the unit's TimeoutStartSec, so that waiting for
 another's lock becomes the agent's waiting, and no hung start."""
 
-_PASSED = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
+# -I: neither the environment nor the current folder adds code to what root runs.
+_MODULUS = (sys.executable, "-I", "-m", "modulus")
+_PASSED = ("JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
 _SETTINGS = "MODULUS_"
+_STATUS = "NOTIFY_SOCKET"
 
 
 def command(site: Site, instance: str, work: Work, verbose: bool) -> tuple[str, ...]:
     """The command line that does ``work`` on ``instance``, with the options of ``site``."""
     return (
-        # -I: neither the environment nor the current folder adds code to what root runs.
-        *(sys.executable, "-I", "-m", "modulus"),
+        *_MODULUS,
         *("build" if work == BUILD else "up", instance),
         *(["--repair"] if work == REPAIR else ()),
-        *_options(site, verbose),
+        *_options(site, verbose, waits=True),
     )
+
+
+def ahead_command(site: Site, instance: str, verbose: bool) -> tuple[str, ...]:
+    """The command line that builds ``instance`` for all kernels."""
+    return (*_MODULUS, "build", instance, "--all-kernels", *_options(site, verbose))
 
 
 def prove_command(site: Site, verbose: bool) -> tuple[str, ...]:
     """The command line that proves what this node has built by a shortcut."""
     return (
-        *(sys.executable, "-I", "-m", "modulus", "cache", "reproduce", "--unproved", "--idle"),
-        *_options(site, verbose),
+        *(*_MODULUS, "cache", "reproduce", "--unproved", "--idle"),
+        *_options(site, verbose, waits=True),
     )
 
 
-def _options(site: Site, verbose: bool) -> Iterator[str]:
+def _options(site: Site, verbose: bool, *, waits: bool = False) -> Iterator[str]:
     yield f"--root={site.root}"
     if site.config:
         yield f"--config={site.config}"
     yield from (f"--set={assignment}" for assignment in site.assignments)
-    timeout = LOCK_TIMEOUT if site.lock_timeout is None else site.lock_timeout
-    yield f"--lock-timeout={timeout:g}"
+    if waits:
+        timeout = LOCK_TIMEOUT if site.lock_timeout is None else site.lock_timeout
+        yield f"--lock-timeout={timeout:g}"
     if verbose:
         yield "-v"
 
 
-def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+def passed_on(environ: Mapping[str, str], *, status: bool = False) -> dict[str, str]:
     """What of the environment a child gets besides that of any command.
 
-    Not the watchdog's variables: that one is for the loop alone.
+    Only with ``status`` is how far it is the driver's status. Never the watchdog's variables:
+    that one is for the loop alone.
     """
     return {
         name: value
         for name, value in environ.items()
-        if name in _PASSED or name.startswith(_SETTINGS)
+        if name in _PASSED or name.startswith(_SETTINGS) or (status and name == _STATUS)
     }

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.hold import Hold
@@ -253,25 +252,6 @@ class KernelLane:
         if self._timer:
             self._timer()
         self._timer = timer
-
-
-def make_command(
-    executable: str,
-    root: Path,
-    instance: str,
-    *,
-    config: Path | None,
-    assignments: Sequence[str],
-    verbose: bool,
-) -> tuple[str, ...]:
-    """The command line of a build for all kernels with these options."""
-    return (
-        *(executable, "-I", "-m", "modulus", "build", instance, "--all-kernels"),
-        f"--root={root}",
-        *([f"--config={config}"] if config else ()),
-        *(f"--set={assignment}" for assignment in assignments),
-        *(["-v"] if verbose else ()),
-    )
 
 
 def _how(code: int) -> str:

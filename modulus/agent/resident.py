@@ -63,7 +63,7 @@ class Resident:
             root=site.root,
             instance=instance,
             command=self._command,
-            env=passed_on(os.environ),
+            env=passed_on(os.environ, status=True),
             inputs=self._inputs,
             ahead=self._ahead,
             busy=self._busy,

@@ -66,7 +66,6 @@ class Sources:
         self._lane = make_lane(
             site,
             instance,
-            site.config,
             loop,
             self._tell,
             self._hold,
@@ -119,6 +118,9 @@ class Sources:
         self._prover.give_way()
 
     def _to_prove(self) -> frozenset[str] | None:
+        if self._agent.at_work:
+            # Looked at again when that has ended.
+            return None
         try:
             when = replace(self._site).settings.build.prove
         except ModulusError:

@@ -29,7 +29,7 @@ bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
 def say(what):
     return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
 resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")
-ahead.make_command = lambda *_, **__: say("ahead")
+ahead.ahead_command = lambda *_, **__: say("ahead")
 site = Site(root, None, (), None, PlainReporter())
 sys.exit(resident.watch(site, Instance("driver", "1.0")))
 """

@@ -493,10 +493,13 @@ def test_the_child_gets_the_same_options(work: Work, options: Options, words: st
 
 
 def test_the_child_gets_what_it_needs_of_the_environment() -> None:
-    kept = {"NOTIFY_SOCKET": "n", "JOURNAL_STREAM": "1:2", "INVOCATION_ID": "i"}
+    kept = {"JOURNAL_STREAM": "1:2", "INVOCATION_ID": "i"}
     kept["MODULUS_BUILD__JOBS"] = "4"
     others = {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "SECRET": "s", "MODULUSX": "1"}
-    assert passed_on({**kept, **others}) == kept
+    status = {"NOTIFY_SOCKET": "n"}
+    assert passed_on({**kept, **others, **status}, status=True) == {**kept, **status}
+    # What works ahead, or proves, has no word in the status of the driver.
+    assert passed_on({**kept, **others, **status}) == kept
 
 
 SMALL = """

@@ -21,6 +21,8 @@ from tests.support.mainloop import HandLoop
 class Asked:
     """What of an agent is used at the start."""
 
+    at_work = False
+
     def again(self) -> None:
         pass
 
@@ -59,3 +61,27 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
     sources.stop()
     assert begun == ["kernels.Kernels", "busline.BusLine"]
     assert log.getvalue().count("not every change on the node is noticed") == 1
+
+
+def test_nothing_is_proved_beside_other_work_and_with_no_word_in_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+    (tmp_path / "var/cache/modulus/builds/6.1/a").mkdir(parents=True)
+    site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
+    face = Face(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    asked = Asked()
+    prover = Sources(
+        site,
+        Instance("gpu", "1.0"),
+        HandLoop(),
+        cast(Agent, asked),
+        face,
+        None,
+        verbose=False,
+    )._prover
+    assert prover._news() == {"6.1/a"}
+    # As where a kernel is installed while the driver is built.
+    asked.at_work = True
+    assert prover._news() == frozenset()
+    assert "NOTIFY_SOCKET" not in prover._env

@@ -383,10 +383,8 @@ def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
 
 
 def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
-    site = Site(tmp_path, None, ("cdi=true",), None, PlainReporter(io.StringIO()))
-    lane = make_lane(
-        site, Instance("driver", "1.0"), tmp_path / "c", Loop(), lambda _: None, None
-    )
+    site = Site(tmp_path, tmp_path / "c", ("cdi=true",), 5, PlainReporter(io.StringIO()))
+    lane = make_lane(site, Instance("driver", "1.0"), Loop(), lambda _: None, None)
     ahead = lane._ahead
     assert ahead.unit is None
     assert ahead.command[1:] == (
