@@ -118,12 +118,15 @@ class _Walk:
             yield f"{self._shown()}: {problem}"
 
     def _below(self, folder: int, name: str, shown: str, depth: int) -> Iterator[str]:
-        """Where others may change ``name`` in ``folder``, and what is in it."""
-        shown = f"{shown.rstrip('/')}/{name}"
-        try:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return
+        """Where others may change ``name`` in ``folder``, and what is in it.
+
+        A store is written by others than us: what goes meanwhile is as if it never was there.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            yield from self._in(folder, name, f"{shown.rstrip('/')}/{name}", depth)
+
+    def _in(self, folder: int, name: str, shown: str, depth: int) -> Iterator[str]:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             yield f"{shown}: it is a link"
         if not stat.S_ISDIR(status.st_mode) or not depth:

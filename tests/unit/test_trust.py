@@ -175,3 +175,22 @@ def test_a_node_does_without_such_a_store(
         node.configure(stores=[{"path": STORE, "trusted": True}])
         assert node.run("build", "gpu-1.0") == 0
         assert capsys.readouterr().out.startswith("hit: ")
+
+
+def test_what_goes_while_it_is_looked_at_makes_no_store_go(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a build of the store's is collected just now; what stays is still looked at."""
+    opened = os.open
+    give(root / STORE[1:] / READ[-1])
+
+    def collecting(name: str, flags: int, *more: object, dir_fd: int | None = None) -> int:
+        if name == "a" * 64:
+            shutil.rmtree(root / STORE[1:] / KEY)
+        return opened(name, flags, *more, dir_fd=dir_fd)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", collecting)
+        found = objection(root, STORE)
+    assert not (root / STORE[1:] / KEY).exists()
+    assert found and "belongs to user 1000" in found
