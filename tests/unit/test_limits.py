@@ -49,6 +49,12 @@ def test_find_hierarchies(cgroup: str, mountinfo: str, expected: dict[str, Hiera
     assert find_hierarchies(cgroup, mountinfo.format(base="/c")) == expected
 
 
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However nicely the tests are run."""
+    monkeypatch.setattr(os, "getpriority", lambda *_: 0)
+
+
 class Tree:
     """A fake ``/proc`` and cgroup file system."""
 
@@ -94,6 +100,50 @@ def test_version_2(tmp_path: Path) -> None:
     assert group.oom_kills == 2
     group.join()
     assert (folder / "cgroup.procs").read_text() == "0"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mountinfo", "folder", "written"),
+    [
+        ("4:memory:/\n2:cpu,cpuacct:/\n", V1, "cpu,cpuacct", {"cpu.shares": "2"}),
+        ("0::/\n", V2, ".", {"memory.max": "1", "cpu.weight": "1"}),
+    ],
+    ids=["1", "2"],
+)
+def test_who_is_in_no_hurry_weighs_least(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cgroup: str,
+    mountinfo: str,
+    folder: str,
+    written: dict[str, str],
+) -> None:
+    """Niceness counts within a group; a runtime's is at the root, beside all others."""
+    monkeypatch.setattr(os, "getpriority", lambda *_: 19)
+    tree = Tree(tmp_path, cgroup, mountinfo, "memory", "cpu,cpuacct")
+    control = tree.base / "cgroup.subtree_control"
+    control.write_text("memory")
+    open_group(Limits(memory=1), at_root=True, proc=tree.proc)
+    assert tree.files(f"{folder}/modulus-payload-*") == written
+    assert control.read_text() == ("+cpu" if mountinfo == V2 else "memory")
+
+
+def test_a_weight_that_cannot_be_had_is_no_reason_for_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_text
+
+    def write(path: Path, text: str) -> int:
+        if path.name == "cpu.weight":
+            raise PermissionError(13, "Permission denied")
+        return written(path, text)
+
+    monkeypatch.setattr(os, "getpriority", lambda *_: 19)
+    tree = Tree(tmp_path, "0::/own\n", V2, "own")
+    (tree.base / "own/cgroup.subtree_control").write_text("memory")
+    monkeypatch.setattr(Path, "write_text", write)
+    open_group(Limits(memory=1), proc=tree.proc)
+    assert tree.files("own/modulus-payload-*") == {"memory.max": "1"}
 
 
 def test_at_root_for_a_runtime(tmp_path: Path) -> None:

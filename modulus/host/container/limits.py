@@ -136,6 +136,10 @@ def open_group(limits: Limits, *, at_root: bool = False, proc: Path = Path("/pro
         (proc / "self/cgroup").read_text(), (proc / "self/mountinfo").read_text()
     )
     values = _values(limits, hierarchies)
+    in_no_hurry = os.getpriority(os.PRIO_PROCESS, 0) > 0
+    of_cpu = hierarchies.get("cpu") or hierarchies.get("")
+    if in_no_hurry and of_cpu and of_cpu.version == 1:
+        values.setdefault(of_cpu, {})
     parents = {item: item.root if at_root else item.own for item in values}
     # A runtime makes a group of the same name in every hierarchy.
     roots = {item.root for item in hierarchies.values()} if at_root else set()
@@ -156,6 +160,8 @@ def open_group(limits: Limits, *, at_root: bool = False, proc: Path = Path("/pro
                 # Swap is not accounted everywhere.
                 if "sw" not in file or (folders[-1] / file).exists():
                     (folders[-1] / file).write_text(value)
+            if in_no_hurry and hierarchy == of_cpu:
+                _weigh_least(hierarchy, parent, folders[-1])
         group = Group(name, folders, sorted({root / name for root in roots} - set(folders)))
         undo.pop_all()
     return group
@@ -189,6 +195,16 @@ def _values(
             {"cpu.max": f"{quota} {_PERIOD}"},
         )
     return values
+
+
+def _weigh_least(hierarchy: Hierarchy, parent: Path, folder: Path) -> None:
+    """Has a group give way to others: niceness counts within a group only, weights between
+    them. That is no limit: where it cannot be had, the group is as good without."""
+    file, value = ("cpu.shares", "2") if hierarchy.version == 1 else ("cpu.weight", "1")
+    with contextlib.suppress(OSError):
+        if hierarchy.version == 2:
+            _enable(parent, [file])
+        (folder / file).write_text(value)
 
 
 def _enable(parent: Path, files: Iterable[str]) -> None:
