@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modulus.core import forms
@@ -10,6 +10,7 @@ from modulus.core.dataclass import dataclass, field
 from modulus.core.forms import Fields
 from modulus.core.generation import Contents
 from modulus.core.revoked import revoked
+from modulus.core.wording import some
 
 SCHEMA = 1
 EQUAL = "equal"
@@ -108,13 +109,8 @@ def condemned(contents: Contents, disproofs: Iterable[Disproof]) -> str | None:
     there = {file.sha256 for file in contents.tree.files}
     for one in disproofs:
         if there.intersection(one.modules):
-            return f"built again without shortcuts they differ, in {_some(one.objects)}"
+            return f"built again without shortcuts they differ, in {some(one.objects)}"
     return None
-
-
-def _some(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _disproof(value: object) -> Disproof:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from modulus.core.dataclass import dataclass
 from modulus.core.elf import KernelModule
+from modulus.core.wording import some
 from modulus.errors import ToolchainError
 
 _GPL_COMPATIBLE = frozenset(
@@ -27,6 +28,7 @@ _GPL_COMPATIBLE = frozenset(
 
 _LAYOUT = "module_layout"
 """The version of ``struct module`` itself, which every module with versions carries."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +82,23 @@ def check_imports(
 def _problems(module: KernelModule, exports: Mapping[str, Export]) -> Iterable[str]:
     missing = sorted(module.undefined - exports.keys())
     if missing:
-        yield f"nothing exports {_some(missing)}"
+        yield f"nothing exports {some(missing, _SHOWN)}"
     needed = {name: exports[name] for name in module.undefined & exports.keys()}
     license_ = module.info("license") or ""
     if license_ not in _GPL_COMPATIBLE:
         forbidden = sorted(name for name, export in needed.items() if export.gpl_only)
         if forbidden:
-            yield f"its licence {license_!r} forbids the GPL-only {_some(forbidden)}"
+            yield f"its licence {license_!r} forbids the GPL-only {some(forbidden, _SHOWN)}"
     if _LAYOUT in exports:
         needed[_LAYOUT] = exports[_LAYOUT]
     versioned = {name: export.crc for name, export in needed.items() if export.crc}
     bare = sorted(versioned.keys() - module.versions.keys())
     if bare:
-        yield f"has no version of {_some(bare)}"
+        yield f"has no version of {some(bare, _SHOWN)}"
     other = sorted(
         name
         for name, crc in versioned.items()
         if name in module.versions and module.versions[name] != crc
     )
     if other:
-        yield f"was built for another version of {_some(other)}"
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    """Names for a person: the first few, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        yield f"was built for another version of {some(other, _SHOWN)}"

@@ -19,11 +19,12 @@ That holds where each of these does:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from modulus.core.dataclass import dataclass
 from modulus.core.keys import digest
+from modulus.core.wording import some
 
 NAMES = (b"UTS_RELEASE", b"UTS_VERSION", b"LINUX_PACKAGE_ID", b"BUILD_SALT", b"KERNELRELEASE")
 """What stands for a text of the release, in C, make and shell."""
@@ -57,7 +58,6 @@ _TELLING = frozenset(
 )
 _EXPORTS = "build/Module.symvers"
 _DEPENDENCY = re.compile(r" +(?!\$)(\S+)(?: \\)?$")
-_SHOWN = 3
 _T = TypeVar("_T")
 
 
@@ -171,7 +171,7 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
         if len(paths) == 1
         else (f"{len(paths)} files of the headers differ")
     )
-    return f"{count} ({_some(paths)})"
+    return f"{count} ({some(paths)})"
 
 
 def nearest(
@@ -190,9 +190,3 @@ def is_remade(name: str) -> bool:
     """Whether the file ``name`` comes of the last stage of kbuild, which is done again."""
     target = name.removeprefix(".").removesuffix(".cmd") if name.endswith(".cmd") else name
     return target.endswith((".ko", ".mod.c", ".mod.o")) or target == "Module.symvers"
-
-
-def _some(paths: Collection[str]) -> str:
-    shown = list(paths)[:_SHOWN]
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(shown) + more

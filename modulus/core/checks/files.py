@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from modulus.core.findings import Finding
+from modulus.core.wording import some
 
 _LOADING = ("lib/modules/", "firmware/")
 """What the kernel takes; the rest is for programs."""
-_SHOWN = 3
 
 
 def check_files(
@@ -26,12 +26,11 @@ def check_files(
             if path.startswith(_LOADING) == (level == "loaded")
         ]
         if found:
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             yield Finding(
                 "generation-files",
                 level,
                 "error",
                 f"not all of {folder} is what was put there",
-                "; ".join(found[:_SHOWN]) + more,
+                some(found, between="; "),
                 f"modulus up {instance}",
             )
