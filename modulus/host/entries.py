@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from modulus.core.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host import files
 from modulus.host.record import read_record
+from modulus.host.removal import set_aside
 from modulus.host.treedigest import tree_digest
 
 SCHEMA = 1
@@ -99,10 +99,7 @@ class Entries:
         self._bad.add(path)
         if not self.is_own(path) or not os.path.lexists(path):
             return None
-        aside = self.folder.parent / "bad" / f"{path.name}.{time.time_ns()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(aside)
-        return aside
+        return set_aside(self.folder.parent, path)
 
     def commit(self, scratch: Path, record: Mapping[str, Any]) -> Path:
         """Makes ``scratch`` the entry of ``record["id"]``, durably, in one rename.

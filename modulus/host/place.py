@@ -94,7 +94,7 @@ def writing(what: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise BuildError(
                 f"cannot write {what}: {cause}",
-                f"make room on its file system (df {_existing(what)}) and run it again",
+                f"make room on its file system (df {existing(what)}) and run it again",
             ) from error
         if error.errno in _REFUSED:
             where = error.filename or what
@@ -106,7 +106,8 @@ def writing(what: Path) -> Iterator[None]:
         raise
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
     while not path.exists():
         path = path.parent
     return path

@@ -1,8 +1,9 @@
-"""Removes folders so that at any moment, a kill included, they are whole or gone."""
+"""Takes things out of a cache: at any moment, a kill included, they are whole or gone."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from modulus.host import files
@@ -21,3 +22,14 @@ def remove_whole(path: Path) -> None:
             files.fsync_dir(path.parent)
     else:
         path.unlink(missing_ok=True)
+
+
+def set_aside(cache: Path, path: Path) -> Path:
+    """Moves ``path``, which is bad, to ``bad/`` of its ``cache``; where it then is. OSError.
+
+    It may have to be moved there more than once, so the time is part of its name.
+    """
+    aside = cache / "bad" / f"{path.name}.{time.time_ns()}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(aside)
+    return aside

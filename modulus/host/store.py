@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from modulus.host import files
 from modulus.host.objects import Objects
 from modulus.host.packing import pack
 from modulus.host.record import load_record
+from modulus.host.removal import set_aside
 from modulus.host.report import Reporter
 from modulus.host.stored import Stored
 
@@ -218,10 +218,7 @@ class Store:
             return None
         if not wrong and not self._read(entry.path).damage():
             return None
-        aside = self.cache / "bad" / f"{entry.path.name}.{time.time_ns()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        entry.path.rename(aside)
-        return aside
+        return set_aside(self.cache, entry.path)
 
     def _of(self, key: str, release: str) -> Iterator[Entry]:
         for root in self._roots:

@@ -44,10 +44,10 @@ def _walk(
         name = entry.path[cut:]
         if entry.is_symlink():
             listing[name] = ("l", os.readlink(entry.path))
-        elif entry.is_dir():
+        elif entry.is_dir(follow_symlinks=False):
             _walk(entry.path, cut, release, listing, named)
         else:
-            with open_regular(entry.path) as file:
+            with open_regular(entry.path, follow=False) as file:
                 data = file.readall()
                 executable = os.fstat(file.fileno()).st_mode & 0o100
             if names_release(data):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modulus.core.keys import digest
 from modulus.host.digest import hash_open
+from modulus.host.regular import open_regular
 from modulus.host.trust import others_may, others_may_only_add
 
 Listing = Mapping[str, tuple[str, str]]
@@ -49,7 +50,9 @@ def _listed(
                 raise ValueError(f"{name}: it is neither file, folder nor link")
             else:
                 kind = "x" if status.st_mode & stat.S_IXUSR else "f"
-                yield name, (kind, _hash(entry.path))
+                # Somebody may put a link or a pipe in its place just now.
+                with open_regular(entry.path, follow=False) as file:
+                    yield name, (kind, hash_open(file))
 
 
 def _check(name: str, status: os.stat_result, top: os.stat_result) -> None:
@@ -64,13 +67,3 @@ def _alike(status: os.stat_result, top: os.stat_result) -> bool:
     may_write = stat.S_IWGRP | stat.S_IWOTH
     same = (status.st_uid in (0, top.st_uid)) and (status.st_gid in (0, top.st_gid))
     return same and not status.st_mode & may_write & ~top.st_mode
-
-
-def _hash(path: str) -> str:
-    with open(path, "rb", buffering=0, opener=_open) as file:
-        return hash_open(file)
-
-
-def _open(path: str, flags: int) -> int:
-    """Where somebody puts a link or a pipe in its place just now, neither is followed."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -7,7 +7,6 @@ file's hash. It is used only while those hold.
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from modulus.host import files
 from modulus.host.archive import Archive, all_of
 from modulus.host.place import make_dirs, writing
 from modulus.host.record import load_record
+from modulus.host.removal import set_aside
 from modulus.host.report import Reporter
 from modulus.host.soname import read_soname
 from modulus.host.tree import copy_file, counter, damage, make_links, make_parents, record_file
@@ -66,11 +66,9 @@ def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace 
         if problem is None:
             return Userspace(identity, entry / "tree", tree)
     reporter.warn(f"userspace {identity} is bad and not used: {problem}")
-    aside = cache / "bad" / f"{identity}.{time.time_ns()}"
-    with writing(aside):
-        make_dirs(aside.parent)
-        with contextlib.suppress(FileNotFoundError):
-            entry.rename(aside)
+    # Another process may have been faster.
+    with writing(cache / "bad"), contextlib.suppress(FileNotFoundError):
+        set_aside(cache, entry)
     return None
 
 

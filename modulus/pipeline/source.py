@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,6 +17,7 @@ from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host.archive import Archive
 from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded
 from modulus.host.place import writing
+from modulus.host.removal import set_aside
 from modulus.host.sourcerecord import Record, read_source, source_path, write_source
 from modulus.pipeline.early import TEXT_BYTES
 from modulus.pipeline.node import Node
@@ -149,10 +149,8 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
     except IntegrityError as error:
         if not source.path.is_relative_to(node.site.cache):
             raise
-        aside = node.site.cache / "bad" / f"{source.sha256}.{time.time_ns()}"
-        with writing(aside):
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            source.path.replace(aside)
+        with writing(node.site.cache / "bad"):
+            aside = set_aside(node.site.cache, source.path)
             _record_path(node, node.site.cache).unlink(missing_ok=True)
         raise IntegrityError(
             f"{error.message} (now {aside}; {source.verified_by} vouched for it)",
