@@ -15,7 +15,7 @@ from modulus.core.pci import IdRange, PciMatch
 from modulus.core.progress import Work
 from modulus.core.version import ANY, Range
 
-RECIPE_FILES = ("build.sh", "batch.sh", "batch-cc.sh", "forkcc.c")
+RECIPE_FILES = ("build.sh", "batch.sh", "batch-cc.sh", "forkcc.c", "forkcc-text.h")
 """What a build finds in its folder ``MODULUS_RECIPE`` whatever the profile says."""
 
 

@@ -203,3 +203,48 @@ def test_who_asks_how_it_was_read_is_not_answered(name: str, cc: str, tmp_path: 
     run = Run(tmp_path, cc, sources, headers)
     assert [number for number, status in run.answers.items() if status == 0] == [4]
     assert set(run.answers.values()) <= {0, 99 << 8}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '#define /**/ KBUILD_BASENAME "x"',
+        '#define \\\n KBUILD_BASENAME "x"',
+        '#/*\n*/define KBUILD_BASENAME "x"',
+        '%:define KBUILD_BASENAME "x"',
+        "#  undef\tKBUILD_BASENAME",
+        '#pragma push_macro( "KBUILD_BASENAME")',
+        '_Pragma("push_macro(\\"KBUILD_BASENAME\\")")',
+        '#define NAME _Pragma("pop_macro(\\"KBUILD_BASENAME\\")")',
+    ],
+)
+def test_where_a_name_may_be_another_afterwards_nobody_is_answered(
+    text: str, cc: str, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, cc, *with_header(text))
+    assert 0 not in run.answers.values()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#define NAME KBUILD_BASENAME",
+        "/* one */\n# define NAME(x) \\\n\tx KBUILD_BASENAME",
+        "#ifdef KBUILD_BASENAME\n#elif defined(KBUILD_BASENAME)\n#endif",
+        "#define one\nstruct KBUILD_BASENAME { int one; };",
+        "/* KBUILD_BASENAME */",
+    ],
+)
+def test_a_name_that_is_only_looked_up_keeps_nobody_from_it(
+    text: str, cc: str, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, cc, *with_header(text))
+    assert run.answers == {0: 0, 1: 0}
+    assert run.is_as_alone(0) and run.is_as_alone(1)
+
+
+def with_header(text: str) -> tuple[list[str], dict[str, str]]:
+    """Two sources with the same header, which has this text."""
+    include = COMMON + "#include <name.h>\n"
+    headers = {**HEADERS, "include/name.h": f"{text}\n"}
+    return [include + "int first;\n", include + "int second;\n"], headers
