@@ -171,7 +171,9 @@ def _add_cache(cache: argparse.ArgumentParser, common: _Parser) -> None:
         )
 
     action("list", "Lists the builds in the store.")
-    action("verify", "Checks every build's hashes; sets bad ones aside.")
+    action(
+        "verify", "Checks every hash, of what builds are made with too; sets bad ones aside."
+    )
     extract = action("extract", "Writes a build's modules out, hash-checked.")
     extract.add_argument("key", metavar="KEY", help="a key, or how it begins")
     extract.add_argument("dir", metavar="DIR")

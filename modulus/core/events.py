@@ -7,9 +7,7 @@ from typing import Literal, Protocol
 
 from modulus.core.dataclass import dataclass
 
-Kind = Literal[
-    "repair", "modules", "gpus", "kernels", "selected", "build", "shutdown", "update"
-]
+Kind = Literal["repair", "modules", "gpus", "kernels", "selected", "build", "update"]
 
 REPAIR: Kind = "repair"
 """Nodes, links or the firmware path may be other than wanted."""
@@ -23,8 +21,6 @@ SELECTED: Kind = "selected"
 """Which instance of the driver is selected may have changed."""
 BUILD: Kind = "build"
 """A build in the background has ended."""
-SHUTDOWN: Kind = "shutdown"
-"""The system is about to go down, or is not going down after all."""
 UPDATE: Kind = "update"
 """A new version of the operating system waits for a reboot."""
 

@@ -80,7 +80,6 @@ hexadecimal = pattern("[0-9a-f]{1,128}", "hexadecimal digits")
 release = pattern("[0-9][0-9A-Za-z._+~-]*", "a kernel's release", 64)
 """As ``uname -r`` says it, in 64 bytes."""
 module_name = pattern("[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module")
-driver_name = pattern("[a-z0-9][a-z0-9_-]*", "the name of a driver")
 word = pattern(r"[A-Za-z0-9_][A-Za-z0-9._+:~-]*", "a word")
 """Names of packages, commands and components, versions: nothing that a path ends at."""
 time = pattern(

@@ -18,7 +18,8 @@ def check_proof(instance: Instance, proof: Proof | None) -> Iterator[Finding]:
             "warning",
             f"nobody can tell whether {instance} was built right",
             "the driver's own build does not give the same bits twice here",
-            "set build.prove to never, and make.batch of its profile to false",
+            "have its profile say make.batch: false, which the next version is built by; "
+            "this build stays what it is",
         )
 
 
