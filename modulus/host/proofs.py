@@ -63,11 +63,11 @@ def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
     """Remembers one more. Of too many the oldest are forgotten, those of a recipe that another
     one speaks against too before all others."""
     path = _disproved(root, name)
-    of = (disproof.recipe, disproof.key)
-    known = [
-        disproof,
-        *(one for one in read_disproofs(root, name) if (one.recipe, one.key) != of),
-    ]
+    of = (disproof.recipe, disproof.key, disproof.modules)
+    others = (
+        one for one in read_disproofs(root, name) if (one.recipe, one.key, one.modules) != of
+    )
+    known = [disproof, *others]
     newest = {one.recipe: one for one in reversed(known)}
     most = sorted(known, key=lambda one: newest[one.recipe] is not one)[:_MOST]
     known = [one for one in known if one in most]

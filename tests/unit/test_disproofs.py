@@ -14,9 +14,9 @@ from tests.support.headertrees import write
 MOST = 16
 
 
-def disproof(recipe: int, key: int, day: int = 1) -> Disproof:
+def disproof(recipe: int, key: int, day: int = 1, module: str = "a") -> Disproof:
     at = f"2026-01-{day:02}T00:00:00Z"
-    return Disproof(f"{recipe:064x}", f"{key:064x}", ("a" * 64,), ("gpu.o",), at)
+    return Disproof(f"{recipe:064x}", f"{key:064x}", (module * 64,), ("gpu.o",), at)
 
 
 def test_down_does_not_forget_them(tmp_path: Path) -> None:
@@ -27,9 +27,11 @@ def test_down_does_not_forget_them(tmp_path: Path) -> None:
 
 
 def test_the_newest_of_one_build_counts(tmp_path: Path) -> None:
-    for one in (disproof(1, 1), disproof(1, 2), disproof(1, 1, day=2)):
+    other = disproof(1, 1, module="b")
+    for one in (disproof(1, 1), other, disproof(1, 2), disproof(1, 1, day=2)):
         add_disproof(tmp_path, "gpu", one)
-    assert read_disproofs(tmp_path, "gpu") == (disproof(1, 1, day=2), disproof(1, 2))
+    # Other modules of the same key are wrong all the same, wherever they are.
+    assert read_disproofs(tmp_path, "gpu") == (disproof(1, 1, day=2), disproof(1, 2), other)
 
 
 @pytest.mark.parametrize("recipes", [[1, *[2] * MOST], [*range(1, MOST + 2)]])
