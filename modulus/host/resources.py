@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from modulus.errors import ModulusError, ToolchainError
-from modulus.host.place import below
+from modulus.host.place import below, existing
 from modulus.host.run import ANY_STATUS, run
 
 _JOB = 1 << 30
@@ -27,7 +27,7 @@ def fitting_jobs(most: int, folder: Path) -> int | str:
     if not fitting:
         return f"{(free or 0) >> 20} MiB of memory are free, and a job may need 1 GiB"
     with contextlib.suppress(OSError):
-        disk = os.statvfs(_existing(folder))
+        disk = os.statvfs(existing(folder))
         room = disk.f_bavail * disk.f_frsize
         if room < _DISK:
             return f"{room >> 20} MiB are free on the disk of {folder}, and it may need 2 GiB"
@@ -66,9 +66,3 @@ def _available_memory() -> int | None:
             if name == "MemAvailable":
                 return int(rest.split()[0]) * 1024
     return None
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
