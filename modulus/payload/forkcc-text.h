@@ -69,13 +69,16 @@ static const char *skip_word(const char *p, const char *word)
  * in a pragma (push_macro). It is not where it plainly is in code, in a condition, or in what is
  * defined by another name.
  */
-static int is_changed(const char *text, const char *p)
+static int is_changed(const char *text, const char *p, size_t size)
 {
 	static const char *const marks[] = {"#", "%:", "?\?=", "*/", 0};
 	static const char *const pragma[] = {"ragma", 0};
 	const char *line = line_of(text, p), *behind;
 
-	if ((p > text && p[-1] == '"') || names_any(line, p - line, pragma))
+	/* By itself in quotes, that is: the kernel's own headers have it behind a text. */
+	int quoted = p > text && p[-1] == '"' && (p[size] == '"' || p[size] == '\\');
+
+	if (quoted || names_any(line, p - line, pragma))
 		return 1;
 	if (!names_any(line, p - line, marks))
 		return 0;
@@ -102,7 +105,7 @@ static int is_odd(const char *text, size_t size)
 	if (names_any(text, size, names))
 		return 1;
 	for (const char *p = text; (p = memmem(p, text + size - p, given, sizeof given - 1)); p++)
-		if (is_changed(text, p))
+		if (is_changed(text, p, sizeof given - 1))
 			return 1;
 	return 0;
 }

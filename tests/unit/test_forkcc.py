@@ -229,6 +229,7 @@ def test_where_a_name_may_be_another_afterwards_nobody_is_answered(
     "text",
     [
         "#define NAME KBUILD_BASENAME",
+        '#define LOCK ".text..lock."KBUILD_BASENAME',  # linux/spinlock.h
         "/* one */\n# define NAME(x) \\\n\tx KBUILD_BASENAME",
         "#ifdef KBUILD_BASENAME\n#elif defined(KBUILD_BASENAME)\n#endif",
         "#define one\nstruct KBUILD_BASENAME { int one; };",
