@@ -41,6 +41,7 @@ from tests.support.library import shared_library
 NAME = "gpu"
 RELEASE = "6.1.0-9-amd64"
 VERSION = "#1 SMP Debian 6.1.67-1"
+UTSRELEASE = "build/include/generated/utsrelease.h"
 GPU = "0000:00:05.0"
 MODULES = ("gpu", "gpu-uvm")
 NODES = ("gpu-uvm", "gpu0", "gpuctl")
@@ -390,7 +391,11 @@ class FakeNode:
         place = "debian/bookworm/amd64"
         store_entry(
             self.cache / "headers",
-            {"tree/build/.config": CONFIG, "tree/build/Module.symvers": ""},
+            {
+                "tree/build/.config": CONFIG,
+                "tree/build/Module.symvers": "",
+                f"tree/{UTSRELEASE}": f'#define UTS_RELEASE "{RELEASE}"\n',
+            },
             found_by=[f"packages/{place}/{RELEASE}/none"],
             release=RELEASE,
             origin="packages",

@@ -25,7 +25,6 @@ from modulus.host.report import PlainReporter
 from modulus.host.store import Store
 from modulus.host.tree import damage
 from tests.support.fakedriver import MODULES, RELEASE, FakeNode
-from tests.support.headertrees import write
 from tests.support.killpoints import Killer
 
 PACKAGE = Path(__file__).parents[2]
@@ -165,11 +164,6 @@ def provide_sources(node: FakeNode, version: str = "1.0") -> None:
     package.rename(package.with_name(sha256))
     node.define(sha256={version: sha256})
     node.configure(build={"container": "none"})
-    (headers,) = (node.cache / "headers").iterdir()
-    write(
-        headers / "tree/build/include/generated/utsrelease.h",
-        f'#define UTS_RELEASE "{RELEASE}"\n',
-    )
 
 
 def _copy(source: Path, target: Path) -> None:
