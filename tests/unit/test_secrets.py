@@ -79,7 +79,7 @@ class Secretive:
         write(self.node.root / keyring, "keys")
         write(
             self.node.root / "etc/apt/sources.list.d/own.sources",
-            "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm\n"
+            "Types: deb\nURIs: http://archive.example.com/debian\nSuites: bookworm\n"
             "Components: main\n",
         )
         self._listeners = [Listener(base / "journal"), Listener(base / "status")]
