@@ -88,7 +88,7 @@ def open_container(
             # No tmpfs: runc gives it the mode of the root's own folder, which is not for all to
             # write to.
             temporary = stack.enter_context(files.scratch(scratch, "tmp"))
-            mounts = (*mounts, Mount(temporary, "/tmp", writable=True))  # noqa: S108
+            mounts = (*mounts, Mount(temporary, "/tmp", writable=True))  # noqa: S108 - in the container
         ways: list[Way]
         if kind == "nspawn":
             if first_id is None:
