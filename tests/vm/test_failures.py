@@ -54,9 +54,10 @@ def machine(make_machine: MakeMachine, installed: Path, store: Store, unit: str)
     guest.write("/etc/systemd/system/kubelet.service", KUBELET)
     guest.run("systemctl", "enable", "kubelet.service", unit)
     guest.run("sh", "-c", f"echo '{NOWHERE}' >>/etc/hosts")
-    guest.run("mkdir", PART)
+    # Mounts, since a store is not believed whose parts are links.
     for part in ("builds", "headers", "objects", "toolchains"):
-        guest.run("ln", "-s", f"{STORE}/{part}", PART)
+        guest.run("mkdir", "-p", f"{PART}/{part}")
+        guest.run("mount", "--bind", f"{STORE}/{part}", f"{PART}/{part}")
     return machine
 
 
