@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from modulus.host import systemd
+from modulus.host.cgroup import find_hierarchies
 from modulus.host.run import Result, find, run
 
 _OUR_UNITS = "modulus@"
@@ -84,8 +85,6 @@ def _scope(what: str) -> Iterator[tuple[Path, ...]]:
 
 def _wait_for_scope(keeper: int) -> tuple[Path, ...]:
     """The control groups that ``keeper`` is moved to, by which systemd knows its scope."""
-    from modulus.host.container.limits import find_hierarchies
-
     ours = _cgroup("self")
     deadline = time.monotonic() + _SCOPE_SECONDS
     while time.monotonic() < deadline:
