@@ -16,12 +16,12 @@ from modulus.agent.standby import Standby
 from modulus.agent.task import Task
 from modulus.agent.tries import Tries
 from modulus.agent.upkeep import Upkeep
-from modulus.core.backoff import PERMANENT
-from modulus.core.events import GPUS, KERNELS, MODULES, UPDATE, Event, Source
-from modulus.core.events import REPAIR as WRONG
-from modulus.core.rate import Rate
-from modulus.core.role import STANDBY
-from modulus.core.statustext import status_text, stopped
+from modulus.core.agent.backoff import PERMANENT
+from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, Event, Source
+from modulus.core.agent.events import REPAIR as WRONG
+from modulus.core.agent.rate import Rate
+from modulus.core.agent.role import STANDBY
+from modulus.core.status.text import status_text, stopped
 from modulus.errors import FallbackError, ModulusError
 from modulus.host.report import Reporter
 from modulus.host.spawn import spawn

@@ -14,11 +14,11 @@ from modulus.agent.kernellane import Ahead, KernelLane
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
 from modulus.agent.prover import Prover
-from modulus.core.boot import build_unit_name
-from modulus.core.events import Event
+from modulus.core.agent.events import Event
 from modulus.core.instance import Instance
-from modulus.core.keys import digest
-from modulus.core.nextkernel import Kernel
+from modulus.core.kernel.upcoming import Kernel
+from modulus.core.status.boot_hold import build_unit_name
+from modulus.core.store.keys import digest
 from modulus.host.install import active_generation
 from modulus.host.kernelfacts import kernel_facts, stored_builds
 from modulus.host.probe import running_kernel

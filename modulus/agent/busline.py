@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.backoff import doubled
+from modulus.core.agent.backoff import doubled
 from modulus.errors import ModulusError
 from modulus.host import bus
 from modulus.host.bus.connection import SystemBus, connect

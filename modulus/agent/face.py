@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from modulus.core.dataclass import replace
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.errors import ModulusError
 from modulus.host.clock import rfc3339
 from modulus.host.notify import Notifier

@@ -6,7 +6,7 @@ import contextlib
 import signal
 
 from modulus.core.dataclass import replace
-from modulus.core.state import Failure, State
+from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.reboothold import span
+from modulus.core.agent.reboot_hold import span
 from modulus.errors import ModulusError
 from modulus.host.inhibit import claim, claimed, lock_command, lock_environment
 from modulus.host.report import Reporter

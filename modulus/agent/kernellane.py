@@ -12,11 +12,11 @@ from modulus.agent.hold import Hold
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.prover import Prover
-from modulus.core.boot import UnitState
+from modulus.core.agent.events import BUILD, Event
+from modulus.core.agent.reboot_hold import span
 from modulus.core.dataclass import dataclass
-from modulus.core.events import BUILD, Event
-from modulus.core.nextkernel import Kernel
-from modulus.core.reboothold import span
+from modulus.core.kernel.upcoming import Kernel
+from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
 from modulus.host.report import Reporter
 from modulus.host.spawn import spawn

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from modulus.core.nextkernel import Kernel, Tried, parse_tried
+from modulus.core.kernel.upcoming import Kernel, Tried, parse_tried
 from modulus.errors import ModulusError
 from modulus.host import files
 from modulus.host.place import below, make_dirs, writing

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.events import KERNELS, Event
-from modulus.core.nextkernel import changes
+from modulus.core.agent.events import KERNELS, Event
+from modulus.core.kernel.upcoming import changes
 from modulus.errors import ModulusError
 from modulus.host.kernelfacts import BELL, kernel_facts, kernel_folders
 from modulus.host.place import below, make_dirs

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.events import GPUS, MODULES, Event, Tell
+from modulus.core.agent.events import GPUS, MODULES, Event, Tell
+from modulus.core.generation.recorded_state import WantedState
+from modulus.core.gpu.uevent import Uevent, pci_device
 from modulus.core.pci import PciMatch, devices_of
-from modulus.core.uevent import Uevent, pci_device
-from modulus.core.wantedstate import WantedState
 from modulus.host.uevents import Uevents
 from modulus.host.wantedstate import gpu_drift, module_drift, node_drift, read_wanted
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.events import REPAIR, Event, Tell
-from modulus.core.nodechanges import link_path
-from modulus.core.nodes import DEV
-from modulus.core.wantedstate import WantedState
+from modulus.core.agent.events import REPAIR, Event, Tell
+from modulus.core.devices.changes import link_path
+from modulus.core.devices.wanted import DEV
+from modulus.core.generation.recorded_state import WantedState
 from modulus.host.monitor import FolderMonitor
 from modulus.host.nodefacts import in_dev
 from modulus.host.place import below

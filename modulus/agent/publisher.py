@@ -9,13 +9,13 @@ from pathlib import Path
 
 from modulus.agent.loop import Loop
 from modulus.agent.service import AgentService
-from modulus.core.agentvalues import agent_values
-from modulus.core.buildrecord import BuildRecord
-from modulus.core.busname import agent_name, agent_path
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
-from modulus.core.metrics import metrics_text
-from modulus.core.state import State
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.status.bus_name import agent_name, agent_path
+from modulus.core.status.bus_values import agent_values
+from modulus.core.status.metrics import metrics_text
+from modulus.core.status.state import State
 from modulus.errors import ModulusError
 from modulus.host.buildrecord import RECORDS, read_record
 from modulus.host.bus.calls import explained

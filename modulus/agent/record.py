@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
-from modulus.core.forms import Fields
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.errors import ModulusError
 from modulus.host import files
 from modulus.host.place import make_dirs, writing

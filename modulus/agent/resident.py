@@ -14,10 +14,10 @@ from modulus.agent.face import Face
 from modulus.agent.lane import Work
 from modulus.agent.loop import Loop
 from modulus.agent.task import Task
-from modulus.core.boot import unit_name
+from modulus.core.agent.events import Source
 from modulus.core.dataclass import replace
-from modulus.core.events import Source
 from modulus.core.instance import Instance, parse_instance
+from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError
 from modulus.host.notify import make_notifier, watchdog_seconds
 from modulus.host.uevents import Uevents

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modulus.core.events import SELECTED, Event, Tell
-from modulus.core.instance import Instance
-from modulus.core.role import (
+from modulus.core.agent.events import SELECTED, Event, Tell
+from modulus.core.agent.role import (
     ACTIVE,
     STANDBY,
     Part,
@@ -17,6 +16,7 @@ from modulus.core.role import (
     part_kept,
     role_after,
 )
+from modulus.core.instance import Instance
 from modulus.errors import ModulusError
 from modulus.host import selected
 from modulus.host.place import STATE, below

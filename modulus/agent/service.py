@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modulus.core.busname import INTERFACE
+from modulus.core.status.bus_name import INTERFACE
 from modulus.host.bus.values import text_maps
 
 

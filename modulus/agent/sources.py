@@ -19,8 +19,8 @@ from modulus.agent.nodewatch import NodeWatch
 from modulus.agent.prover import Prover
 from modulus.agent.publisher import Publisher
 from modulus.agent.selection import SelectionWatch
+from modulus.core.agent.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
 from modulus.core.dataclass import replace
-from modulus.core.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
 from modulus.core.instance import Instance
 from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError

@@ -9,10 +9,10 @@ from modulus.agent.failures import how
 from modulus.agent.lane import BUILD, Lane
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.task import Task
-from modulus.core.backoff import PERMANENT
+from modulus.core.agent.backoff import PERMANENT
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
-from modulus.core.statustext import standby_text
+from modulus.core.status.text import standby_text
 
 
 class Standby:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.lane import Work
-from modulus.core.backoff import Backoff
+from modulus.core.agent.backoff import Backoff
 from modulus.core.dataclass import dataclass, field
 from modulus.core.instance import Instance
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.record import Record
-from modulus.core.backoff import Backoff
+from modulus.core.agent.backoff import Backoff
 
 
 class Tries:

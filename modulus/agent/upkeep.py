@@ -10,12 +10,12 @@ from modulus.agent.lane import REPAIR, UP, Lane, Work
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.task import Task
 from modulus.agent.tries import Tries
+from modulus.core.agent.events import GPUS, KERNELS, Event
+from modulus.core.agent.events import REPAIR as WRONG
+from modulus.core.agent.rate import Rate
 from modulus.core.dataclass import replace
-from modulus.core.events import GPUS, KERNELS, Event
-from modulus.core.events import REPAIR as WRONG
-from modulus.core.rate import Rate
-from modulus.core.state import Failure, State
-from modulus.core.statustext import pending, pending_text, status_text
+from modulus.core.status.state import Failure, State
+from modulus.core.status.text import pending, pending_text, status_text
 from modulus.errors import BusyError, LockedError, VerifyError
 from modulus.host.live import EXTEND
 from modulus.host.report import Reporter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modulus.cli import output
 from modulus.cli.system import make_node
 from modulus.core.dataclass import asdict
-from modulus.core.keys import SHORT
+from modulus.core.store.keys import SHORT
 from modulus.errors import ModulusError
 from modulus.host.report import Reporter
 

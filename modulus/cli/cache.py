@@ -9,7 +9,7 @@ from typing import Any
 
 from modulus.cli import output
 from modulus.cli.system import Command, make_site
-from modulus.core.keys import SHORT
+from modulus.core.store.keys import SHORT
 from modulus.errors import IntegrityError, ModulusError, UnprovedError, UsageError
 from modulus.host.report import Reporter
 from modulus.host.resources import make_idle
@@ -108,7 +108,7 @@ def _check_key(prefix: str) -> None:
 
 
 def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.core.units import parse_duration, parse_size
+    from modulus.core.config.units import parse_duration, parse_size
     from modulus.pipeline.upkeep import Bounds, collect
 
     bounds = Bounds(

@@ -10,7 +10,7 @@ from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import make_node, make_site
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
-from modulus.core.state import KernelReady
+from modulus.core.status.state import KernelReady
 from modulus.errors import ConfigError
 from modulus.host.bootkernel import default_kernel
 from modulus.host.report import Reporter

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modulus.core.keys import SHORT, Difference
+from modulus.core.store.keys import SHORT, Difference
 from modulus.errors import ModulusError, UsageError
 from modulus.host.report import Reporter, printable
 from modulus.redact import redact_text
 
 if TYPE_CHECKING:
+    from modulus.core.config.settings import Settings
     from modulus.core.findings import Finding
-    from modulus.core.settings import Settings
 
 _T = TypeVar("_T")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from modulus.core.keys import SHORT
-from modulus.core.reboothold import span
-from modulus.core.state import State
+from modulus.core.agent.reboot_hold import span
+from modulus.core.status.state import State
+from modulus.core.store.keys import SHORT
 
 _LABEL = 12
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.forms import Fields
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 
 EXECUTABLE, PLAIN, FOLDER = 0o755, 0o644, 0o755
 

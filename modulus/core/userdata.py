@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from modulus.core.config.layers import place
+from modulus.core.config.settings import GENERAL, Settings
 from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
-from modulus.core.layers import place
 from modulus.core.render import render
-from modulus.core.settings import GENERAL, Settings
 from modulus.errors import UsageError
 from modulus.redact import redact_text
 

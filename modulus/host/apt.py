@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from modulus.core.dataclass import dataclass
-from modulus.core.deb822 import stanzas
-from modulus.core.distribution import Distribution
+from modulus.core.distribution.deb822 import stanzas
+from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
 from modulus.host import files
 from modulus.host.aptconfig import write_config

@@ -11,8 +11,8 @@ import re
 import stat
 from pathlib import Path
 
-from modulus.core import aptsources
-from modulus.core.distribution import Distribution
+from modulus.core.distribution import apt_sources
+from modulus.core.distribution.families import Distribution
 from modulus.errors import ToolchainError
 from modulus.host import files
 from modulus.host.regular import read_text
@@ -37,7 +37,7 @@ def write_config(
     files.write_atomic(folder / "status", b"")
     entries = _entries(root, distribution, release)
     keyring = _keyring(root, distribution)
-    text = aptsources.render(entries, distribution.arch, str(keyring))
+    text = apt_sources.render(entries, distribution.arch, str(keyring))
     # A source's address may hold a password.
     files.write_atomic(folder / "sources/own.sources", text, 0o600)
     options = _options(folder, root, distribution, keyring, ca_bundle)
@@ -90,12 +90,12 @@ def _options(
     return options
 
 
-def _entries(root: Path, distribution: Distribution, release: str) -> list[aptsources.Entry]:
+def _entries(root: Path, distribution: Distribution, release: str) -> list[apt_sources.Entry]:
     refused: list[str] = []
     for base in dict.fromkeys((root, Path("/"))):
-        own, others = aptsources.own(_configured(base), distribution, release)
+        own, others = apt_sources.own(_configured(base), distribution, release)
         if own:
-            return [aptsources.rebased(entry, str(base)) for entry in own]
+            return [apt_sources.rebased(entry, str(base)) for entry in own]
         refused += others
     because = f": {refused[0]}" if refused else ""
     raise ToolchainError(
@@ -105,12 +105,12 @@ def _entries(root: Path, distribution: Distribution, release: str) -> list[aptso
     )
 
 
-def _configured(root: Path) -> list[aptsources.Entry]:
+def _configured(root: Path) -> list[apt_sources.Entry]:
     folder = resolve(root, "/etc/apt/sources.list.d")
     paths = [resolve(root, "/etc/apt/sources.list"), *sorted(folder.glob("*"))]
-    entries: list[aptsources.Entry] = []
+    entries: list[apt_sources.Entry] = []
     for path in paths:
-        parse = aptsources.parse_list if path.suffix == ".list" else aptsources.parse_sources
+        parse = apt_sources.parse_list if path.suffix == ".list" else apt_sources.parse_sources
         if path.suffix in (".list", ".sources"):
             with contextlib.suppress(OSError):
                 entries += parse(read_text(path))

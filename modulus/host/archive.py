@@ -18,7 +18,7 @@ from tarfile import TarInfo
 from typing import BinaryIO, Literal
 
 from modulus.core.dataclass import dataclass
-from modulus.core.runfile import HEADER_BYTES, RunHeader, parse_header
+from modulus.core.package.run_header import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
 from modulus.host.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
 from modulus.host.files import scratch

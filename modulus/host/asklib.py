@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from modulus.core import forms
-from modulus.core.forms import Fields
-from modulus.core.jsontext import parse_json
-from modulus.core.libcheck import Answer, Library, Reply
+from modulus.core.profile.libraries import Answer, Library, Reply
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.core.record.json_text import parse_json
 from modulus.errors import ModulusError
 from modulus.host.run import run
 

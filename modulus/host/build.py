@@ -11,10 +11,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from modulus.core.diagnose import DISK_FULL, OUT_OF_MEMORY, Diagnosis
-from modulus.core.progress import KBUILD, Progress, globs, predict
-from modulus.core.recipe import RESULTS_AT, Recipe
-from modulus.core.script import (
+from modulus.core.build.recipe import RESULTS_AT, Recipe
+from modulus.core.build.script import (
     FOLDER,
     NAME,
     build_script,
@@ -22,7 +20,9 @@ from modulus.core.script import (
     payload_names,
     recipe_digest,
 )
-from modulus.core.symvers import Export, parse_symvers
+from modulus.core.kernel.symvers import Export, parse_symvers
+from modulus.core.profile.build_causes import DISK_FULL, OUT_OF_MEMORY, Diagnosis
+from modulus.core.profile.progress import KBUILD, Progress, globs, predict
 from modulus.errors import BuildError, ToolchainError
 from modulus.host.files import remove_tree, sha256_file
 from modulus.host.modules import Module, inspect_modules

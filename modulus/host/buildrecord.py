@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from modulus.core.buildrecord import BuildRecord, parse_record
+from modulus.core.status.build_counts import BuildRecord, parse_record
 from modulus.errors import ModulusError
 from modulus.host import files, record
 from modulus.host.lock import LOCKS

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modulus.core.config.layers import Source, merge, place
+from modulus.core.config.schema import Problems, close
+from modulus.core.config.settings import SCHEMA, Settings
 from modulus.core.dataclass import replace
-from modulus.core.layers import Source, merge, place
-from modulus.core.profile import BuildFile, Patch, Profile
-from modulus.core.profile_schema import parse_profile
-from modulus.core.schema import Problems, close
-from modulus.core.settings import SCHEMA, Settings
+from modulus.core.profile.profile import BuildFile, Patch, Profile
+from modulus.core.profile.schema import parse_profile
 from modulus.errors import ConfigError
 from modulus.host.files import sha256_file
 from modulus.host.rootpath import resolve

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.inuse import NodeSet
-from modulus.core.rivals import Framebuffer, has_console, parse_framebuffers
+from modulus.core.modules.in_use import NodeSet
+from modulus.core.modules.rivals import Framebuffer, has_console, parse_framebuffers
 from modulus.host import sysfs
 from modulus.host.gpus import device_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.deb822 import stanzas
+from modulus.core.distribution.deb822 import stanzas
 from modulus.host.regular import read_bytes
 from modulus.host.rootpath import resolve
 

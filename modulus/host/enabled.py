@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core.boot import unit_name
 from modulus.core.instance import Instance, parse_instance
+from modulus.core.status.boot_hold import unit_name
 from modulus.errors import UsageError
 from modulus.host.install import Generation, active_generation
 from modulus.host.place import DRIVERS, STATE, below

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
-from modulus.core.forms import Fields, Form
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host import files
 from modulus.host.record import read_record

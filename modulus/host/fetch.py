@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.sources import Candidate, beside, counts, filename, sha256_for
+from modulus.core.profile.sources import Candidate, beside, counts, filename, sha256_for
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host import files
 from modulus.host.failure import Kind, TransferError

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass, field, replace
-from modulus.core.forms import Fields
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host import files

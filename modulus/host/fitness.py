@@ -10,9 +10,9 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from modulus.core import twin
-from modulus.core.recipe import HEADERS_AT, WORK_AT
-from modulus.core.twin import Survey
+from modulus.core.build import twin
+from modulus.core.build.recipe import HEADERS_AT, WORK_AT
+from modulus.core.build.twin import Survey
 from modulus.host.filedata import regular_files
 
 _ELF = b"\x7fELF"

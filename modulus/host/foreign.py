@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.moddep import find_dependencies, module_name
-from modulus.core.modprobe import stand_ins
+from modulus.core.kernel.moddep import find_dependencies, module_name
+from modulus.core.kernel.modprobe import stand_ins
 from modulus.errors import IntegrityError
 from modulus.host.install import active_generation
 from modulus.host.modprobeconf import modprobe_config

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.generation import MANIFEST, parse_generation
-from modulus.core.good import parse_good
-from modulus.core.keep import Found, Records, mentioned, reasons
-from modulus.core.moddep import module_name
+from modulus.core.generation.generation import MANIFEST, parse_generation
+from modulus.core.generation.last_good import parse_good
+from modulus.core.kernel.moddep import module_name
+from modulus.core.store.retention import Found, Records, mentioned, reasons
 from modulus.errors import IntegrityError
 from modulus.host import files, sysfs
 from modulus.host.enabled import selected_instance

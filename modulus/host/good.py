@@ -6,8 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from modulus.core.good import Good, good_value, names_for, parse_good, with_newest
-from modulus.core.kernelid import KernelId
+from modulus.core.generation.last_good import (
+    Good,
+    good_value,
+    names_for,
+    parse_good,
+    with_newest,
+)
+from modulus.core.kernel.identity import KernelId
 from modulus.host.clock import rfc3339
 from modulus.host.install import Generation, find_generation
 from modulus.host.place import STATE, below, replace_file, writing

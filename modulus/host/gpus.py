@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.gpus import Census, Gpu, has_signature, kind_of
-from modulus.core.moddep import module_name
+from modulus.core.gpu.census import Census, Gpu, has_signature, kind_of
+from modulus.core.kernel.moddep import module_name
 from modulus.core.pci import PciDevice, devices_of
-from modulus.core.profile import Profile
+from modulus.core.profile.profile import Profile
 from modulus.host import sysfs
 from modulus.host.probe import pci_devices
 from modulus.host.report import Reporter

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modulus.core.deb822 import Relation, relations
-from modulus.core.distribution import Distribution
-from modulus.core.kernel import near_releases
+from modulus.core.distribution.deb822 import Relation, relations
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import near_releases
 from modulus.errors import ToolchainError
 from modulus.host.apt import Apt, Package
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.distribution import Distribution
-from modulus.core.forms import Form
-from modulus.core.kernel import KernelConfig
-from modulus.core.keys import digest
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import KernelConfig
+from modulus.core.record import forms
+from modulus.core.record.forms import Form
+from modulus.core.store.keys import digest
 from modulus.errors import ToolchainError
 from modulus.host import debs, files, headerform, headertree
 from modulus.host.apt import Apt

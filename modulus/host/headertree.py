@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.kernel import KernelConfig, tree_release
+from modulus.core.kernel.release import KernelConfig, tree_release
 from modulus.host.regular import read_text
 from modulus.host.rootpath import inside, resolve
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modulus.core.kernel import Compiler
-from modulus.core.keys import digest
+from modulus.core.kernel.release import Compiler
+from modulus.core.store.keys import digest
 from modulus.errors import ToolchainError
 from modulus.host.run import find, run
 from modulus.host.toolchain import Toolchain

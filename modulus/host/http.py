@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 from modulus import __version__
 from modulus.core.dataclass import dataclass
-from modulus.core.sources import scheme
+from modulus.core.profile.sources import scheme
 from modulus.errors import ConfigError
 from modulus.host.failure import Kind, TransferError, failures
 from modulus.redact import redact

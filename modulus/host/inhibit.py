@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from modulus.core.reboothold import parse_claims, render_claims
+from modulus.core.agent.reboot_hold import parse_claims, render_claims
 from modulus.host import files
 from modulus.host.place import below, replace_file, writing
 from modulus.host.regular import read_text

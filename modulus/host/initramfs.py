@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modulus.core.dataclass import replace
 from modulus.core.findings import Finding
-from modulus.core.initramfs import (
+from modulus.core.modules.initramfs import (
     FORCED_LIST,
     Image,
     Record,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from modulus.core.dataclass import dataclass
-from modulus.core.generation import (
+from modulus.core.generation.generation import (
     MANIFEST,
     Contents,
     Identity,

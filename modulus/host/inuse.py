@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from modulus.core.inuse import ModuleUse, NodeSet, Users, module_users
-from modulus.core.moddep import module_name
-from modulus.core.profile import Profile
+from modulus.core.kernel.moddep import module_name
+from modulus.core.modules.in_use import ModuleUse, NodeSet, Users, module_users
+from modulus.core.profile.profile import Profile
 from modulus.host import sysfs
 from modulus.host.place import DRIVERS
 from modulus.host.processes import processes_using

@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modulus.core import forms, twin
+from modulus.core.build import twin
+from modulus.core.build.revoked import revoked
+from modulus.core.build.twin import Survey
 from modulus.core.dataclass import dataclass
-from modulus.core.forms import Fields
-from modulus.core.keys import digest
-from modulus.core.revoked import revoked
-from modulus.core.twin import Survey
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.core.store.keys import digest
 from modulus.errors import IntegrityError
 from modulus.host import files, fitness, survey
 from modulus.host.archive import Archive

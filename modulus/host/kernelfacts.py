@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core.keys import digest
+from modulus.core.store.keys import digest
 from modulus.host import headertree
 from modulus.host.place import below
 from modulus.host.probe import installed_kernels

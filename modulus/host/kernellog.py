@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core.kernellog import parse_messages
+from modulus.core.kernel.log import parse_messages
 from modulus.host.place import below
 
 _RECORD = 16 << 10

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.loadfailure import LoadCause, explain, log_findings
-from modulus.core.moddep import module_name
+from modulus.core.kernel.moddep import module_name
+from modulus.core.profile.load_causes import LoadCause, explain, log_findings
 from modulus.errors import BusyError, ModulusError
 from modulus.host import sysfs
 from modulus.host.foreign import origin_of

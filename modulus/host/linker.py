@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from modulus.core.ldcache import CacheEntry, parse_ldcache
+from modulus.core.generation.ldcache import CacheEntry, parse_ldcache
 from modulus.errors import ModulusError
 from modulus.host.install import Generation
 from modulus.host.place import DRIVERS, below, writing

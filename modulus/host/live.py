@@ -9,9 +9,9 @@ from types import TracebackType
 
 from modulus.core.dataclass import replace
 from modulus.core.findings import Finding
-from modulus.core.meter import progress_text
-from modulus.core.state import Failure, KernelReady, State
-from modulus.core.statustext import status_text, stopped
+from modulus.core.status.meter import progress_text
+from modulus.core.status.state import Failure, KernelReady, State
+from modulus.core.status.text import status_text, stopped
 from modulus.errors import LockedError, ModulusError
 from modulus.host.clock import rfc3339
 from modulus.host.notify import Notifier, make_notifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.modprobe import MARK, TEMPLATE, Options, config_values
+from modulus.core.kernel.modprobe import MARK, TEMPLATE, Options, config_values
 from modulus.host.files import fsync_dir
 from modulus.host.place import below, writing
 from modulus.host.regular import read_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modulus.core.elf import ModuleInfo, read_info
+from modulus.core.kernel.elf import ModuleInfo, read_info
 from modulus.errors import IntegrityError
 from modulus.host.filedata import FileData
 from modulus.host.regular import open_regular

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.forms import Fields
-from modulus.core.moddep import (
+from modulus.core.kernel.moddep import (
     Closure,
     HostModule,
     closure,
@@ -22,6 +20,8 @@ from modulus.core.moddep import (
     module_name,
     parse_builtin,
 )
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.errors import RefusedError
 from modulus.host import files, sysfs
 from modulus.host.modulefile import read_module_file

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
+from modulus.core.build.recipe import Recipe, spellings
 from modulus.core.dataclass import dataclass
-from modulus.core.elf import KernelModule, read_module
-from modulus.core.recipe import Recipe, spellings
-from modulus.core.symvers import Export, check_imports
+from modulus.core.kernel.elf import KernelModule, read_module
+from modulus.core.kernel.symvers import Export, check_imports
 from modulus.errors import BuildError
 from modulus.host.digest import hash_open
 from modulus.host.filedata import FileData

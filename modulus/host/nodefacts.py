@@ -9,9 +9,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from modulus.core.chardevs import parse_chardevs
-from modulus.core.nodechanges import CHAR
-from modulus.core.nodes import DEV, NodeFacts, NodeRule, Seen
+from modulus.core.devices.changes import CHAR
+from modulus.core.devices.numbers import parse_chardevs
+from modulus.core.devices.wanted import DEV, NodeFacts, NodeRule, Seen
 from modulus.host import sysfs
 from modulus.host.place import below
 

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.findings import Finding
-from modulus.core.nodechanges import (
+from modulus.core.devices.changes import (
     CHAR,
     MISSING,
     STALE,
@@ -28,7 +27,8 @@ from modulus.core.nodechanges import (
     plan_nodes,
     removable,
 )
-from modulus.core.nodes import DEV, DeviceNode, NodeFacts, NodeRule
+from modulus.core.devices.wanted import DEV, DeviceNode, NodeFacts, NodeRule
+from modulus.core.findings import Finding
 from modulus.errors import RefusedError
 from modulus.host import sysfs
 from modulus.host.nodefacts import in_dev, read_facts

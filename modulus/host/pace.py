@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from modulus.core.backoff import doubled
+from modulus.core.agent.backoff import doubled
 from modulus.core.dataclass import dataclass
 from modulus.host.failure import Kind, TransferError
 from modulus.host.report import Reporter

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from modulus.core.dataclass import replace
-from modulus.core.manifest import StoredFile
+from modulus.core.store.manifest import StoredFile
 from modulus.host.decompress import Reader
 from modulus.host.objects import Hashed, Objects
 from modulus.host.patch import make_patch

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core import forms
 from modulus.core.dataclass import asdict, dataclass
-from modulus.core.forms import Fields
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.host import files
 from modulus.host.growing import Growth
 from modulus.host.lock import acquire

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from modulus.core.inuse import NodeSet, Process, maps_any, short_command
+from modulus.core.modules.in_use import NodeSet, Process, maps_any, short_command
 from modulus.host import sysfs
 from modulus.host.rootpath import resolve
 

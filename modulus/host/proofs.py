@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modulus.core.proof import (
+from modulus.core.build.proof import (
     Disproof,
     Proof,
     condemned,

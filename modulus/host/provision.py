@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.deb822 import upstream_version
-from modulus.core.distribution import Distribution
-from modulus.core.forms import Fields
-from modulus.core.kernel import Compiler
+from modulus.core.distribution.deb822 import upstream_version
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import Compiler
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.errors import FetchError, ToolchainError
 from modulus.host import files
 from modulus.host.apt import Apt

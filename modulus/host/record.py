@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from modulus.core.jsontext import MOST, parse_json
+from modulus.core.record.json_text import MOST, parse_json
 from modulus.host.regular import read_bytes
 
 _T = TypeVar("_T")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, TextIO
 
-from modulus.core.meter import Count, bar, progress_text, seconds_left
+from modulus.core.status.meter import Count, bar, progress_text, seconds_left
 from modulus.host.journal import Journal
 from modulus.host.systemd import journal_fields
 from modulus.redact import redact_text

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modulus.core.findings import Finding
-from modulus.core.gpus import Census
-from modulus.core.inuse import NodeSet
-from modulus.core.moddep import module_name
-from modulus.core.rivals import (
+from modulus.core.gpu.census import Census
+from modulus.core.kernel.moddep import module_name
+from modulus.core.modules.in_use import NodeSet
+from modulus.core.modules.rivals import (
     Removal,
     Rival,
     RivalsResult,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from modulus.core.soname import soname
+from modulus.core.generation.soname import soname
 from modulus.host.regular import open_regular
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass, field
-from modulus.core.forms import Fields
 from modulus.core.instance import Instance
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
 from modulus.host import files
 from modulus.host.place import writing
 from modulus.host.record import read_record

@@ -13,10 +13,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.forms import Fields
-from modulus.core.state import State, abandoned, parse_state
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.core.status.state import State, abandoned, parse_state
 from modulus.host.place import below, make_dirs, writing
 from modulus.host.record import read_record
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from modulus.core.dataclass import dataclass
-from modulus.core.keys import SHORT
-from modulus.core.manifest import SCHEMA, Manifest, StoredFile, parse_manifest
+from modulus.core.store.keys import SHORT
+from modulus.core.store.manifest import SCHEMA, Manifest, StoredFile, parse_manifest
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files
 from modulus.host.objects import Objects

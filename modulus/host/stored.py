@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass
-from modulus.core.manifest import StoredFile
+from modulus.core.store.manifest import StoredFile
 from modulus.errors import IntegrityError
 from modulus.host.decompress import Reader
 from modulus.host.objects import Objects

@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from modulus.core import forms
-from modulus.core.jsontext import parse_json
-from modulus.core.keys import digest
-from modulus.core.twin import Survey, names_release, neutral
+from modulus.core.build.twin import Survey, names_release, neutral
+from modulus.core.record import forms
+from modulus.core.record.json_text import parse_json
+from modulus.core.store.keys import digest
 from modulus.host.regular import open_regular
 from modulus.host.unpack import unpack
 

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.distribution import Distribution
-from modulus.core.forms import Fields, Form
-from modulus.core.kernel import Compiler
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import Compiler
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host import debs, files
 from modulus.host.apt import Apt

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
-from modulus.core.sources import scheme
+from modulus.core.profile.sources import scheme
 from modulus.host.failure import Kind, TransferError
 from modulus.host.http import Client, Response
 from modulus.host.partial import Origin, Partial, looks_like_html

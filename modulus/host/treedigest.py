@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from modulus.core.keys import digest
+from modulus.core.store.keys import digest
 from modulus.host.digest import hash_open
 from modulus.host.regular import open_regular
 from modulus.host.trust import others_may, others_may_only_add

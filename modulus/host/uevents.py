@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from modulus.core.uevent import Uevent, parse_uevent
+from modulus.core.gpu.uevent import Uevent, parse_uevent
 
 _NETLINK_KOBJECT_UEVENT = 15
 _FROM_KERNEL = 1

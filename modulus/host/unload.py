@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modulus.core.moddep import module_name
+from modulus.core.kernel.moddep import module_name
 from modulus.errors import BusyError, ModulusError
 from modulus.host.kmod import Loaded, loaded
 from modulus.host.report import Reporter

@@ -10,18 +10,18 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from modulus.core import forms
 from modulus.core.dataclass import dataclass
-from modulus.core.forms import Fields
-from modulus.core.installer import Manifest
-from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
-from modulus.core.userspace import (
+from modulus.core.package.userspace import (
     Layout,
     Selection,
     plan_layout,
     soname_links,
     userspace_id,
 )
+from modulus.core.package.vendor_manifest import Manifest
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
 from modulus.errors import IntegrityError
 from modulus.host import files
 from modulus.host.archive import Archive, all_of

@@ -7,18 +7,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modulus.core.checks.libraries import InstalledLibrary
-from modulus.core.checks.numa import has_several_nodes
+from modulus.core.config.settings import Settings
 from modulus.core.dataclass import replace
 from modulus.core.findings import LEVELS, Finding
-from modulus.core.gpus import Census
-from modulus.core.ldcache import CacheEntry, find_library
-from modulus.core.libcheck import Answer, Library
-from modulus.core.moddep import module_name
-from modulus.core.mountinfo import Mount, mount_of, parse_mountinfo
-from modulus.core.profile import Profile
-from modulus.core.settings import Settings
-from modulus.core.verify import Observed, findings
+from modulus.core.generation.ldcache import CacheEntry, find_library
+from modulus.core.gpu.census import Census
+from modulus.core.health.checks.libraries import InstalledLibrary
+from modulus.core.health.checks.numa import has_several_nodes
+from modulus.core.health.verify import Observed, findings
+from modulus.core.kernel.moddep import module_name
+from modulus.core.kernel.mountinfo import Mount, mount_of, parse_mountinfo
+from modulus.core.profile.libraries import Answer, Library
+from modulus.core.profile.profile import Profile
 from modulus.host import sysfs
 from modulus.host.asklib import ask
 from modulus.host.install import Generation

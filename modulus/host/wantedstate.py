@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.core.chardevs import parse_chardevs
-from modulus.core.nodechanges import compare, link_path, link_target
-from modulus.core.nodes import DEV
-from modulus.core.wantedstate import WantedState, parse_wanted, wanted_value
+from modulus.core.devices.changes import compare, link_path, link_target
+from modulus.core.devices.numbers import parse_chardevs
+from modulus.core.devices.wanted import DEV
+from modulus.core.generation.recorded_state import WantedState, parse_wanted, wanted_value
 from modulus.host import sysfs
 from modulus.host.firmwarepath import firmware_path
 from modulus.host.nodefacts import in_dev, look

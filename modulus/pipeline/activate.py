@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.gpus import Census, no_gpu
+from modulus.core.gpu.census import Census, no_gpu
 from modulus.errors import IntegrityError, ModulusError
 from modulus.host.hashing import Hashes
 from modulus.host.install import Generation, check_ours, verify_generation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modulus.core.nextkernel import by_urgency
+from modulus.core.kernel.upcoming import by_urgency
 from modulus.host.bootkernel import default_kernel
 from modulus.host.install import Generation, active_generation
 from modulus.host.probe import running_kernel

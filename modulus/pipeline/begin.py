@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
-from modulus.core.gpus import Census
+from modulus.core.gpu.census import Census
 from modulus.errors import ModulusError
 from modulus.host.generations import mark_used
 from modulus.host.good import record_good

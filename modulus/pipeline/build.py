@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from modulus.core.buildrecord import BuildRecord
-from modulus.core.dataclass import replace
-from modulus.core.keys import SHORT
-from modulus.core.manifest import TOGETHER, TWIN, WHOLE
-from modulus.core.proof import EQUAL
-from modulus.core.recipe import (
+from modulus.core.build.proof import EQUAL
+from modulus.core.build.recipe import (
     Recipe,
     plainly,
     takes_shortcuts,
 )
+from modulus.core.dataclass import replace
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.store.keys import SHORT
+from modulus.core.store.manifest import TOGETHER, TWIN, WHOLE
 from modulus.errors import (
     BuildError,
     IntegrityError,

@@ -6,10 +6,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from modulus.core.build.revoked import recipe_of, revoked
 from modulus.core.dataclass import dataclass
-from modulus.core.generation import key_of
-from modulus.core.keys import SHORT
-from modulus.core.revoked import recipe_of, revoked
+from modulus.core.generation.generation import key_of
+from modulus.core.store.keys import SHORT
 from modulus.core.tree import PLAIN
 from modulus.errors import IntegrityError, UsageError
 from modulus.host import files

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from modulus.core.checks.build import check_build, check_proof
-from modulus.core.checks.files import check_files
+from modulus.core.build.proof import Proof
 from modulus.core.dataclass import dataclass
+from modulus.core.devices.changes import node_findings, plan_nodes
 from modulus.core.findings import LEVELS, Finding, blocking
-from modulus.core.generation import MANIFEST
-from modulus.core.nodechanges import node_findings, plan_nodes
-from modulus.core.proof import Proof
+from modulus.core.generation.generation import MANIFEST
+from modulus.core.health.checks.build import check_build, check_proof
+from modulus.core.health.checks.files import check_files
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
 from modulus.host.foreign import find_foreign, foreign_findings
 from modulus.host.gpus import take_census

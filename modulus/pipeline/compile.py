@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from modulus.core.build.plan import Plan
+from modulus.core.build.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.core.dataclass import replace
-from modulus.core.keys import SHORT
-from modulus.core.manifest import WHOLE
-from modulus.core.plan import Plan
-from modulus.core.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
+from modulus.core.store.keys import SHORT
+from modulus.core.store.manifest import WHOLE
 from modulus.errors import BuildError, UnsupportedError
 from modulus.host.archive import all_of
 from modulus.host.build import compile_modules

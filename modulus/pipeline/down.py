@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from modulus.core.boot import build_unit_name, unit_name
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
+from modulus.core.status.boot_hold import build_unit_name, unit_name
 from modulus.errors import BuildError, BusyError, ConfigError, LockedError
 from modulus.host import bus
 from modulus.host.enabled import selected_instance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modulus.core.gpus import Census
+from modulus.core.gpu.census import Census
 from modulus.errors import BusyError, FallbackError, ModulusError
 from modulus.host.enabled import enabled_instances
 from modulus.host.good import good_generations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modulus.core.dataclass import dataclass
-from modulus.core.inuse import NodeSet, Users, unload_order
-from modulus.core.nodes import NodeFacts, wanted_nodes
+from modulus.core.devices.wanted import NodeFacts, wanted_nodes
+from modulus.core.modules.in_use import NodeSet, Users, unload_order
 from modulus.host.display import display_nodes
 from modulus.host.inuse import users
 from modulus.host.kmod import settled

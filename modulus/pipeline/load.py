@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modulus.core.findings import Finding
-from modulus.core.generation import module_path
-from modulus.core.gpus import Census
-from modulus.core.moddep import module_name
-from modulus.core.modprobe import choose_modules, merge_options
+from modulus.core.generation.generation import module_path
+from modulus.core.gpu.census import Census
+from modulus.core.kernel.moddep import module_name
+from modulus.core.kernel.modprobe import choose_modules, merge_options
 from modulus.errors import BusyError
 from modulus.host.firmware import provide_firmware
 from modulus.host.foreign import (

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modulus.core.config.settings import Settings
 from modulus.core.dataclass import replace
-from modulus.core.gpus import Census
+from modulus.core.gpu.census import Census
 from modulus.core.instance import Instance
-from modulus.core.kernelid import KernelId
-from modulus.core.profile import Profile
-from modulus.core.settings import Settings
+from modulus.core.kernel.identity import KernelId
+from modulus.core.profile.profile import Profile
 from modulus.errors import ToolchainError, UsageError
 from modulus.host.config import load_profile
 from modulus.host.gpus import take_census
@@ -24,8 +24,8 @@ from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
     # What only a build needs is imported where it is used.
-    from modulus.core.distribution import Distribution
-    from modulus.core.kernel import Compiler
+    from modulus.core.distribution.families import Distribution
+    from modulus.core.kernel.release import Compiler
     from modulus.host.aside import Aside
     from modulus.host.fetch import Fetcher
     from modulus.host.provision import Provisioner
@@ -104,7 +104,7 @@ class Node:
         """The root's distribution; that of the running system for a root without any."""
         if self.site.host.os_release:
             return self.site.host.distribution
-        from modulus.core.distribution import identify
+        from modulus.core.distribution.families import identify
 
         return identify(probe(Path("/")).os_release, self.arch)
 

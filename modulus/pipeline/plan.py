@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from modulus.core.flavour import FlavourChoice, decide
-from modulus.core.kernel import check, check_name
-from modulus.core.keys import build_key
-from modulus.core.modprobe import choose_modules
-from modulus.core.plan import Facts, Plan, Step, inputs_of, make_plan
+from modulus.core.build.plan import Facts, Plan, Step, inputs_of, make_plan
+from modulus.core.gpu.flavour import FlavourChoice, decide
+from modulus.core.kernel.modprobe import choose_modules
+from modulus.core.kernel.release import check, check_name
+from modulus.core.store.keys import build_key
 from modulus.host.proofs import wrong_modules
 from modulus.host.sourcerecord import Record
 from modulus.pipeline import source

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from modulus.core.buildrecord import BuildRecord
+from modulus.core.build.plan import Plan
+from modulus.core.build.revoked import recipe_of
 from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
-from modulus.core.keys import SHORT
-from modulus.core.plan import Plan
-from modulus.core.revoked import recipe_of
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.store.keys import SHORT
 from modulus.errors import LockedError, ModulusError
 from modulus.host import files
 from modulus.host.aside import Aside, SharedReporter

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from modulus.core.build.plan import Plan
+from modulus.core.build.proof import EQUAL, UNSTABLE, Disproof
+from modulus.core.build.recipe import Recipe, plainly
 from modulus.core.dataclass import dataclass, replace
 from modulus.core.instance import parse_instance
-from modulus.core.keys import SHORT, differences
-from modulus.core.manifest import WHOLE, Manifest
-from modulus.core.plan import Plan
-from modulus.core.proof import EQUAL, UNSTABLE, Disproof
-from modulus.core.recipe import Recipe, plainly
+from modulus.core.store.keys import SHORT, differences
+from modulus.core.store.manifest import WHOLE, Manifest
 from modulus.errors import LockedError, ModulusError, UnprovedError, WrongBuildError
 from modulus.host import files
 from modulus.host.clock import rfc3339

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modulus.core.dataclass import dataclass
-from modulus.core.generation import Identity, module_path
-from modulus.core.userspace import Selection, userspace_id
+from modulus.core.generation.generation import Identity, module_path
+from modulus.core.package.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError
 from modulus.host.aside import Aside, SharedReporter
 from modulus.host.install import (

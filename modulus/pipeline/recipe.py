@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from modulus.core.proof import distrusted
-from modulus.core.recipe import Recipe
+from modulus.core.build.proof import distrusted
+from modulus.core.build.recipe import Recipe
 from modulus.host.build import digest_of
 from modulus.host.proofs import read_disproofs
 from modulus.pipeline.node import Node

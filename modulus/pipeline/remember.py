@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modulus.core.dataclass import replace
-from modulus.core.moddep import module_name
-from modulus.core.wantedstate import WantedState
+from modulus.core.generation.recorded_state import WantedState
+from modulus.core.kernel.moddep import module_name
 from modulus.errors import ModulusError
 from modulus.host.firmwarepath import firmware_path
 from modulus.host.install import Generation

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from modulus.core.dataclass import dataclass, replace
 from modulus.core.findings import Finding
+from modulus.core.generation.recorded_state import WantedState
 from modulus.core.instance import Instance
-from modulus.core.wantedstate import WantedState
 from modulus.errors import VerifyError
 from modulus.host.firmwarepath import firmware_path
 from modulus.host.lock import LOCKS, locked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modulus.core.gpus import no_gpu
+from modulus.core.gpu.census import no_gpu
 from modulus.errors import UsageError
 from modulus.host.good import good_generations, recorded_drivers
 from modulus.host.install import Generation, active_generation, verify_generation

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modulus.core.config.settings import Settings
 from modulus.core.dataclass import dataclass
-from modulus.core.settings import Settings
 from modulus.host.config import load_settings
 from modulus.host.lock import LOCKS, locked
 from modulus.host.place import below, check_inside, writing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from modulus.core.generation import module_path
+from modulus.core.generation.generation import module_path
 from modulus.errors import IntegrityError
 from modulus.host.hashing import Hashes
 from modulus.host.install import Generation

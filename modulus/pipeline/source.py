@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from modulus.core.dataclass import dataclass, replace
-from modulus.core.installer import Manifest, parse_manifest
-from modulus.core.jsontext import parse_json
-from modulus.core.sources import Candidate, candidates, filename
+from modulus.core.package.vendor_manifest import Manifest, parse_manifest
+from modulus.core.profile.sources import Candidate, candidates, filename
+from modulus.core.record.json_text import parse_json
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host.archive import Archive
 from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
+from modulus.core.build.plan import inputs_of
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
-from modulus.core.keys import build_key
-from modulus.core.plan import inputs_of
-from modulus.core.state import Failure, KernelReady, State
+from modulus.core.status.state import Failure, KernelReady, State
+from modulus.core.store.keys import build_key
 from modulus.errors import ModulusError, UsageError
 from modulus.host.bootkernel import default_kernel
 from modulus.host.buildrecord import change_record

@@ -6,9 +6,9 @@ back is known too. A run that is killed anywhere leaves a driver that the next o
 
 from __future__ import annotations
 
-from modulus.core.generation import module_path
+from modulus.core.generation.generation import module_path
 from modulus.core.instance import Instance
-from modulus.core.moddep import module_name
+from modulus.core.kernel.moddep import module_name
 from modulus.errors import BusyError, FallbackError, IntegrityError, ModulusError, RefusedError
 from modulus.host.deferred import deferred_signals
 from modulus.host.good import good_generations

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modulus.core import twin
+from modulus.core.build import twin
+from modulus.core.build.plan import Plan
+from modulus.core.build.revoked import recipe_of
 from modulus.core.dataclass import replace
-from modulus.core.plan import Plan
-from modulus.core.revoked import recipe_of
 from modulus.host.fitness import UnfitError
 from modulus.host.headers import Headers
 from modulus.host.kept import Kept, KeptObjects, rule_digest

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
-from modulus.core.boot import (
+from modulus.core.dataclass import asdict, dataclass, replace
+from modulus.core.instance import parse_instance
+from modulus.core.status.boot_hold import (
     FAILED,
     OFF,
     READY,
@@ -19,9 +21,7 @@ from modulus.core.boot import (
     stand,
     unit_name,
 )
-from modulus.core.dataclass import asdict, dataclass, replace
-from modulus.core.instance import parse_instance
-from modulus.core.state import Failure
+from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host import bus
 from modulus.host.enabled import enabled_instances, selected_instance

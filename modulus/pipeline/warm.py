@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 
-from modulus.core.generation import MANIFEST
+from modulus.core.generation.generation import MANIFEST
 from modulus.errors import ModulusError
 from modulus.host.enabled import selected_instance
 from modulus.host.install import Generation, active_generation, find_generation

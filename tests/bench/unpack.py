@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from modulus.core.runfile import HEADER_BYTES, parse_header
+from modulus.core.package.run_header import HEADER_BYTES, parse_header
 from tests.bench.measure import FailedError, remove
 from tests.bench.ratios import Cost, Result, Row, rounds
 from tests.bench.site import Site

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from modulus.core.installer import parse_manifest
+from modulus.core.package.vendor_manifest import parse_manifest
 from modulus.host.archive import Archive, Enough, Texts, all_of
 
 _TOP = "kernel/"

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.core.boot import UnitState, unit_name
+from modulus.core.status.boot_hold import UnitState, unit_name
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import Systemd, available, calls
 from modulus.host.bus.connection import SystemBus, open_connection

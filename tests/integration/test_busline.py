@@ -16,10 +16,10 @@ import pytest
 from modulus.agent.busline import BusLine
 from modulus.agent.loop import Loop
 from modulus.agent.publisher import Publisher
-from modulus.core.buildrecord import BuildRecord
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
-from modulus.core.state import Failure, State
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.status.state import Failure, State
 from modulus.errors import ModulusError
 from modulus.host.buildrecord import change_record
 from modulus.host.bus.connection import SystemBus, open_connection

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.libcheck import Library
+from modulus.core.profile.libraries import Library
 from modulus.host.asklib import ask
 from modulus.host.config import load_profile
 from tests.support import packages

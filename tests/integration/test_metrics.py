@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from modulus.core.buildrecord import BuildRecord
 from modulus.core.findings import Finding
-from modulus.core.metrics import metrics_text
-from modulus.core.state import KernelReady, State
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.status.metrics import metrics_text
+from modulus.core.status.state import KernelReady, State
 from tests.support import packages
 from tests.support.promtool import promtool
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution import DEBIAN, UBUNTU, Distribution, Family
-from modulus.core.kernel import Compiler
+from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution, Family
+from modulus.core.kernel.release import Compiler
 from modulus.errors import FetchError, ToolchainError
 from modulus.host.probe import probe
 from modulus.host.provision import Provisioner
@@ -287,7 +287,7 @@ def test_two_at_once_download_once(with_headers: World) -> None:
 PROVIDE = """
 import sys
 from pathlib import Path
-from modulus.core.distribution import DEBIAN, Distribution
+from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter
 cache, root, release = sys.argv[1:]

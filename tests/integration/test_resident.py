@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modulus.agent import resident
+from modulus.core.generation.recorded_state import WantedState
 from modulus.core.instance import Instance
-from modulus.core.wantedstate import WantedState
 from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.wantedstate import write_wanted
 from tests.support.busagent import AGENT, NAME, OBJECT, Process, wait_for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.backoff import PERMANENT
+from modulus.core.agent.backoff import PERMANENT
 from tests.support import packages
 
 ROOT = Path(__file__).parents[2]

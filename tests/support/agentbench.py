@@ -23,11 +23,11 @@ from modulus.agent.loop import Loop
 from modulus.agent.modulewatch import ModuleWatch
 from modulus.agent.selection import SelectionWatch
 from modulus.agent.task import Task
-from modulus.core.backoff import Backoff
-from modulus.core.events import Event, Source
+from modulus.core.agent.backoff import Backoff
+from modulus.core.agent.events import Event, Source
 from modulus.core.instance import parse_instance
 from modulus.core.pci import PciMatch
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.host.notify import Notifier
 from modulus.host.report import PlainReporter
 from modulus.host.statefile import read_state

@@ -6,10 +6,10 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modulus.core.generation import Identity
+from modulus.core.generation.generation import Identity
 from modulus.core.instance import Instance
-from modulus.core.kernelid import KernelId
-from modulus.core.manifest import StoredFile
+from modulus.core.kernel.identity import KernelId
+from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import Link, Tree
 from modulus.host.install import Generation, activate, install_generation, write_selected
 from modulus.host.linker import configure_linker, update_linker

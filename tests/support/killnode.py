@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.generation import MANIFEST, parse_generation
+from modulus.core.generation.generation import MANIFEST, parse_generation
 from modulus.core.instance import parse_instance
 from modulus.core.tree import parse_tree
 from modulus.host import files

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.good import parse_good
+from modulus.core.generation.last_good import parse_good
 from modulus.host.install import active_generation
 from modulus.host.record import read_record
 from tests.support.fakedriver import NODES, FakeNode, fake_node

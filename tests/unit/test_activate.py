@@ -587,7 +587,7 @@ def test_an_initramfs_is_for_a_driver_that_works(
 HOLDER = """\
 import sys
 from pathlib import Path
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.host.lock import locked
 from modulus.host.report import PlainReporter
 from modulus.host.statefile import write_state

@@ -20,8 +20,8 @@ from modulus.agent.failures import how
 from modulus.agent.lane import BUILD, REPAIR, UP, Work
 from modulus.agent.loop import Loop
 from modulus.cli.parser import make_parser
-from modulus.core.backoff import PERMANENT, Backoff
-from modulus.core.state import Failure, State
+from modulus.core.agent.backoff import PERMANENT, Backoff
+from modulus.core.status.state import Failure, State
 from modulus.host.report import PlainReporter
 from modulus.host.spawn import spawn
 from modulus.host.statefile import failures_file
@@ -32,7 +32,7 @@ from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
 WRITER = """\
 import sys
 from pathlib import Path
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.host.statefile import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)

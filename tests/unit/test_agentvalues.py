@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.agentvalues import MOST_CHARACTERS, MOST_ENTRIES, agent_values, state_of
 from modulus.core.findings import Finding
-from modulus.core.state import Failure, KernelReady, State
+from modulus.core.status.bus_values import MOST_CHARACTERS, MOST_ENTRIES, agent_values, state_of
+from modulus.core.status.state import Failure, KernelReady, State
 
 STATES = (
     State("driver-1.0", None),

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.aptsources import Entry, own, parse_list, parse_sources, rebased, render
-from modulus.core.deb822 import Relation, relations, stanzas, upstream_version
-from modulus.core.distribution import DEBIAN, UBUNTU, Distribution
+from modulus.core.distribution.apt_sources import (
+    Entry,
+    own,
+    parse_list,
+    parse_sources,
+    rebased,
+    render,
+)
+from modulus.core.distribution.deb822 import Relation, relations, stanzas, upstream_version
+from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modulus.core.installer import parse_manifest
+from modulus.core.package.vendor_manifest import parse_manifest
 from modulus.errors import IntegrityError
 from modulus.host.archive import Archive, Extracted, ExtractLimits, Texts, all_of
 from tests.support.runfile import assemble

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.ldcache import find_library, parse_ldcache
-from modulus.core.libcheck import Answer, Library, Reply
+from modulus.core.generation.ldcache import find_library, parse_ldcache
+from modulus.core.profile.libraries import Answer, Library, Reply
 from modulus.host import asklib, libcall
 
 FINE = Library("libc.so.6", init="abs", arguments=(0,))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus import errors
-from modulus.core.backoff import PERMANENT, Backoff, doubled
+from modulus.core.agent.backoff import PERMANENT, Backoff, doubled
 
 FETCH = errors.FetchError.code
 BUILD = errors.BuildError.code

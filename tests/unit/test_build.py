@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from modulus.core.diagnose import Cause
-from modulus.core.profile import BuildFile
-from modulus.core.progress import Work
-from modulus.core.recipe import Recipe, make_argv
+from modulus.core.build.recipe import Recipe, make_argv
+from modulus.core.profile.build_causes import Cause
+from modulus.core.profile.profile import BuildFile
+from modulus.core.profile.progress import Work
 from modulus.errors import BuildError, ConfigError, ToolchainError
 from modulus.host.build import compile_modules
 from modulus.host.headers import Headers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modulus.core.busname import agent_name, agent_path, escape
+from modulus.core.status.bus_name import agent_name, agent_path, escape
 
 
 @pytest.mark.parametrize(

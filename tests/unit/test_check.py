@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from modulus.core.checks.files import check_files
 from modulus.core.findings import Finding
+from modulus.core.health.checks.files import check_files
 from modulus.errors import VerifyError
 from modulus.pipeline.check import failure
 from tests.support.fakedriver import GPU, RELEASE, FakeNode, fake_node

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.schema import Problems
-from modulus.core.settings import Settings
+from modulus.core.config.schema import Problems
+from modulus.core.config.settings import Settings
 from modulus.errors import ConfigError
 from modulus.host.config import load_profile, load_settings, profile_names
 from modulus.host.yamlfile import parse_yaml

@@ -19,28 +19,28 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.record import Record as Failures
-from modulus.core import initramfs
-from modulus.core.backoff import Backoff
-from modulus.core.buildrecord import BuildRecord
-from modulus.core.checks.answers import check_answers
-from modulus.core.distribution import DEBIAN, Distribution
-from modulus.core.generation import Contents, Identity, manifest_value
-from modulus.core.good import Good, good_value
-from modulus.core.gpulist import parse_gpu_list
+from modulus.core.agent.backoff import Backoff
+from modulus.core.build.proof import Disproof, condemned
+from modulus.core.devices.wanted import DeviceNode, Minors, NodeRule, Params, When
+from modulus.core.distribution.families import DEBIAN, Distribution
+from modulus.core.generation.generation import Contents, Identity, manifest_value
+from modulus.core.generation.last_good import Good, good_value
+from modulus.core.generation.recorded_state import WantedState
+from modulus.core.gpu.supported import parse_gpu_list
+from modulus.core.health.checks.answers import check_answers
 from modulus.core.instance import Instance
-from modulus.core.kernel import Compiler
-from modulus.core.kernelid import KernelId
-from modulus.core.libcheck import Answer, Library
-from modulus.core.manifest import StoredFile
-from modulus.core.metrics import metrics_text
-from modulus.core.nextkernel import Kernel, Tried
-from modulus.core.nodes import DeviceNode, Minors, NodeRule, Params, When
+from modulus.core.kernel.identity import KernelId
+from modulus.core.kernel.release import Compiler
+from modulus.core.kernel.upcoming import Kernel, Tried
+from modulus.core.modules import initramfs
 from modulus.core.pci import PciMatch
-from modulus.core.profile import GpuListFormat
-from modulus.core.proof import Disproof, condemned
-from modulus.core.state import Failure, KernelReady, State
+from modulus.core.profile.libraries import Answer, Library
+from modulus.core.profile.profile import GpuListFormat
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.status.metrics import metrics_text
+from modulus.core.status.state import Failure, KernelReady, State
+from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import FileRecord, Link, Tree, tree_value
-from modulus.core.wantedstate import WantedState
 from modulus.errors import ModulusError
 from modulus.host import install, moduleroot, record
 from modulus.host.asklib import _Heard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modulus.core.diagnose import SHOWN_LINES, Cause, Diagnosis
+from modulus.core.profile.build_causes import SHOWN_LINES, Cause, Diagnosis
 
 RELEASE = "6.12.1-test"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.proof import Disproof
+from modulus.core.build.proof import Disproof
 from modulus.host.install import remove_driver
 from modulus.host.proofs import add_disproof, read_disproofs
 from tests.support.headertrees import write

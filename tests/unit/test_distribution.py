@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.distribution import (
+from modulus.core.distribution.families import (
     DEBIAN,
     UBUNTU,
     Distribution,
     Family,
     identify,
 )
-from modulus.core.kernel import Compiler
-from modulus.core.osrelease import parse_os_release
+from modulus.core.distribution.os_release import parse_os_release
+from modulus.core.kernel.release import Compiler
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
 JAMMY = Distribution(UBUNTU, "jammy", "amd64")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.elf import read_module
+from modulus.core.kernel.elf import read_module
 from tests.support.elfmaker import AARCH64, kernel_module
 
 _NAME = st.text("abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=50)

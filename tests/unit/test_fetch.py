@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.sources import Candidate
+from modulus.core.profile.sources import Candidate
 from modulus.errors import ConfigError, FetchError, IntegrityError, LockedError, ModulusError
 from modulus.host import files, partial
 from modulus.host.fetch import Download, Fetcher
@@ -891,7 +891,7 @@ def test_two_at_once_fetch_it_once(bench: Bench, mirror: Mirror, known: str | No
 CHILD = """
 import sys
 from pathlib import Path
-from modulus.core.sources import Candidate
+from modulus.core.profile.sources import Candidate
 from modulus.host.fetch import Fetcher
 from modulus.host.http import ClientOptions
 from modulus.host.report import PlainReporter

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.flavour import decide
-from modulus.core.gpulist import ListedGpu, parse_gpu_list
+from modulus.core.gpu.flavour import decide
+from modulus.core.gpu.supported import ListedGpu, parse_gpu_list
 from modulus.core.pci import IdRange, PciDevice, PciMatch, devices_of
-from modulus.core.profile import GpuListFormat
+from modulus.core.profile.profile import GpuListFormat
 from modulus.errors import ConfigError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host.config import load_profile
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.forms import is_inside
-from modulus.core.generation import (
+from modulus.core.generation.generation import (
     Contents,
     Identity,
     generation_name,
@@ -18,7 +17,8 @@ from modulus.core.generation import (
     parse_generation,
 )
 from modulus.core.instance import Instance
-from modulus.core.kernelid import KernelId
+from modulus.core.kernel.identity import KernelId
+from modulus.core.record.forms import is_inside
 from modulus.core.tree import FileRecord, Link, Tree, parse_tree, tree_value
 
 INSTANCE = Instance("driver", "535.309.01")

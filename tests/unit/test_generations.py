@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.generation import Identity
+from modulus.core.generation.generation import Identity
 from modulus.core.instance import Instance
-from modulus.core.kernelid import KernelId
+from modulus.core.kernel.identity import KernelId
 from modulus.host.files import scratch
 from modulus.host.generations import collect_generations, homes, mark_used
 from modulus.host.good import record_good

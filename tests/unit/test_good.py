@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from modulus.core.good import Good, good_value, names_for, parse_good, with_newest
-from modulus.core.kernelid import KernelId
+from modulus.core.generation.last_good import (
+    Good,
+    good_value,
+    names_for,
+    parse_good,
+    with_newest,
+)
+from modulus.core.kernel.identity import KernelId
 from modulus.host.good import good_generations, recorded_drivers
 from tests.support.headertrees import write
 

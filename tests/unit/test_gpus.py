@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.gpus import Census, Gpu, has_signature, kind_of, no_gpu, vgpu_findings
+from modulus.core.config.schema import Problems
+from modulus.core.gpu.census import Census, Gpu, has_signature, kind_of, no_gpu, vgpu_findings
 from modulus.core.pci import PciDevice
-from modulus.core.profile import Profile
-from modulus.core.profile_schema import parse_profile
-from modulus.core.schema import Problems
+from modulus.core.profile.profile import Profile
+from modulus.core.profile.schema import parse_profile
 from modulus.host.config import load_profile
 from modulus.host.gpus import bind_free, fix_numa, take_census
 from modulus.host.probe import pci_devices

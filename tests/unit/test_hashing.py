@@ -16,7 +16,7 @@ import pytest
 
 from modulus.cli import run
 from modulus.core.instance import parse_instance
-from modulus.core.moddep import module_name
+from modulus.core.kernel.moddep import module_name
 from modulus.host import digest as digests
 from modulus.host import hashahead
 from modulus.host.hashahead import Ahead, begin, find_modules, hash_ahead

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution import DEBIAN, Distribution
+from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.errors import ToolchainError
 from modulus.host import headerform, headertree
 from modulus.host.provision import Provisioner

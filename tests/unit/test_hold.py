@@ -12,7 +12,7 @@ import pytest
 
 from modulus.agent.hold import Hold
 from modulus.agent.loop import Loop
-from modulus.core.reboothold import parse_claims, render_claims, span
+from modulus.core.agent.reboot_hold import parse_claims, render_claims, span
 from modulus.errors import ModulusError
 from modulus.host.inhibit import DROP_IN, claim, claimed
 from modulus.host.report import PlainReporter

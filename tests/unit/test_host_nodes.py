@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.nodes import NodeRule
+from modulus.core.devices.wanted import NodeRule
 from modulus.errors import RefusedError
 from modulus.host.config import load_profile
 from modulus.host.nodefacts import read_facts

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from modulus.core.ldcache import find_library, parse_ldcache
-from modulus.core.profile import Profile
-from modulus.core.profile_schema import parse_profile
-from modulus.core.schema import Problems
-from modulus.core.settings import Settings
+from modulus.core.config.schema import Problems
+from modulus.core.config.settings import Settings
+from modulus.core.generation.ldcache import find_library, parse_ldcache
+from modulus.core.profile.profile import Profile
+from modulus.core.profile.schema import parse_profile
 from modulus.host.config import load_settings
 from modulus.host.gpus import take_census
 from modulus.host.install import Generation

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.findings import Finding
-from modulus.core.initramfs import (
+from modulus.core.modules.initramfs import (
     Image,
     Record,
     forced_modules,

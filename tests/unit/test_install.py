@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from modulus.core.generation import Identity
+from modulus.core.generation.generation import Identity
 from modulus.core.instance import Instance
-from modulus.core.kernelid import KernelId
+from modulus.core.kernel.identity import KernelId
 from modulus.errors import BuildError, ConfigError
 from modulus.host.files import remove_tree
 from modulus.host.install import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.installer import TYPES, ManifestEntry, parse_manifest
+from modulus.core.package.vendor_manifest import TYPES, ManifestEntry, parse_manifest
 from modulus.errors import IntegrityError
 
 HEADER = (

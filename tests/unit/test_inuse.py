@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.inuse import (
+from modulus.core.modules.in_use import (
     ModuleUse,
     NodeSet,
     Process,
@@ -18,7 +18,7 @@ from modulus.core.inuse import (
     short_command,
     unload_order,
 )
-from modulus.core.profile import Profile
+from modulus.core.profile.profile import Profile
 from modulus.host.config import load_profile
 from modulus.host.inuse import users
 from modulus.host.processes import processes_using

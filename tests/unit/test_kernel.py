@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.kernel import (
+from modulus.core.kernel.release import (
     Compiler,
     KernelConfig,
     check,

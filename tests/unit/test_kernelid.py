@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.kernelid import parse_build_id
+from modulus.core.kernel.identity import parse_build_id
 
 
 def note(name: bytes, kind: int, value: bytes) -> bytes:

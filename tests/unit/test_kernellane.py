@@ -15,10 +15,10 @@ from modulus.agent.hold import Hold
 from modulus.agent.kernellane import Ahead, KernelLane
 from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
-from modulus.core.boot import UnitState
-from modulus.core.events import BUILD, Event
+from modulus.core.agent.events import BUILD, Event
 from modulus.core.instance import Instance
-from modulus.core.nextkernel import Kernel
+from modulus.core.kernel.upcoming import Kernel
+from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
 from modulus.host.report import PlainReporter
 from modulus.pipeline.site import Site

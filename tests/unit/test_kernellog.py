@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.kernellog import parse_messages
+from modulus.core.kernel.log import parse_messages
 from modulus.host.kernellog import kernel_log
 
 

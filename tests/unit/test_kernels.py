@@ -10,7 +10,7 @@ import pytest
 
 from modulus.agent.kernels import Kernels
 from modulus.agent.loop import Loop
-from modulus.core.events import KERNELS, Event
+from modulus.core.agent.events import KERNELS, Event
 from modulus.host.kernelfacts import kernel_facts, kernel_folders, stored_builds
 from tests.support.mainloop import run_until, turn
 

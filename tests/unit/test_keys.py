@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.keys import UNKNOWN, Difference, build_key, differences, nearest
+from modulus.core.store.keys import UNKNOWN, Difference, build_key, differences, nearest
 
 INPUTS: dict[str, Any] = {"source": "aa", "profile": {"make": {"CC": "gcc"}, "build": ["m"]}}
 

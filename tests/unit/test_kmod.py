@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modulus.core.loadfailure import LoadCause
+from modulus.core.profile.load_causes import LoadCause
 from modulus.errors import (
     BusyError,
     IntegrityError,

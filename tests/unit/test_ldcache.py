@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.ldcache import FLAGS, CacheEntry, find_library, parse_ldcache
+from modulus.core.generation.ldcache import FLAGS, CacheEntry, find_library, parse_ldcache
 from tests.support.library import shared_library
 
 MACHINE = platform.machine()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modulus.core.libcheck import SCHEMA, Library, Status, check_fit
-from modulus.core.schema import Problems
+from modulus.core.config.schema import Problems
+from modulus.core.profile.libraries import SCHEMA, Library, Status, check_fit
 from modulus.host.config import load_profile
 
 DEAD = {"status": 15, "cause": "it is gone", "fix": "reset it"}

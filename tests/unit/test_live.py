@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from modulus.core.findings import Finding
-from modulus.core.state import Failure, State
-from modulus.core.statustext import status_text, stopped
+from modulus.core.status.state import Failure, State
+from modulus.core.status.text import status_text, stopped
 from modulus.errors import BuildError, LockedError, ModulusError
 from modulus.host.live import StatusReporter
 from modulus.host.notify import Notifier
@@ -151,7 +151,7 @@ def test_what_was_there_stays_until_it_is_known_better(bench: Bench) -> None:
 WRITER = """\
 import sys
 from pathlib import Path
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.host.statefile import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)

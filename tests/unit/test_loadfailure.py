@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modulus.core.kernellog import parse_messages
-from modulus.core.loadfailure import CAUSES, ERRORS, LoadCause, explain, log_findings
-from modulus.core.profile import Profile
-from modulus.core.profile_schema import parse_profile
-from modulus.core.schema import Problems
+from modulus.core.config.schema import Problems
+from modulus.core.kernel.log import parse_messages
+from modulus.core.profile.load_causes import CAUSES, ERRORS, LoadCause, explain, log_findings
+from modulus.core.profile.profile import Profile
+from modulus.core.profile.schema import parse_profile
 
 RELEASE = "6.1.0-9-amd64"
 FATAL = "modprobe: ERROR: could not insert 'nvidia': {}\n"

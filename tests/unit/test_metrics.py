@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from modulus.core.buildrecord import BuildRecord, parse_record
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
-from modulus.core.metrics import metrics_text
-from modulus.core.state import Failure, KernelReady, State
+from modulus.core.status.build_counts import BuildRecord, parse_record
+from modulus.core.status.metrics import metrics_text
+from modulus.core.status.state import Failure, KernelReady, State
 from modulus.errors import BuildError, ConfigError, FetchError, LockedError, ModulusError
 from modulus.host.buildrecord import change_record, read_record
 from modulus.host.metrics import remove_metrics, write_metrics

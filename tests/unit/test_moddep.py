@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.moddep import (
+from modulus.core.kernel.moddep import (
     HostModule,
     closure,
     find_dependencies,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.modprobe import (
+from modulus.core.kernel.modprobe import (
     TEMPLATE,
     Options,
     choose_modules,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.recipe import Recipe
+from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
 from modulus.host import modules
 from modulus.host.filedata import FileData
@@ -135,7 +135,7 @@ def test_a_large_module_takes_little_memory(out: Path, data: bytes | None) -> No
     script = f"""
 import re, sys
 from pathlib import Path
-from modulus.core.recipe import Recipe
+from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
 from modulus.host.modules import inspect_modules
 try:

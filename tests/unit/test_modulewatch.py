@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.modulewatch import ModuleWatch
-from modulus.core.events import Event
+from modulus.core.agent.events import Event
+from modulus.core.generation.recorded_state import WantedState
 from modulus.core.pci import PciMatch
-from modulus.core.wantedstate import WantedState
 from modulus.host.uevents import Uevents
 from modulus.host.wantedstate import write_wanted
 from tests.support.fakesys import FakeSys

@@ -5,7 +5,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from modulus.core.nextkernel import BACKOFF, Kernel, Tried, by_urgency, changes, parse_tried
+from modulus.core.kernel.upcoming import (
+    BACKOFF,
+    Kernel,
+    Tried,
+    by_urgency,
+    changes,
+    parse_tried,
+)
 
 OLD = Kernel("old", frozenset({"k1"}))
 NEW = Kernel("new", frozenset({"k2"}))

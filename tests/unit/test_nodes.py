@@ -9,18 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.chardevs import CharDevices
-from modulus.core.node_schema import NODE, check_nodes
-from modulus.core.nodechanges import (
+from modulus.core.config.schema import ListOf, Problems
+from modulus.core.devices.changes import (
     Change,
     compare,
     node_findings,
     plan_nodes,
     removable,
 )
-from modulus.core.nodes import DeviceNode, NodeFacts, NodeRule, Seen, number, wanted_nodes
-from modulus.core.profile_schema import parse_profile
-from modulus.core.schema import ListOf, Problems
+from modulus.core.devices.numbers import CharDevices
+from modulus.core.devices.wanted import (
+    DeviceNode,
+    NodeFacts,
+    NodeRule,
+    Seen,
+    number,
+    wanted_nodes,
+)
+from modulus.core.profile.devices import NODE, check_nodes
+from modulus.core.profile.schema import parse_profile
 
 GPU = {
     "path": "acme{minor}", "major": ["acme", "acme-old"], "default_major": 195, "module": "acme-core",

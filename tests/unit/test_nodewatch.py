@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.nodewatch import NodeWatch
-from modulus.core.events import Event
-from modulus.core.nodes import DeviceNode, NodeRule
-from modulus.core.wantedstate import WantedState
+from modulus.core.agent.events import Event
+from modulus.core.devices.wanted import DeviceNode, NodeRule
+from modulus.core.generation.recorded_state import WantedState
 from modulus.host.inotify import Inotify
 from modulus.host.monitor import FolderMonitor
 from modulus.host.wantedstate import wanted_file, write_wanted

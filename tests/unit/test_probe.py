@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution import DEBIAN, Distribution
+from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.core.pci import PciDevice
 from modulus.host.dpkgstatus import installed_versions
 from modulus.host.probe import installed_kernels, probe

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.fields import COMPONENTS
-from modulus.core.installer import TYPES
-from modulus.core.kernel import KernelConfig, check
+from modulus.core.build.recipe import Recipe, make_argv
+from modulus.core.config.fields import COMPONENTS
+from modulus.core.config.schema import Problems
+from modulus.core.kernel.release import KernelConfig, check
+from modulus.core.package.vendor_manifest import TYPES
 from modulus.core.pci import PciMatch
-from modulus.core.profile import RECIPE_FILES, Make, Patch, Profile, Source
-from modulus.core.profile_fields import PLACEHOLDERS
-from modulus.core.profile_schema import SCHEMA, parse_profile
-from modulus.core.recipe import Recipe, make_argv
-from modulus.core.schema import Problems
+from modulus.core.profile.fields import PLACEHOLDERS
+from modulus.core.profile.profile import RECIPE_FILES, Make, Patch, Profile, Source
+from modulus.core.profile.schema import SCHEMA, parse_profile
 from modulus.core.version import Range
 from modulus.errors import UnsupportedError
 from modulus.host.config import load_profile

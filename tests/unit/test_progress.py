@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modulus.core.progress import KBUILD, Progress, Work, globs, predict
+from modulus.core.profile.progress import KBUILD, Progress, Work, globs, predict
 
 TESTS = Work(
     done=r" TEST: ",

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from modulus.core.build.proof import EQUAL, UNSTABLE
+from modulus.core.build.recipe import Recipe
 from modulus.core.instance import Instance
-from modulus.core.manifest import TOGETHER, WHOLE
-from modulus.core.proof import EQUAL, UNSTABLE
-from modulus.core.recipe import Recipe
+from modulus.core.store.manifest import TOGETHER, WHOLE
 from modulus.errors import (
     BuildError,
     IntegrityError,

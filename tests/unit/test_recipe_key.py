@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 
-from modulus.core import script
-from modulus.core.profile import RECIPE_FILES, BuildFile, Flags, Make, Patch, Profile, Remake
-from modulus.core.recipe import Recipe
-from modulus.core.script import payload_names, recipe_digest
+from modulus.core.build import script
+from modulus.core.build.recipe import Recipe
+from modulus.core.build.script import payload_names, recipe_digest
+from modulus.core.profile.profile import (
+    RECIPE_FILES,
+    BuildFile,
+    Flags,
+    Make,
+    Patch,
+    Profile,
+    Remake,
+)
 from modulus.core.version import Range
 from modulus.host import build
 from modulus.host.build import digest_of

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from modulus.core import forms
-from modulus.core.forms import Fields
-from modulus.core.jsontext import MOST, parse_json
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.core.record.json_text import MOST, parse_json
 from modulus.host.record import RecordError, load_record, read_record
 from modulus.host.regular import open_regular, read_bytes, read_text
 
@@ -69,7 +69,7 @@ def test_what_is_none_is_an_error_of_ours(tmp_path: Path, data: bytes) -> None:
 
 def test_memory_stays_small() -> None:
     """Whatever is in a file of the largest size."""
-    script = "import resource, sys; from modulus.core.jsontext import parse_json\n"
+    script = "import resource, sys; from modulus.core.record.json_text import parse_json\n"
     script += "limit = 400 << 20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
     script += "for data in (b'[' + b'[],' * 1398000 + b'0]', b'[' + b'{},' * 262000 + b'0]',\n"
     script += "    b'[' + b'\"a\",' * 262000 + b'0]', b'[' * 4194304, b'9' * 4194304):\n"

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.meter import Count, bar, progress_text, seconds_left
+from modulus.core.status.meter import Count, bar, progress_text, seconds_left
 from modulus.host import report
 from modulus.host.journal import Journal, encode
 from modulus.host.report import (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from modulus.agent.ahead import next_kernels
+from modulus.core.build.revoked import FIRST, REVOKED, recipe_of, revoked
 from modulus.core.instance import Instance
-from modulus.core.revoked import FIRST, REVOKED, recipe_of, revoked
 from modulus.host.kept import FOLDER
 from modulus.host.report import PlainReporter
 from modulus.host.store import Entry

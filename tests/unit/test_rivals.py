@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from modulus.core.findings import Finding
-from modulus.core.gpus import Census
-from modulus.core.inuse import ModuleUse, Process
-from modulus.core.rivals import (
+from modulus.core.gpu.census import Census
+from modulus.core.modules.in_use import ModuleUse, Process
+from modulus.core.modules.rivals import (
     Framebuffer,
     Removal,
     Rival,

@@ -12,12 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.backoff import Backoff
-from modulus.core.events import GPUS, KERNELS, MODULES, REPAIR, UPDATE
+from modulus.core.agent.backoff import Backoff
+from modulus.core.agent.events import GPUS, KERNELS, MODULES, REPAIR, UPDATE
+from modulus.core.agent.rate import Rate
+from modulus.core.agent.role import (
+    ACTIVE,
+    STANDBY,
+    Part,
+    Role,
+    part_at_boot,
+    part_kept,
+    role_after,
+)
 from modulus.core.instance import Instance, parse_instance
-from modulus.core.rate import Rate
-from modulus.core.role import ACTIVE, STANDBY, Part, Role, part_at_boot, part_kept, role_after
-from modulus.core.state import Failure, State
+from modulus.core.status.state import Failure, State
 from modulus.host.selected import mark_standby, read_selected, stands_by
 from modulus.host.statefile import failures_file
 from tests.support.agentbench import NAME, Bench, agent_bench, wait_for

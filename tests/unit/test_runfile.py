@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.runfile import parse_header
+from modulus.core.package.run_header import parse_header
 from modulus.errors import IntegrityError
 
 MD5 = "0123456789abcdef0123456789abcdef"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.schema import (
+from modulus.core.config.schema import (
     BOOLEAN,
     ListOf,
     MapOf,

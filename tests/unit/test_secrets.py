@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution import DEBIAN
+from modulus.core.distribution.families import DEBIAN
 from modulus.host.journal import Journal
 from modulus.host.report import JournalReporter
 from tests.support.fakedriver import FakeNode

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from modulus.core.fields import SHA256, url
-from modulus.core.layers import Source, merge, place
-from modulus.core.schema import Problems
-from modulus.core.settings import (
+from modulus.core.config.fields import SHA256, url
+from modulus.core.config.layers import Source, merge, place
+from modulus.core.config.schema import Problems
+from modulus.core.config.settings import (
     DEFAULTS,
     GENERAL,
     SCHEMA,

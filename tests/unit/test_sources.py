@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.sources import (
+from modulus.core.profile.sources import (
     Candidate,
     beside,
     candidates,

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.findings import LEVELS, SEVERITIES, Finding
-from modulus.core.state import PHASES, Failure, KernelReady, State, abandoned, parse_state
+from modulus.core.status.state import (
+    PHASES,
+    Failure,
+    KernelReady,
+    State,
+    abandoned,
+    parse_state,
+)
 from modulus.errors import BusyError
 
 STATE = State(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.state import State, abandoned
+from modulus.core.status.state import State, abandoned
 from modulus.errors import ConfigError
 from modulus.host.statefile import (
     failures_file,
@@ -31,7 +31,7 @@ BUILDING = State("driver-1.0", "build", progress=0.5)
 WRITER = """\
 import sys
 from pathlib import Path
-from modulus.core.state import State
+from modulus.core.status.state import State
 from modulus.host.statefile import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)

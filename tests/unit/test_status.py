@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from modulus.cli.status_text import status_text
-from modulus.core.buildrecord import BuildRecord
+from modulus.core.build.plan import inputs_of
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
-from modulus.core.keys import build_key
-from modulus.core.plan import inputs_of
-from modulus.core.state import Failure, KernelReady, State
+from modulus.core.status.build_counts import BuildRecord
+from modulus.core.status.state import Failure, KernelReady, State
+from modulus.core.store.keys import build_key
 from modulus.host.bootkernel import default_kernel
 from modulus.host.buildrecord import change_record, read_record
 from modulus.host.enabled import enabled_instances, selected_instance, selected_instances

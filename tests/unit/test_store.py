@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from modulus.core.keys import digest
+from modulus.core.store.keys import digest
 from modulus.errors import IntegrityError, UsageError
 from modulus.host.files import scratch
 from modulus.host.objects import Objects

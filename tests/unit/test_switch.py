@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from modulus.core.elf import ModuleInfo
 from modulus.core.instance import Instance
+from modulus.core.kernel.elf import ModuleInfo
 from modulus.errors import ModulusError
 from modulus.host.install import active_generation
 from modulus.host.report import PlainReporter

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.elf import KernelModule, read_module
-from modulus.core.symvers import Export, check_imports, parse_symvers
+from modulus.core.kernel.elf import KernelModule, read_module
+from modulus.core.kernel.symvers import Export, check_imports, parse_symvers
 from modulus.errors import ToolchainError
 from tests.support.elfmaker import kernel_module
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution import DEBIAN, Distribution
-from modulus.core.kernel import Compiler
+from modulus.core.distribution.families import DEBIAN, Distribution
+from modulus.core.kernel.release import Compiler
 from modulus.errors import ToolchainError
 from modulus.host.provision import Provisioner
 from modulus.host.report import PlainReporter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core import twin
+from modulus.core.build import twin
 from modulus.errors import IntegrityError
 from modulus.host.fitness import UnfitError
 from modulus.host.kept import Kept, KeptObjects

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modulus.core.gpu.uevent import parse_uevent, pci_device
 from modulus.core.pci import PciDevice
-from modulus.core.uevent import parse_uevent, pci_device
 from modulus.host.uevents import Uevents
 
 

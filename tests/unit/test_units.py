@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.units import parse_duration, parse_size
+from modulus.core.config.units import parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from modulus.core.boot import UnitState
+from modulus.core.status.boot_hold import UnitState
 from modulus.host.bus import systemd
 from modulus.host.bus.calls import Peer
 from modulus.host.bus.unitwatch import UnitWatch

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.forms import is_inside
-from modulus.core.installer import Manifest, parse_manifest
-from modulus.core.profile import ComponentRule as Rule
-from modulus.core.soname import soname
+from modulus.core.generation.soname import soname
+from modulus.core.package.userspace import Selection, plan_layout, soname_links, userspace_id
+from modulus.core.package.vendor_manifest import Manifest, parse_manifest
+from modulus.core.profile.profile import ComponentRule as Rule
+from modulus.core.record.forms import is_inside
 from modulus.core.tree import Link
-from modulus.core.userspace import Selection, plan_layout, soname_links, userspace_id
 from modulus.errors import ConfigError, IntegrityError
 from modulus.host.archive import Archive, Extracted
 from modulus.host.files import remove_tree

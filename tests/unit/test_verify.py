@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from modulus.core.checks.libraries import InstalledLibrary
-from modulus.core.checks.numa import has_several_nodes
 from modulus.core.findings import Finding, blocking
-from modulus.core.gpus import Census, Gpu
-from modulus.core.libcheck import Answer, Library, Reply, Status
-from modulus.core.mountinfo import Mount
+from modulus.core.gpu.census import Census, Gpu
+from modulus.core.health.checks.libraries import InstalledLibrary
+from modulus.core.health.checks.numa import has_several_nodes
+from modulus.core.health.verify import Observed, findings
+from modulus.core.kernel.mountinfo import Mount
 from modulus.core.pci import PciDevice
-from modulus.core.verify import Observed, findings
+from modulus.core.profile.libraries import Answer, Library, Reply, Status
 from modulus.host.kmod import Loaded, Wanted
 
 ADDRESSES = ("0000:00:05.0", "0000:00:06.0")

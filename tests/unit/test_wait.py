@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from modulus.core.boot import (
+from modulus.core.instance import Instance
+from modulus.core.status.boot_hold import (
     FAILED,
     OFF,
     READY,
@@ -22,8 +23,7 @@ from modulus.core.boot import (
     stand,
     unit_name,
 )
-from modulus.core.instance import Instance
-from modulus.core.state import Failure, State
+from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
 from modulus.host import bus
 from modulus.host.install import write_selected

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from modulus.core.nodes import DeviceNode
+from modulus.core.devices.wanted import DeviceNode
+from modulus.core.generation.recorded_state import WantedState, parse_wanted, wanted_value
 from modulus.core.pci import PciMatch
-from modulus.core.wantedstate import WantedState, parse_wanted, wanted_value
 from modulus.host.config import load_profile
 from modulus.host.wantedstate import (
     drift,

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from modulus.core.agentvalues import state_of
-from modulus.core.busname import INTERFACE, agent_name, agent_path
-from modulus.core.state import State
+from modulus.core.status.bus_name import INTERFACE, agent_name, agent_path
+from modulus.core.status.bus_values import state_of
+from modulus.core.status.state import State
 from modulus.errors import ModulusError
 from modulus.host import bus
 from modulus.host.bus.calls import Peer, explained

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from modulus.core.boot import UnitState
+from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
 from modulus.host.bus import logind, systemd, updates
 from modulus.host.bus.calls import PROPERTIES, Peer, explain, explained

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from modulus.core.boot import UnitState, unit_name
-from modulus.core.busname import escape
+from modulus.core.status.boot_hold import UnitState, unit_name
+from modulus.core.status.bus_name import escape
 from modulus.errors import LockedError, ModulusError
 from modulus.host.bus.calls import Peer, explained
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modulus.core.boot import UnitState
+from modulus.core.status.boot_hold import UnitState
 from modulus.host.bus import systemd
 from modulus.host.bus.calls import PROPERTIES, Peer
 

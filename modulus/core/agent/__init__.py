@@ -1,0 +1,1 @@
+"""What the resident agent decides: roles, events, pauses between tries, reboot holds."""

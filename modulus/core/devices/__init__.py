@@ -1,0 +1,1 @@
+"""Device nodes: which should be there, and what differs."""

@@ -1,0 +1,1 @@
+"""Distributions: which family a system is of, and where its packages come from."""

@@ -1,0 +1,153 @@
+"""Distributions as values: where their kernels' headers and compilers come from.
+
+A new distribution of this family of package tools is one more ``Family`` here, not code.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+
+from modulus.core.dataclass import dataclass
+from modulus.core.kernel.release import Compiler
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Package architectures by uname's machine."""
+
+_HEADERS = "linux-headers-"
+_RELEASE = re.compile(r"\d+\.\d+\.\d+\S*-[a-z]\S*")
+
+# Alternatives are separated by a bar and tried in order: names moved between releases.
+_TOOLS = (
+    *("bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "grep", "kmod"),
+    *("libc-bin", "make", "mawk", "patch", "perl-base", "sed", "util-linux", "xz-utils"),
+    *("zlib1g", "zstd", "pahole|dwarves"),
+    # What the kernel's own tools under scripts/ and tools/ are linked against.
+    *("libelf1t64|libelf1", "libssl3t64|libssl3|libssl1.1"),
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is the same for all releases of a distribution.
+
+    ``suites`` are templates of its own suites, ``backports`` the one that is only for kernels
+    whose release contains ``backports_mark``. ``keyrings`` are where its archive keys are,
+    ``signed_by`` patterns of the files that count as them in an apt source. ``headers_depends``
+    matches the packages that a headers package is completed by.
+    """
+
+    id: str
+    keyrings: tuple[str, ...]
+    signed_by: tuple[str, ...]
+    suites: tuple[str, ...]
+    backports: str
+    backports_mark: str
+    components: tuple[str, ...]
+    images: tuple[str, ...]
+    headers_depends: re.Pattern[str]
+    tools: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One release of a distribution on one architecture."""
+
+    family: Family
+    codename: str
+    arch: str
+
+    def __str__(self) -> str:
+        return f"{self.family.id}/{self.codename}/{self.arch}"
+
+    def suites(self, release: str = "") -> tuple[str, ...]:
+        """Its own suites; with backports only if kernel ``release`` is one of theirs."""
+        mark = self.family.backports_mark
+        extra = (self.family.backports,) if mark and mark in release else ()
+        return tuple(
+            suite.format(codename=self.codename) for suite in self.family.suites + extra
+        )
+
+    def is_own_key(self, signed_by: str) -> bool:
+        """Whether an apt source's Signed-By names its archive keys and nothing else."""
+        return all(
+            any(fnmatch.fnmatchcase(path, pattern) for pattern in self.family.signed_by)
+            for path in re.split(r"[\s,]+", signed_by.strip())
+        )
+
+    def headers_package(self, release: str) -> str:
+        """The package with the headers of kernel ``release``."""
+        return f"{_HEADERS}{release}"
+
+    def release_of(self, package: str) -> str | None:
+        """The kernel release whose headers ``package`` has; None for any other package."""
+        release = package.removeprefix(_HEADERS)
+        if release == package or "-common" in release or not _RELEASE.fullmatch(release):
+            return None
+        return release
+
+    def image_packages(self, release: str) -> tuple[str, ...]:
+        """The packages that kernel ``release`` itself may have been installed from."""
+        return tuple(name.format(release=release) for name in self.family.images)
+
+    def compiler_packages(self, compiler: Compiler) -> tuple[str, ...]:
+        """The packages that bring ``compiler`` and the linker it needs."""
+        if compiler.kind == "gcc":
+            return (compiler.command,)
+        suffix = compiler.command.removeprefix("clang")
+        return (compiler.command, f"lld{suffix}", f"llvm{suffix}")
+
+
+DEBIAN = Family(
+    id="debian",
+    keyrings=(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "/usr/share/keyrings/debian-archive-keyring.pgp",
+    ),
+    signed_by=(
+        "/usr/share/keyrings/debian-archive-*",
+        "/etc/apt/trusted.gpg.d/debian-archive-*",
+    ),
+    suites=("{codename}", "{codename}-updates", "{codename}-security"),
+    backports="{codename}-backports",
+    backports_mark="+bpo",
+    components=("main",),
+    images=("linux-image-{release}", "linux-image-{release}-unsigned"),
+    # linux-image-* stays out: nothing in it takes part in a module's build.
+    headers_depends=re.compile(r"linux-headers-\S+-common\S*|linux-kbuild-\S+"),
+    tools=_TOOLS,
+)
+
+UBUNTU = Family(
+    id="ubuntu",
+    keyrings=("/usr/share/keyrings/ubuntu-archive-keyring.gpg",),
+    signed_by=(
+        "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+        "/etc/apt/trusted.gpg.d/ubuntu-keyring-*",
+    ),
+    suites=("{codename}", "{codename}-updates", "{codename}-security"),
+    backports="{codename}-backports",
+    backports_mark="",
+    # universe has the DKMS source packages.
+    components=("main", "restricted", "universe"),
+    images=("linux-image-{release}", "linux-image-unsigned-{release}"),
+    # linux-headers-5.15.0-91, linux-hwe-6.5-headers-6.5.0-14, linux-aws-headers-6.8.0-1015
+    headers_depends=re.compile(r"linux-(?:[a-z0-9.+-]+-)?headers-\d\S*"),
+    tools=_TOOLS,
+)
+
+FAMILIES = (DEBIAN, UBUNTU)
+
+
+def identify(os_release: Mapping[str, str], machine: str) -> Distribution | None:
+    """The distribution of a node, or None where it is none of ``FAMILIES``.
+
+    ``machine`` is uname's, such as x86_64.
+    """
+    codename = os_release.get("VERSION_CODENAME", "")
+    arch = ARCHITECTURES.get(machine)
+    for family in FAMILIES:
+        if os_release.get("ID") == family.id and re.fullmatch(r"[a-z]+", codename) and arch:
+            return Distribution(family, codename, arch)
+    return None

@@ -1,0 +1,1 @@
+"""GPUs: which are there, and which driver supports them."""

@@ -1,0 +1,1 @@
+"""Whether a driver works: facts in, findings out."""

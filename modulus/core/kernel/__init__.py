@@ -1,0 +1,1 @@
+"""Kernels: releases, identities, and the formats of their files."""

@@ -1,0 +1,1 @@
+"""Kernel modules that are in the way: rivals, users, an initramfs's."""

@@ -1,0 +1,1 @@
+"""The vendor's package: its header, its list of files, and what of it is installed."""

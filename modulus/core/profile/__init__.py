@@ -1,0 +1,1 @@
+"""Profiles: what a driver is, as data."""

@@ -1,0 +1,1 @@
+"""Records: the forms of their values, and the JSON they are written in."""

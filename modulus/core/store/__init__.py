@@ -1,0 +1,1 @@
+"""The store: keys, manifests, and what is kept."""
