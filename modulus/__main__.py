@@ -14,7 +14,7 @@ a hundred times, and find nothing."""
 def main() -> None:
     """Runs the command line and exits with its code."""
     gc.set_threshold(_OBJECTS)
-    from modulus.host.hashahead import hash_ahead
+    from modulus.host.files.hashahead import hash_ahead
 
     ahead = hash_ahead(sys.argv[1:])
     from modulus.cli import run

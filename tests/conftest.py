@@ -103,7 +103,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs unit tests that use ``modulus.host.run`` themselves with both versions of sh."""
+    """Runs unit tests that use ``host/process/run.py`` themselves with both versions of sh."""
     unit = "integration" not in metafunc.definition.path.parts
     if unit and any(_is_runner(value) for value in vars(metafunc.module).values()):
         metafunc.fixturenames.append("sh_version")
@@ -135,7 +135,7 @@ def find_sh(name: str) -> ModuleSpec | None:
 
 
 def _is_runner(value: object) -> bool:
-    return "modulus.host.run" in (
+    return "modulus.host.process.run" in (
         getattr(value, "__module__", None),
         value.__name__ if isinstance(value, ModuleType) else None,
     )

@@ -23,8 +23,8 @@ from modulus.core.agent.rate import Rate
 from modulus.core.agent.role import STANDBY
 from modulus.core.status.text import status_text, stopped
 from modulus.errors import FallbackError, ModulusError
-from modulus.host.report import Reporter
-from modulus.host.spawn import spawn
+from modulus.host.process.spawn import spawn
+from modulus.host.report.reporter import Reporter
 
 _LOW = 19
 """The niceness of what nobody waits for."""

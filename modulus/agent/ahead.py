@@ -19,10 +19,10 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import build_unit_name
 from modulus.core.store.keys import digest
-from modulus.host.install import active_generation
-from modulus.host.kernelfacts import kernel_facts, stored_builds
-from modulus.host.probe import running_kernel
-from modulus.host.proofs import why_condemned
+from modulus.host.build.proofs import why_condemned
+from modulus.host.generation.install import active_generation
+from modulus.host.kernel.facts import kernel_facts, stored_builds
+from modulus.host.kernel.probe import running_kernel
 from modulus.pipeline.site import Site
 
 _BOOTED = Path("/run/systemd/system")

@@ -11,7 +11,7 @@ from modulus.core.agent.backoff import doubled
 from modulus.errors import ModulusError
 from modulus.host import bus
 from modulus.host.bus.connection import SystemBus, connect
-from modulus.host.monitor import FolderMonitor
+from modulus.host.watch.monitor import FolderMonitor
 
 _FIRST, _LONGEST = 1.0, 30.0
 """Seconds before it is tried again, at first and at last."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from modulus.core.dataclass import replace
 from modulus.core.status.state import State
 from modulus.errors import ModulusError
-from modulus.host.clock import rfc3339
-from modulus.host.notify import Notifier
-from modulus.host.report import Reporter
-from modulus.host.statefile import clear_state, is_anothers, read_state, write_state
+from modulus.host.report.clock import rfc3339
+from modulus.host.report.notify import Notifier
+from modulus.host.report.reporter import Reporter
+from modulus.host.status.files import clear_state, is_anothers, read_state, write_state
 
 
 class Face:

@@ -12,9 +12,9 @@ from typing import Protocol
 from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.reboot_hold import span
 from modulus.errors import ModulusError
-from modulus.host.inhibit import claim, claimed, lock_command, lock_environment
-from modulus.host.report import Reporter
-from modulus.host.spawn import spawn
+from modulus.host.process.spawn import spawn
+from modulus.host.report.reporter import Reporter
+from modulus.host.status.reboot_hold import claim, claimed, lock_command, lock_environment
 
 _READ_AGAIN = (0.2, 0.5, 1.0, 3.0)
 """Seconds between looks at logind's limit, which reads its files some time after a signal."""

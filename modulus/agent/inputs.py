@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from modulus.host.config import LOCAL, VENDOR
-from modulus.host.place import below
-from modulus.host.probe import installed_kernels
-from modulus.host.regular import read_bytes
+from modulus.host.config.load import LOCAL, VENDOR
+from modulus.host.files.place import below
+from modulus.host.files.regular import read_bytes
+from modulus.host.kernel.probe import installed_kernels
 
 
 def inputs_digest(root: Path, config: Path | None) -> str:

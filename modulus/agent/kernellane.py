@@ -18,8 +18,8 @@ from modulus.core.dataclass import dataclass
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
-from modulus.host.report import Reporter
-from modulus.host.spawn import spawn
+from modulus.host.process.spawn import spawn
+from modulus.host.report.reporter import Reporter
 
 _NICE = 19
 _UNSEEN = 15.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from modulus.core.kernel.upcoming import Kernel, Tried, parse_tried
 from modulus.errors import ModulusError
-from modulus.host import files
-from modulus.host.place import below, make_dirs, writing
-from modulus.host.record import read_record
+from modulus.host.files import atomic
+from modulus.host.files.place import below, make_dirs, writing
+from modulus.host.files.record import read_record
 
 _FOLDER = "/run/modulus/ahead"
 
@@ -43,7 +43,7 @@ class KernelRecord:
             path = self._path()
             with writing(path):
                 make_dirs(path.parent)
-                files.write_json(path, tried.value())
+                atomic.write_json(path, tried.value())
         except (ModulusError, OSError) as error:
             self._complain(error)
         return tried

@@ -11,11 +11,11 @@ from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.events import KERNELS, Event
 from modulus.core.kernel.upcoming import changes
 from modulus.errors import ModulusError
-from modulus.host.kernelfacts import BELL, kernel_facts, kernel_folders
-from modulus.host.place import below, make_dirs
+from modulus.host.files.place import below, make_dirs
+from modulus.host.kernel.facts import BELL, kernel_facts, kernel_folders
 
 if TYPE_CHECKING:
-    from modulus.host.monitor import FolderMonitor
+    from modulus.host.watch.monitor import FolderMonitor
 
 
 class Kernels:
@@ -89,7 +89,7 @@ class Kernels:
             self._watch(path, self._soon)
 
     def _watch(self, path: Path, noticed: Callable[[], object]) -> None:
-        from modulus.host.monitor import FolderMonitor
+        from modulus.host.watch.monitor import FolderMonitor
 
         try:
             self._monitors[path] = FolderMonitor(path, lambda _name: noticed())

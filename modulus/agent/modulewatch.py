@@ -11,8 +11,13 @@ from modulus.core.agent.events import GPUS, MODULES, Event, Tell
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.gpu.uevent import Uevent, pci_device
 from modulus.core.pci import PciMatch, devices_of
-from modulus.host.uevents import Uevents
-from modulus.host.wantedstate import gpu_drift, module_drift, node_drift, read_wanted
+from modulus.host.generation.recorded_state import (
+    gpu_drift,
+    module_drift,
+    node_drift,
+    read_wanted,
+)
+from modulus.host.watch.uevents import Uevents
 
 _SETTLE = 1.0
 """Seconds. There may be several GPUs, and who reloads a module unloads it first."""

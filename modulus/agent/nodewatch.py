@@ -11,16 +11,16 @@ from modulus.core.agent.events import REPAIR, Event, Tell
 from modulus.core.devices.changes import link_path
 from modulus.core.devices.wanted import DEV
 from modulus.core.generation.recorded_state import WantedState
-from modulus.host.monitor import FolderMonitor
-from modulus.host.nodefacts import in_dev
-from modulus.host.place import below
-from modulus.host.wantedstate import (
+from modulus.host.devices.facts import in_dev
+from modulus.host.files.place import below
+from modulus.host.generation.recorded_state import (
     RECORD,
     driver_majors,
     node_drift,
     read_wanted,
     wanted_file,
 )
+from modulus.host.watch.monitor import FolderMonitor
 
 _SETTLE = 0.1
 """Seconds. Who replaces a node may remove it first, and who removes one may remove more."""

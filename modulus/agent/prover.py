@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.errors import IntegrityError
-from modulus.host.spawn import spawn
+from modulus.host.process.spawn import spawn
 
 _CALM = 60.0
 """Seconds of rest before it begins: a boot has other things to do."""

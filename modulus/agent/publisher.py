@@ -17,17 +17,17 @@ from modulus.core.status.bus_values import agent_values
 from modulus.core.status.metrics import metrics_text
 from modulus.core.status.state import State
 from modulus.errors import ModulusError
-from modulus.host.buildrecord import RECORDS, read_record
 from modulus.host.bus.calls import explained
 from modulus.host.bus.connection import SystemBus
-from modulus.host.enabled import selected_instance
-from modulus.host.install import active_generation
-from modulus.host.metrics import remove_metrics, write_metrics
-from modulus.host.monitor import FolderMonitor
-from modulus.host.place import DRIVERS, below
-from modulus.host.probe import installed_kernels, running_kernel
-from modulus.host.report import Reporter
-from modulus.host.statefile import STATES, read_state
+from modulus.host.files.place import DRIVERS, below
+from modulus.host.generation.enabled import selected_instance
+from modulus.host.generation.install import active_generation
+from modulus.host.kernel.probe import installed_kernels, running_kernel
+from modulus.host.report.reporter import Reporter
+from modulus.host.status.build_counts import RECORDS, read_record
+from modulus.host.status.files import STATES, read_state
+from modulus.host.status.metrics import remove_metrics, write_metrics
+from modulus.host.watch.monitor import FolderMonitor
 
 
 class Publisher:

@@ -10,10 +10,10 @@ from typing import Any
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.errors import ModulusError
-from modulus.host import files
-from modulus.host.place import make_dirs, writing
-from modulus.host.record import read_record
-from modulus.host.statefile import failures_file
+from modulus.host.files import atomic
+from modulus.host.files.place import make_dirs, writing
+from modulus.host.files.record import read_record
+from modulus.host.status.files import failures_file
 
 
 class Record:
@@ -39,7 +39,7 @@ class Record:
             path = failures_file(self._root, self._instance)
             with writing(path):
                 make_dirs(path.parent)
-                files.write_json(path, self._unwritten)
+                atomic.write_json(path, self._unwritten)
             self._unwritten = None
         return count
 

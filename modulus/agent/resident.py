@@ -19,8 +19,8 @@ from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError
-from modulus.host.notify import make_notifier, watchdog_seconds
-from modulus.host.uevents import Uevents
+from modulus.host.report.notify import make_notifier, watchdog_seconds
+from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _open_uevents(root: Path) -> Callable[[], Uevents] | None:
 
 def _at_work(root: Path, instance: Instance) -> Instance:
     """Whose driver is loaded; ``instance`` where nothing is known of that."""
-    from modulus.host.wantedstate import read_wanted
+    from modulus.host.generation.recorded_state import read_wanted
 
     state = read_wanted(root, instance.profile)
     with contextlib.suppress(UsageError):

@@ -18,11 +18,11 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
-from modulus.host import selected
-from modulus.host.place import STATE, below
+from modulus.host.files.place import STATE, below
+from modulus.host.generation import selected
 
 if TYPE_CHECKING:
-    from modulus.host.monitor import FolderMonitor
+    from modulus.host.watch.monitor import FolderMonitor
 
 
 class Selection:
@@ -79,7 +79,7 @@ class Selection:
             known = part_kept(self._mine, self.selected, standby=standby)
             if known:
                 return known
-            from modulus.host.enabled import enabled_instances
+            from modulus.host.generation.enabled import enabled_instances
 
             enabled = enabled_instances(self._root)
         except ModulusError as error:
@@ -112,7 +112,7 @@ class SelectionWatch:
 
     def start(self) -> None:
         """Begins to watch."""
-        from modulus.host.monitor import FolderMonitor
+        from modulus.host.watch.monitor import FolderMonitor
 
         self._monitor = self._monitor or FolderMonitor(self._folder, self._noticed)
         # What was selected before there was a watch.

@@ -26,9 +26,9 @@ from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.updates import NEED_REBOOT
-from modulus.host.kernelfacts import all_builds
-from modulus.host.uevents import Uevents
-from modulus.host.wantedstate import drift, read_wanted
+from modulus.host.generation.recorded_state import drift, read_wanted
+from modulus.host.kernel.facts import all_builds
+from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 
@@ -183,7 +183,7 @@ class Sources:
 
     def _gpus(self) -> Sequence[PciMatch]:
         # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.
-        from modulus.host.config import load_profile
+        from modulus.host.config.load import load_profile
 
         try:
             return load_profile(self._site.root, self._instance.profile).pci

@@ -17,8 +17,8 @@ from modulus.core.dataclass import replace
 from modulus.core.status.state import Failure, State
 from modulus.core.status.text import pending, pending_text, status_text
 from modulus.errors import BusyError, LockedError, VerifyError
-from modulus.host.live import EXTEND
-from modulus.host.report import Reporter
+from modulus.host.report.reporter import Reporter
+from modulus.host.status.reporter import EXTEND
 
 
 class Upkeep:

@@ -10,10 +10,10 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from modulus.errors import ModulusError, UsageError
-from modulus.host.report import Reporter, make_reporter
+from modulus.host.report.reporter import Reporter, make_reporter
 
 if TYPE_CHECKING:
-    from modulus.host.hashahead import Ahead
+    from modulus.host.files.hashahead import Ahead
 
 
 def run(argv: Sequence[str], ahead: Ahead | None = None) -> int:

@@ -10,10 +10,10 @@ from modulus.cli.system import make_node
 from modulus.core.dataclass import asdict
 from modulus.core.store.keys import SHORT
 from modulus.errors import ModulusError
-from modulus.host.report import Reporter
+from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
-    from modulus.host.install import Generation
+    from modulus.host.generation.install import Generation
     from modulus.pipeline.node import Node
     from modulus.pipeline.prepare import Built
 

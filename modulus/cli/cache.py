@@ -11,8 +11,8 @@ from modulus.cli import output
 from modulus.cli.system import Command, make_site
 from modulus.core.store.keys import SHORT
 from modulus.errors import IntegrityError, ModulusError, UnprovedError, UsageError
-from modulus.host.report import Reporter
-from modulus.host.resources import make_idle
+from modulus.host.build.resources import make_idle
+from modulus.host.report.reporter import Reporter
 
 
 def manage(options: argparse.Namespace, reporter: Reporter) -> int:

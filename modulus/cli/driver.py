@@ -12,11 +12,11 @@ from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import KernelReady
 from modulus.errors import ConfigError
-from modulus.host.bootkernel import default_kernel
-from modulus.host.report import Reporter
+from modulus.host.kernel.next_boot import default_kernel
+from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
-    from modulus.host.live import StatusReporter
+    from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate import Activated
     from modulus.pipeline.check import Checked
     from modulus.pipeline.node import Node
@@ -51,8 +51,8 @@ def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
-    from modulus.host.hashing import Hashes
-    from modulus.host.live import StatusReporter
+    from modulus.host.files.hashing import Hashes
+    from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate import up
 
     site = make_site(options, reporter)
@@ -121,7 +121,7 @@ def _up_text(node: Node, done: Activated) -> str:
 
 def rollback(options: argparse.Namespace, reporter: Reporter) -> int:
     """Goes back to the generation that worked before."""
-    from modulus.host.live import StatusReporter
+    from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.node import Node
     from modulus.pipeline.rollback import choose, rollback
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from modulus.core.store.keys import SHORT, Difference
 from modulus.errors import ModulusError, UsageError
-from modulus.host.report import Reporter, printable
+from modulus.host.report.reporter import Reporter, printable
 from modulus.redact import redact_text
 
 if TYPE_CHECKING:

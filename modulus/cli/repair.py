@@ -8,7 +8,7 @@ from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import find_root
 from modulus.core.instance import parse_instance
-from modulus.host.report import Reporter
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.repair import repair as put_right
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modulus.cli.parser import EXAMPLE
 from modulus.core.instance import parse_instance
 from modulus.errors import UsageError
-from modulus.host.report import Reporter
+from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
     from modulus.pipeline.node import Node

@@ -9,10 +9,10 @@ from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.gpu.census import Census, no_gpu
 from modulus.errors import IntegrityError, ModulusError
-from modulus.host.hashing import Hashes
-from modulus.host.install import Generation, check_ours, verify_generation
-from modulus.host.kmod import not_loaded
-from modulus.host.run import get_ready
+from modulus.host.files.hashing import Hashes
+from modulus.host.generation.install import Generation, check_ours, verify_generation
+from modulus.host.modules.load import not_loaded
+from modulus.host.process.run import get_ready
 from modulus.pipeline.begin import Begun, Target, begin, make_target, put_in_place, tell
 from modulus.pipeline.collect import collect_old
 from modulus.pipeline.load import (

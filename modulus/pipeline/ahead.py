@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modulus.core.kernel.upcoming import by_urgency
-from modulus.host.bootkernel import default_kernel
-from modulus.host.install import Generation, active_generation
-from modulus.host.probe import running_kernel
-from modulus.host.proofs import why_condemned
+from modulus.host.build.proofs import why_condemned
+from modulus.host.generation.install import Generation, active_generation
+from modulus.host.kernel.next_boot import default_kernel
+from modulus.host.kernel.probe import running_kernel
 from modulus.pipeline.node import Node
 
 

@@ -6,11 +6,11 @@ from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.gpu.census import Census
 from modulus.errors import ModulusError
-from modulus.host.generations import mark_used
-from modulus.host.good import record_good
-from modulus.host.install import Generation, activate, is_active, write_selected
-from modulus.host.kmod import Wanted, strangers
-from modulus.host.linker import configure_linker, update_linker
+from modulus.host.generation.install import Generation, activate, is_active, write_selected
+from modulus.host.generation.last_good import record_good
+from modulus.host.generation.linker import configure_linker, update_linker
+from modulus.host.modules.load import Wanted, strangers
+from modulus.host.retention import mark_used
 from modulus.pipeline.check import failure, look
 from modulus.pipeline.load import modules_of, start
 from modulus.pipeline.node import Node

@@ -24,10 +24,10 @@ from modulus.errors import (
     UnprovedError,
     WrongBuildError,
 )
-from modulus.host import files
-from modulus.host.buildrecord import change_record
-from modulus.host.kept import Kept
-from modulus.host.place import writing
+from modulus.host.files import atomic
+from modulus.host.files.place import writing
+from modulus.host.reuse.object_cache import Kept
+from modulus.host.status.build_counts import change_record
 from modulus.pipeline import twin
 from modulus.pipeline.compile import commit, compile_job
 from modulus.pipeline.node import Node
@@ -135,8 +135,8 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
         parent = node.site.cache / "builds" / release
         with writing(parent), ExitStack() as stack:
             parent.mkdir(parents=True, exist_ok=True)
-            files.sweep(parent, SCRATCH)
-            scratch = stack.enter_context(files.scratch(parent, SCRATCH))
+            atomic.sweep(parent, SCRATCH)
+            scratch = stack.enter_context(atomic.scratch(parent, SCRATCH))
             log = scratch / "entry" / "build.log"
             recipe = recipe_for(node, release, job.toolchain.cc)
             if job.plain or takes_no_shortcuts(node, wanted.facts.recipe):

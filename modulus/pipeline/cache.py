@@ -12,13 +12,13 @@ from modulus.core.generation.generation import key_of
 from modulus.core.store.keys import SHORT
 from modulus.core.tree import PLAIN
 from modulus.errors import IntegrityError, UsageError
-from modulus.host import files
-from modulus.host.clock import rfc3339
-from modulus.host.install import active_names
-from modulus.host.place import writing
-from modulus.host.proofs import read_proof
-from modulus.host.provided import check_provided
-from modulus.host.store import Entry
+from modulus.host.build.proofs import read_proof
+from modulus.host.files import atomic
+from modulus.host.files.place import writing
+from modulus.host.generation.install import active_names
+from modulus.host.generation.provided import check_provided
+from modulus.host.report.clock import rfc3339
+from modulus.host.store.store import Entry
 from modulus.pipeline.site import Site
 
 
@@ -97,7 +97,7 @@ def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
                 raise UsageError(f"{path} is in the way", "name another folder")
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
-            with files.scratch(target, "extract") as scratch:
+            with atomic.scratch(target, "extract") as scratch:
                 for name, module in entry.modules.items():
                     module.write(scratch / name, PLAIN)
                 return tuple((scratch / name).replace(target / name) for name in entry.modules)
@@ -111,7 +111,7 @@ def item_of(path: Path, used: Path | None = None) -> Item | None:
             status = (used or path).stat()
     except OSError:
         return None
-    size = files.tree_size(path) if path.is_dir() else status.st_size
+    size = atomic.tree_size(path) if path.is_dir() else status.st_size
     return Item(path, status.st_mtime, size)
 
 

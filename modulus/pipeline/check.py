@@ -14,15 +14,15 @@ from modulus.core.generation.generation import MANIFEST
 from modulus.core.health.checks.build import check_build, check_proof
 from modulus.core.health.checks.files import check_files
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
-from modulus.host.foreign import find_foreign, foreign_findings
-from modulus.host.gpus import take_census
-from modulus.host.install import Generation, active_generation
-from modulus.host.kmod import Wanted, loaded
-from modulus.host.nodefacts import read_facts
-from modulus.host.place import DRIVERS, below
-from modulus.host.proofs import read_proof, why_condemned
-from modulus.host.tree import problems
-from modulus.host.verify import verify
+from modulus.host.build.proofs import read_proof, why_condemned
+from modulus.host.devices.facts import read_facts
+from modulus.host.files.place import DRIVERS, below
+from modulus.host.files.tree import problems
+from modulus.host.generation.install import Generation, active_generation
+from modulus.host.gpu.census import take_census
+from modulus.host.health.verify import verify
+from modulus.host.modules.load import Wanted, loaded
+from modulus.host.modules.other_drivers import find_foreign, foreign_findings
 from modulus.pipeline.load import modules_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
@@ -45,7 +45,7 @@ def check_all(site: Site, *, deep: bool = False) -> tuple[Checked, ...]:
 
     Files are hashed only if ``deep``.
     """
-    from modulus.host.enabled import selected_instances
+    from modulus.host.generation.enabled import selected_instances
 
     links = below(site.root, DRIVERS).glob("[!.]*")
     selected = (instance.profile for instance in selected_instances(site.root))
@@ -61,7 +61,7 @@ def _checked(site: Site, name: str, deep: bool) -> Checked | None:
     finding = missing_generation(site.root, name)
     if finding is None:
         return None
-    from modulus.host.enabled import selected_instance
+    from modulus.host.generation.enabled import selected_instance
 
     instance = selected_instance(site.root, name)
     return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
@@ -80,7 +80,7 @@ def check(node: Node, *, deep: bool = False) -> Checked:
 
 def missing_generation(root: Path, name: str) -> Finding | None:
     """What is wrong where the driver ``name`` is there or selected, but not its generation."""
-    from modulus.host.enabled import selected_instance
+    from modulus.host.generation.enabled import selected_instance
 
     link = below(root, DRIVERS) / name
     instance = selected_instance(root, name)
@@ -111,7 +111,7 @@ def missing_generation(root: Path, name: str) -> Finding | None:
 def _check(node: Node, deep: bool) -> tuple[Finding, ...]:
     generation = active_generation(node.site.root, node.instance.profile)
     if generation is None:
-        from modulus.host.enabled import selected_instance
+        from modulus.host.generation.enabled import selected_instance
 
         finding = missing_generation(node.site.root, node.instance.profile)
         chosen = selected_instance(node.site.root, node.instance.profile)

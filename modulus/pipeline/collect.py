@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modulus.errors import ModulusError
-from modulus.host import files
-from modulus.host.place import STATE, below
+from modulus.host.files import atomic
+from modulus.host.files.place import STATE, below
 from modulus.pipeline.node import Node
 
 
@@ -13,13 +13,13 @@ def collect_old(node: Node) -> None:
 
     The caller has the driver's lock. Trouble is a warning: the driver works.
     """
-    from modulus.host.generations import collect_generations
-    from modulus.host.statefile import sweep_states
+    from modulus.host.retention import collect_generations
+    from modulus.host.status.files import sweep_states
 
     root, name = node.site.root, node.instance.profile
     try:
         sweep_states(root)
-        files.sweep_all(below(root, f"{STATE}/{name}"))
+        atomic.sweep_all(below(root, f"{STATE}/{name}"))
         # Of an older Modulus, for anyone to read, with what the settings have of passwords.
         (below(root, f"{STATE}/{name}") / "recall.json").unlink(missing_ok=True)
         collect_generations(root, name, node.reporter)

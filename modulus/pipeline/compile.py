@@ -12,13 +12,20 @@ from modulus.core.dataclass import replace
 from modulus.core.store.keys import SHORT
 from modulus.core.store.manifest import WHOLE
 from modulus.errors import BuildError, UnsupportedError
-from modulus.host.archive import all_of
-from modulus.host.build import compile_modules
-from modulus.host.clock import rfc3339
-from modulus.host.container import TASKS, Limits, Mount, choose, most_memory, open_container
-from modulus.host.kept import Kept
-from modulus.host.modules import Module
-from modulus.host.store import Entry
+from modulus.host.archive.reader import all_of
+from modulus.host.build.compile import compile_modules
+from modulus.host.build.container import (
+    TASKS,
+    Limits,
+    Mount,
+    choose,
+    most_memory,
+    open_container,
+)
+from modulus.host.build.inspect import Module
+from modulus.host.report.clock import rfc3339
+from modulus.host.reuse.object_cache import Kept
+from modulus.host.store.store import Entry
 from modulus.pipeline import source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Job

@@ -9,17 +9,17 @@ from modulus.core.instance import Instance
 from modulus.core.status.boot_hold import build_unit_name, unit_name
 from modulus.errors import BuildError, BusyError, ConfigError, LockedError
 from modulus.host import bus
-from modulus.host.enabled import selected_instance
-from modulus.host.firmware import release_firmware
-from modulus.host.install import active_generation, remove_driver, write_selected
-from modulus.host.linker import unconfigure_linker
-from modulus.host.metrics import remove_metrics
-from modulus.host.modprobeconf import unconfigure_modprobe
-from modulus.host.moduleroot import remove_module_root
-from modulus.host.nodes import remove_nodes
-from modulus.host.place import DRIVERS, below
-from modulus.host.statefile import remove_state
-from modulus.host.unload import unload
+from modulus.host.devices.apply import remove_nodes
+from modulus.host.files.place import DRIVERS, below
+from modulus.host.generation.enabled import selected_instance
+from modulus.host.generation.install import active_generation, remove_driver, write_selected
+from modulus.host.generation.linker import unconfigure_linker
+from modulus.host.generation.modprobe_conf import unconfigure_modprobe
+from modulus.host.modules.firmware import release_firmware
+from modulus.host.modules.module_root import remove_module_root
+from modulus.host.modules.unload import unload
+from modulus.host.status.files import remove_state
+from modulus.host.status.metrics import remove_metrics
 from modulus.pipeline.inuse import Use, look_in_use
 from modulus.pipeline.node import Node
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal, cast
 
 from modulus.errors import ModulusError
-from modulus.host import files
-from modulus.host.archive import Archive, Enough, Texts, all_of
-from modulus.host.growing import Growth, LostError
-from modulus.host.place import writing
+from modulus.host.archive.growing import Growth, LostError
+from modulus.host.archive.reader import Archive, Enough, Texts, all_of
+from modulus.host.files import atomic
+from modulus.host.files.place import writing
 
 SCRATCH = "early"
 TEXT_BYTES = 16 << 20
@@ -42,7 +42,7 @@ class Early:
         self._attempt: _Attempt | None = None
         self._closed = False
         with writing(parent):
-            files.sweep(parent, SCRATCH)
+            atomic.sweep(parent, SCRATCH)
 
     def begins(self, path: Path, format: str) -> Growth:
         """A package begins to come, in the place of what came before."""
@@ -112,7 +112,7 @@ class _Attempt:
         self._closed = False
         self._found: Sequence[str] | None = None
         with contextlib.ExitStack() as stack:
-            scratch = stack.enter_context(files.scratch(parent, SCRATCH))
+            scratch = stack.enter_context(atomic.scratch(parent, SCRATCH))
             self.folder = scratch / "src"
             kind = cast(Literal["run", "tar"], format)
             archive = Archive(path, kind, vouched=True, growth=growth)

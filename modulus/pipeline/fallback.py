@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from modulus.core.gpu.census import Census
 from modulus.errors import BusyError, FallbackError, ModulusError
-from modulus.host.enabled import enabled_instances
-from modulus.host.good import good_generations
-from modulus.host.gpus import take_census
-from modulus.host.install import Generation, write_selected
-from modulus.host.kmod import loaded
-from modulus.host.proofs import sound_first, why_condemned
-from modulus.host.unload import unload
+from modulus.host.build.proofs import sound_first, why_condemned
+from modulus.host.generation.enabled import enabled_instances
+from modulus.host.generation.install import Generation, write_selected
+from modulus.host.generation.last_good import good_generations
+from modulus.host.gpu.census import take_census
+from modulus.host.modules.load import loaded
+from modulus.host.modules.unload import unload
 from modulus.pipeline.begin import Target, begin, make_target, put_in_place
 from modulus.pipeline.inuse import look_in_use
 from modulus.pipeline.load import start

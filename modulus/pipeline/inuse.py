@@ -5,10 +5,10 @@ from __future__ import annotations
 from modulus.core.dataclass import dataclass
 from modulus.core.devices.wanted import NodeFacts, wanted_nodes
 from modulus.core.modules.in_use import NodeSet, Users, unload_order
-from modulus.host.display import display_nodes
-from modulus.host.inuse import users
-from modulus.host.kmod import settled
-from modulus.host.nodefacts import read_facts
+from modulus.host.devices.facts import read_facts
+from modulus.host.gpu.display import display_nodes
+from modulus.host.modules.in_use import users
+from modulus.host.modules.load import settled
 from modulus.pipeline.node import Node
 
 

@@ -11,20 +11,20 @@ from modulus.core.gpu.census import Census
 from modulus.core.kernel.moddep import module_name
 from modulus.core.kernel.modprobe import choose_modules, merge_options
 from modulus.errors import BusyError
-from modulus.host.firmware import provide_firmware
-from modulus.host.foreign import (
+from modulus.host.devices.apply import provide_nodes
+from modulus.host.generation.install import Generation
+from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_config
+from modulus.host.gpu.census import bind_free, fix_numa, take_census
+from modulus.host.modules.firmware import provide_firmware
+from modulus.host.modules.initramfs import check_initramfs
+from modulus.host.modules.load import Wanted, check_loaded, load, loaded, read_wanted
+from modulus.host.modules.module_root import ModuleRoot, compose
+from modulus.host.modules.other_drivers import (
     ModuleOrigin,
     find_foreign,
     foreign_findings,
     foreign_names,
 )
-from modulus.host.gpus import bind_free, fix_numa, take_census
-from modulus.host.initramfs import check_initramfs
-from modulus.host.install import Generation
-from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted
-from modulus.host.modprobeconf import configure_modprobe, modprobe_config
-from modulus.host.moduleroot import ModuleRoot, compose
-from modulus.host.nodes import provide_nodes
 from modulus.pipeline.node import Node
 from modulus.pipeline.remember import remember
 
@@ -136,7 +136,7 @@ def _free_gpus(
     # After a boot with our file in modprobe.d none is.
     if not loaded(root, rivals):
         return census, (), ()
-    from modulus.host.rivals import remove_rivals
+    from modulus.host.modules.rivals import remove_rivals
 
     found = remove_rivals(
         root,

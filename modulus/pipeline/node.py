@@ -16,20 +16,20 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.core.profile.profile import Profile
 from modulus.errors import ToolchainError, UsageError
-from modulus.host.config import load_profile
-from modulus.host.gpus import take_census
-from modulus.host.probe import probe, running_kernel
-from modulus.host.report import Reporter
+from modulus.host.config.load import load_profile
+from modulus.host.gpu.census import take_census
+from modulus.host.kernel.probe import probe, running_kernel
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
     # What only a build needs is imported where it is used.
     from modulus.core.distribution.families import Distribution
     from modulus.core.kernel.release import Compiler
-    from modulus.host.aside import Aside
-    from modulus.host.fetch import Fetcher
-    from modulus.host.provision import Provisioner
-    from modulus.host.toolchain import Toolchain
+    from modulus.host.distribution.provisioner import Provisioner
+    from modulus.host.distribution.toolchain import Toolchain
+    from modulus.host.fetch.fetcher import Fetcher
+    from modulus.host.process.background import Aside
 
 
 class Node:
@@ -111,7 +111,7 @@ class Node:
     @cached_property
     def provisioner(self) -> Provisioner:
         """Headers, toolchains and source packages."""
-        from modulus.host.provision import Provisioner
+        from modulus.host.distribution.provisioner import Provisioner
 
         bundle = self.settings.ca_bundle
         return Provisioner(
@@ -145,9 +145,9 @@ class Node:
     @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads."""
-        from modulus.host.fetch import Fetcher
-        from modulus.host.http import ClientOptions
-        from modulus.host.pace import Pace
+        from modulus.host.fetch.fetcher import Fetcher
+        from modulus.host.fetch.http import ClientOptions
+        from modulus.host.fetch.retry import Pace
 
         return Fetcher(
             ClientOptions(proxy=self.settings.proxy, ca_bundle=self.settings.ca_bundle),
@@ -163,6 +163,6 @@ class Node:
 
 
 def _host_toolchain(compiler: Compiler) -> Toolchain:
-    from modulus.host.hosttools import host_toolchain
+    from modulus.host.distribution.host_tools import host_toolchain
 
     return host_toolchain(compiler)

@@ -7,8 +7,8 @@ from modulus.core.gpu.flavour import FlavourChoice, decide
 from modulus.core.kernel.modprobe import choose_modules
 from modulus.core.kernel.release import check, check_name
 from modulus.core.store.keys import build_key
-from modulus.host.proofs import wrong_modules
-from modulus.host.sourcerecord import Record
+from modulus.host.build.proofs import wrong_modules
+from modulus.host.fetch.source_record import Record
 from modulus.pipeline import source
 from modulus.pipeline.node import Node
 from modulus.pipeline.recipe import recipe_digest_for

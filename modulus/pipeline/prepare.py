@@ -12,14 +12,14 @@ from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.store.keys import SHORT
 from modulus.errors import LockedError, ModulusError
-from modulus.host import files
-from modulus.host.aside import Aside, SharedReporter
-from modulus.host.buildrecord import change_record
-from modulus.host.headers import Headers
-from modulus.host.kept import Kept
-from modulus.host.proofs import wrong_modules
-from modulus.host.store import Entry
-from modulus.host.toolchain import Toolchain
+from modulus.host.build.proofs import wrong_modules
+from modulus.host.distribution.headers import Headers
+from modulus.host.distribution.toolchain import Toolchain
+from modulus.host.files import atomic
+from modulus.host.process.background import Aside, SharedReporter
+from modulus.host.reuse.object_cache import Kept
+from modulus.host.status.build_counts import change_record
+from modulus.host.store.store import Entry
 from modulus.pipeline import early, source, twin
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather, plan
@@ -100,7 +100,7 @@ def _find(node: Node, release: str) -> Built | None:
     if found:
         # One that was killed at its very end was a build all the same.
         for prefix in (SCRATCH, early.SCRATCH):
-            files.sweep(node.site.cache / "builds" / release, prefix)
+            atomic.sweep(node.site.cache / "builds" / release, prefix)
     return found
 
 

@@ -22,15 +22,15 @@ from modulus.core.instance import parse_instance
 from modulus.core.store.keys import SHORT, differences
 from modulus.core.store.manifest import WHOLE, Manifest
 from modulus.errors import LockedError, ModulusError, UnprovedError, WrongBuildError
-from modulus.host import files
-from modulus.host.clock import rfc3339
-from modulus.host.filedata import regular_files
-from modulus.host.kept import KeptObjects
-from modulus.host.modules import Module
-from modulus.host.place import writing
-from modulus.host.proofs import add_disproof, read_proof, write_proof
-from modulus.host.resources import fitting_jobs
-from modulus.host.store import Entry
+from modulus.host.build.inspect import Module
+from modulus.host.build.proofs import add_disproof, read_proof, write_proof
+from modulus.host.build.resources import fitting_jobs
+from modulus.host.files import atomic
+from modulus.host.files.data import regular_files
+from modulus.host.files.place import writing
+from modulus.host.report.clock import rfc3339
+from modulus.host.reuse.object_cache import KeptObjects
+from modulus.host.store.store import Entry
 from modulus.pipeline import early, source
 from modulus.pipeline.compile import commit, compile_job
 from modulus.pipeline.node import Node
@@ -190,8 +190,8 @@ def _built(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
     folder = node.site.cache / "builds" / job.wanted.facts.kernel
     with ExitStack() as stack:
         with writing(folder):
-            files.sweep(folder, _SCRATCH)
-            scratch = stack.enter_context(files.scratch(folder, _SCRATCH))
+            atomic.sweep(folder, _SCRATCH)
+            scratch = stack.enter_context(atomic.scratch(folder, _SCRATCH))
         modules = compile_job(node, job, recipe, scratch, purpose="prove-")
         yield _Again(scratch, modules)
 

@@ -8,14 +8,14 @@ from modulus.core.dataclass import dataclass
 from modulus.core.generation.generation import Identity, module_path
 from modulus.core.package.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError
-from modulus.host.aside import Aside, SharedReporter
-from modulus.host.install import (
+from modulus.host.generation.install import (
     Generation,
     active_generation,
     install_generation,
     verify_generation,
 )
-from modulus.host.userspace import Userspace, find_userspace, provide_userspace
+from modulus.host.generation.userspace import Userspace, find_userspace, provide_userspace
+from modulus.host.process.background import Aside, SharedReporter
 from modulus.pipeline import source
 from modulus.pipeline.build import before_use, carry_out
 from modulus.pipeline.node import Node

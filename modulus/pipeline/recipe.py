@@ -6,8 +6,8 @@ import os
 
 from modulus.core.build.proof import distrusted
 from modulus.core.build.recipe import Recipe
-from modulus.host.build import digest_of
-from modulus.host.proofs import read_disproofs
+from modulus.host.build.compile import digest_of
+from modulus.host.build.proofs import read_disproofs
 from modulus.pipeline.node import Node
 
 _JOB_MEMORY = 1 << 30

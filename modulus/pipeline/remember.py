@@ -9,15 +9,20 @@ from modulus.core.dataclass import replace
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import ModulusError
-from modulus.host.firmwarepath import firmware_path
-from modulus.host.install import Generation
-from modulus.host.kmod import Wanted
-from modulus.host.linker import linker_config
-from modulus.host.modprobeconf import modprobe_config
-from modulus.host.nodes import NodesResult
-from modulus.host.regular import read_text
-from modulus.host.rootpath import inside
-from modulus.host.wantedstate import driven_gpus, driver_majors, srcversion, write_wanted
+from modulus.host.devices.apply import NodesResult
+from modulus.host.files.paths import inside
+from modulus.host.files.regular import read_text
+from modulus.host.generation.install import Generation
+from modulus.host.generation.linker import linker_config
+from modulus.host.generation.modprobe_conf import modprobe_config
+from modulus.host.generation.recorded_state import (
+    driven_gpus,
+    driver_majors,
+    srcversion,
+    write_wanted,
+)
+from modulus.host.kernel.firmware_path import firmware_path
+from modulus.host.modules.load import Wanted
 from modulus.pipeline.node import Node
 
 

@@ -15,12 +15,10 @@ from modulus.core.findings import Finding
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.instance import Instance
 from modulus.errors import VerifyError
-from modulus.host.firmwarepath import firmware_path
-from modulus.host.lock import LOCKS, locked
-from modulus.host.nodes import provide_nodes
-from modulus.host.place import below, replace_file, writing
-from modulus.host.report import Reporter
-from modulus.host.wantedstate import (
+from modulus.host.devices.apply import provide_nodes
+from modulus.host.files.lock import LOCKS, locked
+from modulus.host.files.place import below, replace_file, writing
+from modulus.host.generation.recorded_state import (
     changed_files,
     drift,
     driven_gpus,
@@ -32,6 +30,8 @@ from modulus.host.wantedstate import (
     srcversion,
     write_wanted,
 )
+from modulus.host.kernel.firmware_path import firmware_path
+from modulus.host.report.reporter import Reporter
 
 _LINKER = "/etc/ld.so.conf.d/"
 
@@ -116,15 +116,15 @@ def _put_back(root: Path, name: str, state: WantedState, reporter: Reporter) -> 
             replace_file(below(root, path), state.files[path])
     if any(path.startswith(_LINKER) for path in wrong):
         # Somebody may have run ldconfig without it.
-        from modulus.host.install import active_generation
-        from modulus.host.linker import update_linker
+        from modulus.host.generation.install import active_generation
+        from modulus.host.generation.linker import update_linker
 
         generation = active_generation(root, name)
         if generation:
             update_linker(root, name, generation, reporter)
     if state.firmware is not None and firmware_path(root) not in (None, state.firmware):
-        from modulus.host.firmware import provide_firmware
-        from modulus.host.place import DRIVERS
+        from modulus.host.files.place import DRIVERS
+        from modulus.host.modules.firmware import provide_firmware
 
         folder = below(root, f"{DRIVERS}/.{name}/{state.generation}/firmware")
         provide_firmware(root, name, folder, reporter)

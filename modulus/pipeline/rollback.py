@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from modulus.core.gpu.census import no_gpu
 from modulus.errors import UsageError
-from modulus.host.good import good_generations, recorded_drivers
-from modulus.host.install import Generation, active_generation, verify_generation
-from modulus.host.probe import running_kernel
-from modulus.host.proofs import sound_first, why_condemned
+from modulus.host.build.proofs import sound_first, why_condemned
+from modulus.host.generation.install import Generation, active_generation, verify_generation
+from modulus.host.generation.last_good import good_generations, recorded_drivers
+from modulus.host.kernel.probe import running_kernel
 from modulus.pipeline.activate import Activated, work
 from modulus.pipeline.begin import make_target
 from modulus.pipeline.fallback import warn_unless_enabled

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from modulus.core.config.settings import Settings
 from modulus.core.dataclass import dataclass
-from modulus.host.config import load_settings
-from modulus.host.lock import LOCKS, locked
-from modulus.host.place import below, check_inside, writing
-from modulus.host.probe import Host, probe
-from modulus.host.report import Reporter
-from modulus.host.rootpath import resolve
+from modulus.host.config.load import load_settings
+from modulus.host.files.lock import LOCKS, locked
+from modulus.host.files.paths import resolve
+from modulus.host.files.place import below, check_inside, writing
+from modulus.host.kernel.probe import Host, probe
+from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
-    from modulus.host.store import Store
+    from modulus.host.store.store import Store
 
 CACHE = "/var/cache/modulus"
 
@@ -69,7 +69,7 @@ class Site:
 
     def _may_be_believed(self, store: str) -> bool:
         """Whether what is in ``store`` is root's alone; says so if not."""
-        from modulus.host.trust import objection
+        from modulus.host.files.trust import objection
 
         try:
             problem = objection(self.root, store)
@@ -88,7 +88,7 @@ class Site:
     @cached_property
     def store(self) -> Store:
         """The builds of this system, and of its read-only stores."""
-        from modulus.host.store import Store
+        from modulus.host.store.store import Store
 
         return Store(self.cache, self.stores, self.reporter)
 

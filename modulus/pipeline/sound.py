@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from modulus.core.generation.generation import module_path
 from modulus.errors import IntegrityError
-from modulus.host.hashing import Hashes
-from modulus.host.install import Generation
-from modulus.host.kmod import Wanted
-from modulus.host.tree import problems
+from modulus.host.files.hashing import Hashes
+from modulus.host.files.tree import problems
+from modulus.host.generation.install import Generation
+from modulus.host.modules.load import Wanted
 
 
 def check_startable(

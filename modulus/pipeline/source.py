@@ -14,11 +14,11 @@ from modulus.core.package.vendor_manifest import Manifest, parse_manifest
 from modulus.core.profile.sources import Candidate, candidates, filename
 from modulus.core.record.json_text import parse_json
 from modulus.errors import FetchError, IntegrityError, ModulusError
-from modulus.host.archive import Archive
-from modulus.host.fetch import UNVERIFIED, Begins, Checksum, unheeded
-from modulus.host.place import writing
-from modulus.host.removal import set_aside
-from modulus.host.sourcerecord import Record, read_source, source_path, write_source
+from modulus.host.archive.reader import Archive
+from modulus.host.fetch.fetcher import UNVERIFIED, Begins, Checksum, unheeded
+from modulus.host.fetch.source_record import Record, read_source, source_path, write_source
+from modulus.host.files.place import writing
+from modulus.host.files.removal import set_aside
 from modulus.pipeline.early import TEXT_BYTES
 from modulus.pipeline.node import Node
 

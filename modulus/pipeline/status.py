@@ -10,18 +10,18 @@ from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.keys import build_key
 from modulus.errors import ModulusError, UsageError
-from modulus.host.bootkernel import default_kernel
-from modulus.host.buildrecord import change_record
 from modulus.host.bus.agents import Agents
-from modulus.host.enabled import (
+from modulus.host.generation.enabled import (
     active_generations,
     enabled_instances,
     selected_instance,
     selected_instances,
 )
-from modulus.host.install import Generation, active_generation
-from modulus.host.probe import running_kernel
-from modulus.host.statefile import read_state, read_states
+from modulus.host.generation.install import Generation, active_generation
+from modulus.host.kernel.next_boot import default_kernel
+from modulus.host.kernel.probe import running_kernel
+from modulus.host.status.build_counts import change_record
+from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.check import failure, missing_generation, proof_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather

@@ -10,13 +10,13 @@ from modulus.core.generation.generation import module_path
 from modulus.core.instance import Instance
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import BusyError, FallbackError, IntegrityError, ModulusError, RefusedError
-from modulus.host.deferred import deferred_signals
-from modulus.host.good import good_generations
-from modulus.host.gpus import take_census
-from modulus.host.install import Generation, active_generation, write_selected
-from modulus.host.kmod import loaded, read_wanted, strangers
-from modulus.host.modulefile import read_module_file
-from modulus.host.unload import unload
+from modulus.host.build.module_file import read_module_file
+from modulus.host.generation.install import Generation, active_generation, write_selected
+from modulus.host.generation.last_good import good_generations
+from modulus.host.gpu.census import take_census
+from modulus.host.modules.load import loaded, read_wanted, strangers
+from modulus.host.modules.unload import unload
+from modulus.host.process.signals import deferred_signals
 from modulus.pipeline.begin import Begun, Target, begin, make_target
 from modulus.pipeline.fallback import cause_of, fall_back, fallen, leave, select, ways_back
 from modulus.pipeline.inuse import look_in_use

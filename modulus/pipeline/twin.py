@@ -14,10 +14,10 @@ from modulus.core.build import twin
 from modulus.core.build.plan import Plan
 from modulus.core.build.revoked import recipe_of
 from modulus.core.dataclass import replace
-from modulus.host.fitness import UnfitError
-from modulus.host.headers import Headers
-from modulus.host.kept import Kept, KeptObjects, rule_digest
-from modulus.host.survey import survey
+from modulus.host.distribution.headers import Headers
+from modulus.host.reuse.header_digest import survey
+from modulus.host.reuse.object_cache import Kept, KeptObjects, rule_digest
+from modulus.host.reuse.reuse_rules import UnfitError
 from modulus.pipeline.node import Node
 
 

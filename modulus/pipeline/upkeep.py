@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from modulus.core.dataclass import dataclass, replace
-from modulus.host import files
-from modulus.host.generations import Removed, collect_generations, homes
-from modulus.host.kept import KeptObjects
-from modulus.host.place import writing
-from modulus.host.removal import remove_whole
-from modulus.host.store import Entry
-from modulus.host.toolchain import outdated, toolchain_entries
+from modulus.host.distribution.toolchain import outdated, toolchain_entries
+from modulus.host.files import atomic
+from modulus.host.files.place import writing
+from modulus.host.files.removal import remove_whole
+from modulus.host.retention import Removed, collect_generations, homes
+from modulus.host.reuse.object_cache import KeptObjects
+from modulus.host.store.store import Entry
 from modulus.pipeline.cache import Item, active_keys, item_of, why_revoked
 from modulus.pipeline.site import Site
 
@@ -149,4 +149,4 @@ def _sweep(cache: Path) -> None:
     cache, so that its folders come and go meanwhile."""
     for folder in (cache, *cache.glob("*/"), *cache.glob("builds/*/")):
         with contextlib.suppress(FileNotFoundError):
-            files.sweep_all(folder)
+            atomic.sweep_all(folder)

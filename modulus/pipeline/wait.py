@@ -24,10 +24,10 @@ from modulus.core.status.boot_hold import (
 from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host import bus
-from modulus.host.enabled import enabled_instances, selected_instance
-from modulus.host.place import below
-from modulus.host.report import Reporter
-from modulus.host.statefile import read_state, read_states
+from modulus.host.files.place import below
+from modulus.host.generation.enabled import enabled_instances, selected_instance
+from modulus.host.report.reporter import Reporter
+from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.site import Site
 
 _POLL_SECONDS, _LONGEST_POLL = 0.5, 2.0

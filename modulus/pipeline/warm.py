@@ -6,11 +6,11 @@ import glob
 
 from modulus.core.generation.generation import MANIFEST
 from modulus.errors import ModulusError
-from modulus.host.enabled import selected_instance
-from modulus.host.install import Generation, active_generation, find_generation
-from modulus.host.kmod import loaded
-from modulus.host.place import DRIVERS, below
-from modulus.host.proofs import why_condemned
+from modulus.host.build.proofs import why_condemned
+from modulus.host.files.place import DRIVERS, below
+from modulus.host.generation.enabled import selected_instance
+from modulus.host.generation.install import Generation, active_generation, find_generation
+from modulus.host.modules.load import loaded
 from modulus.pipeline.node import Node
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from modulus import __version__
-from modulus.host.clock import rfc3339
+from modulus.host.report.clock import rfc3339
 
 
 def describe(jobs: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from modulus.core.dataclass import dataclass
-from modulus.host.files import sha256_file
+from modulus.host.files.atomic import sha256_file
 from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile
 from tests.support.kernels import available, make_kernel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modulus.core.package.vendor_manifest import parse_manifest
-from modulus.host.archive import Archive, Enough, Texts, all_of
+from modulus.host.archive.reader import Archive, Enough, Texts, all_of
 
 _TOP = "kernel/"
 _MANIFEST = ".manifest"

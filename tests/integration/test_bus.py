@@ -24,7 +24,7 @@ from modulus.core.status.boot_hold import UnitState, unit_name
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import Systemd, available, calls
 from modulus.host.bus.connection import SystemBus, open_connection
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from modulus.pipeline.wait import wait
 from tests.support.privatebus import Steps, drive

@@ -21,12 +21,12 @@ from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.status.state import Failure, State
 from modulus.errors import ModulusError
-from modulus.host.buildrecord import change_record
 from modulus.host.bus.connection import SystemBus, open_connection
 from modulus.host.bus.updates import NEED_REBOOT
-from modulus.host.install import write_selected
-from modulus.host.report import PlainReporter
-from modulus.host.statefile import write_state
+from modulus.host.generation.install import write_selected
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.build_counts import change_record
+from modulus.host.status.files import write_state
 from tests.support.headertrees import write
 from tests.support.mainloop import HandLoop
 from tests.support.privatebus import PrivateBus, Steps, drive, private_bus

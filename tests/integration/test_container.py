@@ -22,9 +22,9 @@ import pytest
 
 from modulus.core.ids import DEFAULT, PIECE
 from modulus.errors import BuildError, ToolchainError
-from modulus.host import container
-from modulus.host.container import Limits, Mount, choose, nspawn, open_container, payload
-from modulus.host.report import PlainReporter
+from modulus.host.build import container
+from modulus.host.build.container import Limits, Mount, choose, nspawn, open_container, payload
+from modulus.host.report.reporter import PlainReporter
 from tests.support.system import processes, wait_gone, wait_there
 
 pytestmark = pytest.mark.integration
@@ -289,7 +289,7 @@ def test_an_exception_ends_the_payload(bench: Bench) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from modulus.host.container import Limits, Mount, open_container
+from modulus.host.build.container import Limits, Mount, open_container
 kind, root, base, word = sys.argv[1:]
 base = Path(base)
 mounts = [Mount(base / "build", "/build", writable=True)]

@@ -14,8 +14,8 @@ from modulus.agent.busline import BusLine
 from modulus.agent.hold import Hold
 from modulus.agent.loop import Loop
 from modulus.host.bus.connection import SystemBus
-from modulus.host.inhibit import DROP_IN
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.reboot_hold import DROP_IN
 from tests.support.privatebus import PrivateBus, Steps, drive, private_bus
 
 pytestmark = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.install import active_generation
+from modulus.host.generation.install import active_generation
 from tests.support.fakedriver import NODES, RELEASE, FakeNode
 from tests.support.killnode import KillNode, Seen, provide_sources
 from tests.support.killpoints import Killer, Point, spread, strace

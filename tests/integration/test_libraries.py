@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modulus.core.profile.libraries import Library
-from modulus.host.asklib import ask
-from modulus.host.config import load_profile
+from modulus.host.config.load import load_profile
+from modulus.host.health.library_probe import ask
 from tests.support import packages
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("driver")]

@@ -19,9 +19,9 @@ import pytest
 from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution, Family
 from modulus.core.kernel.release import Compiler
 from modulus.errors import FetchError, ToolchainError
-from modulus.host.probe import probe
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.kernel.probe import probe
+from modulus.host.report.reporter import PlainReporter
 from tests.support import headertrees
 from tests.support.archive import Archive, Server, SigningKey, add_headers, add_tools, serving
 from tests.support.headertrees import RELEASE, write
@@ -288,8 +288,8 @@ PROVIDE = """
 import sys
 from pathlib import Path
 from modulus.core.distribution.families import DEBIAN, Distribution
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.report.reporter import PlainReporter
 cache, root, release = sys.argv[1:]
 distribution = Distribution(DEBIAN, "bookworm", "amd64")
 Provisioner(Path(cache), Path(root), distribution, (), PlainReporter()).headers(release)

@@ -12,7 +12,7 @@ from modulus.agent import resident
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.instance import Instance
 from modulus.host.bus.updates import NEED_REBOOT
-from modulus.host.wantedstate import write_wanted
+from modulus.host.generation.recorded_state import write_wanted
 from tests.support.busagent import AGENT, NAME, OBJECT, Process, wait_for
 from tests.support.privatebus import PrivateBus, private_bus
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.install import active_generation
-from modulus.host.statefile import read_state
+from modulus.host.generation.install import active_generation
+from modulus.host.status.files import read_state
 from tests.support.fakedriver import NODES, FakeNode, fake_node
 from tests.support.headertrees import write
 

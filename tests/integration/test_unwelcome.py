@@ -61,7 +61,7 @@ WATCHER = """
 import sys
 from pathlib import Path
 from modulus.agent.loop import Loop
-from modulus.host.monitor import FolderMonitor
+from modulus.host.watch.monitor import FolderMonitor
 loop, told, timers = Loop(), [], []
 monitor = FolderMonitor(Path("/dev"), told.append)
 loop.every(0.01, lambda: timers.append(1))

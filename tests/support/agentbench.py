@@ -28,10 +28,10 @@ from modulus.core.agent.events import Event, Source
 from modulus.core.instance import parse_instance
 from modulus.core.pci import PciMatch
 from modulus.core.status.state import State
-from modulus.host.notify import Notifier
-from modulus.host.report import PlainReporter
-from modulus.host.statefile import read_state
-from modulus.host.uevents import Uevents
+from modulus.host.report.notify import Notifier
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.files import read_state
+from modulus.host.watch.uevents import Uevents
 
 NAME = "driver-1.0"
 

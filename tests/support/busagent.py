@@ -22,7 +22,7 @@ from pathlib import Path
 from modulus.agent import ahead, resident
 from modulus.core.instance import Instance
 from modulus.host import bus
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 root = Path(sys.argv[1])
 bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]

@@ -24,12 +24,12 @@ import yaml
 
 from modulus.cli import run as run_modulus
 from modulus.core.instance import Instance
-from modulus.host import files
-from modulus.host.hashahead import hash_ahead
-from modulus.host.record import read_record
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry
-from modulus.host.treedigest import tree_digest
+from modulus.host.files import atomic
+from modulus.host.files.hashahead import hash_ahead
+from modulus.host.files.record import read_record
+from modulus.host.files.tree_digest import tree_digest
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.store import Entry
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import plan
 from modulus.pipeline.site import Site
@@ -241,7 +241,7 @@ class FakeNode:
         modules = {f"{name}.ko": driver_module(name, version) for name in MODULES}
         modules[f"{MODULES[0]}.ko"] += bytes(padding) + (b"wrong" if wrong else b"")
         parent = self.cache / "builds" / RELEASE
-        with files.scratch(parent, "build") as scratch:
+        with atomic.scratch(parent, "build") as scratch:
             for folder in ("entry", "out"):
                 (scratch / folder).mkdir()
             for file, content in modules.items():

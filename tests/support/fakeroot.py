@@ -11,13 +11,18 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import Link, Tree
-from modulus.host.install import Generation, activate, install_generation, write_selected
-from modulus.host.linker import configure_linker, update_linker
-from modulus.host.objects import Objects
-from modulus.host.report import PlainReporter
-from modulus.host.stored import Stored
-from modulus.host.tree import record_file
-from modulus.host.userspace import Userspace
+from modulus.host.files.tree import record_file
+from modulus.host.generation.install import (
+    Generation,
+    activate,
+    install_generation,
+    write_selected,
+)
+from modulus.host.generation.linker import configure_linker, update_linker
+from modulus.host.generation.userspace import Userspace
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.entry import Stored
+from modulus.host.store.objects import Objects
 from tests.support.library import shared_library
 
 NAME = "driver"

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from modulus.core.version import release_order
-from modulus.host.files import write_json
-from modulus.host.probe import probe
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.files.atomic import write_json
+from modulus.host.kernel.probe import probe
+from modulus.host.report.reporter import PlainReporter
 from tests.support import packages
 from tests.support.packages import UnavailableError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import ModulusError
-from modulus.host.run import run
+from modulus.host.process.run import run
 
 
 @contextlib.contextmanager

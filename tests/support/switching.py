@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from modulus.core.generation.last_good import parse_good
-from modulus.host.install import active_generation
-from modulus.host.record import read_record
+from modulus.host.files.record import read_record
+from modulus.host.generation.install import active_generation
 from tests.support.fakedriver import NODES, FakeNode, fake_node
 from tests.support.headertrees import write
 

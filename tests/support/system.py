@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from modulus.host.report import PlainReporter
-from modulus.host.store import Store
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.store import Store
 from tests.support.packages import cache_folder
 
 _SHARED = ("headers", "toolchains")

@@ -17,10 +17,10 @@ import pytest
 
 from modulus.core.instance import Instance
 from modulus.errors import RefusedError
-from modulus.host import digest
-from modulus.host.install import active_generation
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
+from modulus.host.files import digest
+from modulus.host.files.lock import locked
+from modulus.host.generation.install import active_generation
+from modulus.host.report.reporter import PlainReporter
 from tests.support.fakedriver import (
     GPU,
     MODULES,
@@ -588,9 +588,9 @@ HOLDER = """\
 import sys
 from pathlib import Path
 from modulus.core.status.state import State
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
-from modulus.host.statefile import write_state
+from modulus.host.files.lock import locked
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.files import write_state
 root = Path(sys.argv[1])
 with locked(root / "run/modulus/locks/up-gpu", "it", PlainReporter(), 0):
     write_state(root, State("gpu-1.0", "load"))
@@ -641,7 +641,7 @@ def test_two_at_once_do_the_work_once(
 SEE_IMPORTS = f"""\
 import sys
 sys.path[:0] = {sys.path}
-from modulus.host.hashahead import hash_ahead
+from modulus.host.files.hashahead import hash_ahead
 ahead = hash_ahead(sys.argv[1:])
 from modulus.cli import run
 code = run(sys.argv[1:], ahead)
@@ -654,8 +654,8 @@ BUILDING = {
     "ssl",
     "modulus.pipeline.build",
     "modulus.pipeline.provide",
-    "modulus.host.fetch",
-    "modulus.host.provision",
+    "modulus.host.fetch.fetcher",
+    "modulus.host.distribution.provisioner",
 }
 
 
@@ -693,7 +693,7 @@ SEE_HASHES = f"""\
 import sys
 sys.path[:0] = {sys.path}
 from modulus.__main__ import main
-from modulus.host import digest, hashing
+from modulus.host.files import digest, hashing
 
 def hash_file(path):
     print("hashed late:", path.name, file=sys.stderr)

@@ -22,10 +22,10 @@ from modulus.agent.loop import Loop
 from modulus.cli.parser import make_parser
 from modulus.core.agent.backoff import PERMANENT, Backoff
 from modulus.core.status.state import Failure, State
-from modulus.host.report import PlainReporter
-from modulus.host.spawn import spawn
-from modulus.host.statefile import failures_file
-from modulus.host.uevents import Uevents
+from modulus.host.process.spawn import spawn
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.files import failures_file
+from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
 
@@ -33,7 +33,7 @@ WRITER = """\
 import sys
 from pathlib import Path
 from modulus.core.status.state import State
-from modulus.host.statefile import write_state
+from modulus.host.status.files import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)
 sys.stdin.read()
@@ -507,7 +507,7 @@ import os, sys
 from pathlib import Path
 from modulus.agent import resident
 from modulus.core.instance import Instance
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 import pydbus, modulus.host.bus.systemd
 resident.command = lambda *_: ("/bin/sh", "-c", sys.argv[2])

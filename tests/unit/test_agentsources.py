@@ -12,8 +12,8 @@ from modulus.agent.agent import Agent
 from modulus.agent.face import Face
 from modulus.agent.sources import Sources
 from modulus.core.instance import Instance
-from modulus.host.notify import Notifier
-from modulus.host.report import PlainReporter
+from modulus.host.report.notify import Notifier
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import HandLoop
 

@@ -21,8 +21,8 @@ LAYERS = ("__main__", "cli", "agent", "pipeline", "host", "core", "errors", "red
 
 # The only module, or package, that may import each of these.
 EDGES = {
-    "sh": "modulus.host.run",
-    "requests": "modulus.host.http",
+    "sh": "modulus.host.process.run",
+    "requests": "modulus.host.fetch.http",
     "pydbus": "modulus.host.bus",
 }
 
@@ -156,7 +156,7 @@ def test_core_host_and_agent_name_no_driver() -> None:
 def test_the_command_line_starts_with_nothing_heavy() -> None:
     code = (
         "import sys, json; before = set(sys.modules);"
-        "import modulus.cli, modulus.cli.parser, modulus.host.report;"
+        "import modulus.cli, modulus.cli.parser, modulus.host.report.reporter;"
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     done = subprocess.run(
@@ -171,12 +171,16 @@ def test_the_command_line_starts_with_nothing_heavy() -> None:
     ("module", "code", "found"),
     [
         ("core/a.py", "from modulus.errors import ConfigError\nfrom modulus.core import b", []),
-        ("core/a.py", "def f():\n    from modulus.host.run import run", ["modulus.host.run"]),
+        (
+            "core/a.py",
+            "def f():\n    from modulus.host.process.run import run",
+            ["modulus.host.process.run"],
+        ),
         ("core/a.py", "from ..host import run", ["modulus.host"]),
         ("core/a.py", "from modulus import host", ["modulus.host"]),
         ("core/a.py", "from modulus import __version__", []),
-        ("host/container/a.py", "from ...pipeline import build", ["modulus.pipeline"]),
-        ("host/container/a.py", "from ..run import run\nfrom . import b", []),
+        ("host/build/container/a.py", "from ....pipeline import build", ["modulus.pipeline"]),
+        ("host/build/container/a.py", "from ..run import run\nfrom . import b", []),
         ("pipeline/a.py", "import modulus.cli.parser", ["modulus.cli.parser"]),
         ("pipeline/a.py", "import modulus.agent", ["modulus.agent"]),
         ("agent.py", "import modulus.pipeline.plan", []),
@@ -191,11 +195,11 @@ def test_an_import_that_goes_up_is_found(module: str, code: str, found: list[str
 @pytest.mark.parametrize(
     ("module", "code", "found"),
     [
-        ("host/run.py", "import sh", []),
-        ("host/apt.py", "def f():\n    import sh", ["sh"]),
-        ("host/http.py", "import requests.adapters", []),
-        ("host/fetch.py", "from requests.adapters import HTTPAdapter", ["requests"]),
-        ("host/run.py", "import subprocess", ["subprocess"]),
+        ("host/process/run.py", "import sh", []),
+        ("host/distribution/apt.py", "def f():\n    import sh", ["sh"]),
+        ("host/fetch/http.py", "import requests.adapters", []),
+        ("host/fetch/fetcher.py", "from requests.adapters import HTTPAdapter", ["requests"]),
+        ("host/process/run.py", "import subprocess", ["subprocess"]),
         ("host/bus/a.py", "import pydbus", []),
         ("host/busy.py", "from pydbus import connect", ["pydbus"]),
         ("pipeline/a.py", "import shlex", []),

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from modulus.core.package.vendor_manifest import parse_manifest
 from modulus.errors import IntegrityError
-from modulus.host.archive import Archive, Extracted, ExtractLimits, Texts, all_of
+from modulus.host.archive.reader import Archive, Extracted, ExtractLimits, Texts, all_of
 from tests.support.runfile import assemble
 
 Member = tuple[tarfile.TarInfo, bytes]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from modulus.host.aside import Aside, SharedReporter
+from modulus.host.process.background import Aside, SharedReporter
 
 
 class Heard:

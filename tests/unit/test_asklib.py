@@ -14,7 +14,7 @@ import pytest
 
 from modulus.core.generation.ldcache import find_library, parse_ldcache
 from modulus.core.profile.libraries import Answer, Library, Reply
-from modulus.host import asklib, libcall
+from modulus.host.health import library_probe, library_probe_child
 
 FINE = Library("libc.so.6", init="abs", arguments=(0,))
 
@@ -63,7 +63,7 @@ def eventually_unused(path: Path) -> bool:
 def test_what_a_library_returns(
     libc: Path, library: Library, replies: tuple[Reply, ...]
 ) -> None:
-    assert asklib.ask(library, libc) == Answer(library.name, replies)
+    assert library_probe.ask(library, libc) == Answer(library.name, replies)
 
 
 def test_a_library_cannot_change_what_is_in_dev(libc: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_library_cannot_change_what_is_in_dev(libc: Path) -> None:
     folder = Path(f"/dev/modulus-test-{os.getpid()}")
     library = Library("l", init="abs", arguments=(0,), device="mkdir")
     try:
-        answer = asklib.ask(library, libc, [str(folder)])
+        answer = library_probe.ask(library, libc, [str(folder)])
         assert answer.replies[1:] == (Reply("mkdir", -1, "", str(folder)),)
         assert not folder.exists()
     finally:
@@ -83,7 +83,7 @@ def test_a_library_cannot_change_what_is_in_dev(libc: Path) -> None:
 def test_each_device_is_asked_about(libc: Path) -> None:
     # The number that an address begins with is the status.
     library = Library("l", init="abs", arguments=(0,), device="atoi", text="strerror")
-    answer = asklib.ask(library, libc, ["0000:05:00.0", "0002:06:00.0", "0000:07:00.0"])
+    answer = library_probe.ask(library, libc, ["0000:05:00.0", "0002:06:00.0", "0000:07:00.0"])
     assert answer == Answer(
         "l",
         (
@@ -97,14 +97,14 @@ def test_each_device_is_asked_about(libc: Path) -> None:
 
 def test_a_library_that_does_not_come_up_is_asked_about_no_device(libc: Path) -> None:
     library = Library("l", init="abs", arguments=(1,), device="atoi")
-    assert asklib.ask(library, libc, ["0000:05:00.0"]).replies == (Reply("abs", 1),)
+    assert library_probe.ask(library, libc, ["0000:05:00.0"]).replies == (Reply("abs", 1),)
 
 
 def test_a_device_is_named_and_given_a_place_for_its_handle(libc: Path) -> None:
     # The place is eight bytes of nothing: an empty string.
     library = Library("l", init="abs", arguments=(0,), device="strcmp")
-    assert asklib.ask(library, libc, ["5"]).replies[1].status > 0
-    assert asklib.ask(library, libc, [""]).replies[1].status == 0
+    assert library_probe.ask(library, libc, ["5"]).replies[1].status > 0
+    assert library_probe.ask(library, libc, [""]).replies[1].status == 0
 
 
 @pytest.mark.parametrize(
@@ -118,31 +118,31 @@ def test_a_device_is_named_and_given_a_place_for_its_handle(libc: Path) -> None:
     ],
 )
 def test_what_a_library_does_to_its_process(libc: Path, library: Library, problem: str) -> None:
-    answer = asklib.ask(library, libc)
+    answer = library_probe.ask(library, libc)
     assert answer == Answer("l", (), problem.format(path=libc))
 
 
 def test_what_was_replied_before_a_crash_counts(libc: Path) -> None:
     library = Library("l", init="abs", arguments=(0,), device="strlen", text="nothing")
-    answer = asklib.ask(library, libc, ["", "xx"])
+    answer = library_probe.ask(library, libc, ["", "xx"])
     assert answer.replies == (Reply("abs", 0), Reply("strlen", 0, device=""))
     assert answer.problem == f"{libc}: undefined symbol: nothing"
 
 
 def test_no_library(tmp_path: Path) -> None:
-    problem = asklib.ask(FINE, tmp_path / "gone.so").problem
+    problem = library_probe.ask(FINE, tmp_path / "gone.so").problem
     assert problem == (
         f"{tmp_path}/gone.so: cannot open shared object file: No such file or directory"
     )
     (tmp_path / "bad.so").write_text("no library at all")
-    assert "file too short" in str(asklib.ask(FINE, tmp_path / "bad.so").problem)
+    assert "file too short" in str(library_probe.ask(FINE, tmp_path / "bad.so").problem)
 
 
 def test_a_library_that_hangs(libc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asklib, "SECONDS", 0.2)
-    monkeypatch.setattr(asklib, "SECONDS_PER_DEVICE", 0.1)
+    monkeypatch.setattr(library_probe, "SECONDS", 0.2)
+    monkeypatch.setattr(library_probe, "SECONDS_PER_DEVICE", 0.1)
     library = Library("l", init="abs", arguments=(0,), device="pause")
-    answer = asklib.ask(library, libc, ["0000:05:00.0"])
+    answer = library_probe.ask(library, libc, ["0000:05:00.0"])
     assert answer == Answer("l", (Reply("abs", 0),), "pause did not return within 0.3 s")
     assert eventually_unused(libc)
 
@@ -150,17 +150,17 @@ def test_a_library_that_hangs(libc: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_child_that_says_nothing(
     libc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asklib, "SECONDS", 0.1)
-    monkeypatch.setattr(asklib, "_GRACE", 0.2)
+    monkeypatch.setattr(library_probe, "SECONDS", 0.1)
+    monkeypatch.setattr(library_probe, "_GRACE", 0.2)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    assert "ran out of time" in str(asklib.ask(FINE, libc).problem)
+    assert "ran out of time" in str(library_probe.ask(FINE, libc).problem)
     script.write_text("#!/bin/sh\necho 7; echo '{'; echo out of memory; exit 3\n")
-    assert "failed with status 3" in str(asklib.ask(FINE, libc).problem)
+    assert "failed with status 3" in str(library_probe.ask(FINE, libc).problem)
     script.unlink()
-    assert "not installed" in str(asklib.ask(FINE, libc).problem)
+    assert "not installed" in str(library_probe.ask(FINE, libc).problem)
 
 
 def test_who_asks_is_not_outlived(libc: Path) -> None:
@@ -168,7 +168,7 @@ def test_who_asks_is_not_outlived(libc: Path) -> None:
         "library": str(libc), "init": "pause", "arguments": [], "device": None, "devices": [],
         "text": None, "seconds": 60,
     }  # fmt: skip
-    argv = [sys.executable, "-I", "-S", libcall.__file__, json.dumps(request)]
+    argv = [sys.executable, "-I", "-S", library_probe_child.__file__, json.dumps(request)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout
         said = [json.loads(child.stdout.readline())["calling"] for _ in range(2)]
@@ -180,7 +180,8 @@ def test_who_asks_is_not_outlived(libc: Path) -> None:
 
 def test_the_child_starts_quickly() -> None:
     """It imports nothing of ours, and little else."""
-    code = f"import sys, runpy; runpy.run_path({libcall.__file__!r}); print(*sys.modules)"
+    child = library_probe_child.__file__
+    code = f"import sys, runpy; runpy.run_path({child!r}); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )

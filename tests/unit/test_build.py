@@ -17,10 +17,10 @@ from modulus.core.profile.build_causes import Cause
 from modulus.core.profile.profile import BuildFile
 from modulus.core.profile.progress import Work
 from modulus.errors import BuildError, ConfigError, ToolchainError
-from modulus.host.build import compile_modules
-from modulus.host.headers import Headers
-from modulus.host.modules import Module
-from modulus.host.run import run
+from modulus.host.build.compile import compile_modules
+from modulus.host.build.inspect import Module
+from modulus.host.distribution.headers import Headers
+from modulus.host.process.run import run
 from tests.support.elfmaker import AARCH64, kernel_module
 
 RELEASE = "6.1.0-9-test"

@@ -292,7 +292,7 @@ def test_no_library_of_another_root_is_asked(
     node: FakeNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would answer for the driver of the running system."""
-    monkeypatch.setattr("modulus.host.verify.ask", None)
+    monkeypatch.setattr("modulus.host.health.verify.ask", None)
     node.define(libraries=[{"name": "libgpu.so.1", "version_of": "gpu", "init": "gpu_init"}])
     assert verify(node, capsys) == {"ok": True, "findings": [], "code": 0}
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from modulus.core.config.schema import Problems
 from modulus.core.config.settings import Settings
 from modulus.errors import ConfigError
-from modulus.host.config import load_profile, load_settings, profile_names
-from modulus.host.yamlfile import parse_yaml
+from modulus.host.config.load import load_profile, load_settings, profile_names
+from modulus.host.files.yaml import parse_yaml
 
 JOBS = "must be a number from 1 to 4096, or auto"
 PROFILE = """
@@ -338,7 +338,8 @@ def test_an_installed_package_takes_no_profiles_from_beside_it(tmp_path: Path) -
         write(tmp_path, f"lib/modulus/{path.relative_to(source)}", path.read_bytes())
     write(tmp_path, "lib/profiles/foreign.yaml", PROFILE.format(name="foreign"))
     script = (
-        "import pathlib, modulus.host.config as c; print(c.profile_names(pathlib.Path('/x')))"
+        "import pathlib; from modulus.host.config.load import profile_names;"
+        "print(profile_names(pathlib.Path('/x')))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -39,7 +39,7 @@ def test_fine():
 
 RUNNER = """
 from pathlib import Path
-from modulus.host.run import run
+from modulus.host.process.run import run
 from tests.conftest import SH_VERSIONS
 
 def test_version(sh_version):

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import BuildError, ToolchainError
-from modulus.host import container, systemd
-from modulus.host.container import Limits, Mount, choose, engine, none, nspawn, service
-from modulus.host.container.base import Container, Way
-from modulus.host.container.payload import SCRIPT
-from modulus.host.report import PlainReporter
+from modulus.host.build import container
+from modulus.host.build.container import Limits, Mount, choose, engine, none, nspawn, service
+from modulus.host.build.container.base import Container, Way
+from modulus.host.build.container.payload import SCRIPT
+from modulus.host.report import systemd
+from modulus.host.report.reporter import PlainReporter
 
 Fake = Callable[..., None]
 

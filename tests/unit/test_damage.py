@@ -42,35 +42,37 @@ from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import FileRecord, Link, Tree, tree_value
 from modulus.errors import ModulusError
-from modulus.host import install, moduleroot, record
-from modulus.host.asklib import _Heard
-from modulus.host.buildrecord import change_record, read_record
-from modulus.host.config import load_profile, load_settings
-from modulus.host.dpkgstatus import installed_versions
-from modulus.host.firmware import release_firmware
-from modulus.host.foreign import _installed
-from modulus.host.good import good_generations
-from modulus.host.headers import Headers
-from modulus.host.headertree import Tree as HeaderTree
-from modulus.host.headertree import objection
-from modulus.host.initramfs import _recorded
-from modulus.host.kept import KeptObjects
-from modulus.host.modulefile import read_module_file
-from modulus.host.objects import Objects
-from modulus.host.partial import held
-from modulus.host.proofs import add_disproof, read_disproofs, read_proof, write_proof
-from modulus.host.provision import Provisioner
-from modulus.host.regular import read_text
-from modulus.host.report import PlainReporter
-from modulus.host.selected import read_selected
-from modulus.host.soname import read_soname
-from modulus.host.sourcerecord import Record, read_source, write_source
-from modulus.host.statefile import is_anothers, read_states, write_state
-from modulus.host.store import Entry, Store
-from modulus.host.stored import Stored
-from modulus.host.survey import survey
-from modulus.host.userspace import find_userspace
-from modulus.host.wantedstate import drift, read_wanted, write_wanted
+from modulus.host.build.module_file import read_module_file
+from modulus.host.build.proofs import add_disproof, read_disproofs, read_proof, write_proof
+from modulus.host.config.load import load_profile, load_settings
+from modulus.host.distribution.dpkg_status import installed_versions
+from modulus.host.distribution.header_tree import Tree as HeaderTree
+from modulus.host.distribution.header_tree import objection
+from modulus.host.distribution.headers import Headers
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.fetch.partial import held
+from modulus.host.fetch.source_record import Record, read_source, write_source
+from modulus.host.files import record
+from modulus.host.files.regular import read_text
+from modulus.host.generation import install
+from modulus.host.generation.last_good import good_generations
+from modulus.host.generation.recorded_state import drift, read_wanted, write_wanted
+from modulus.host.generation.selected import read_selected
+from modulus.host.generation.soname import read_soname
+from modulus.host.generation.userspace import find_userspace
+from modulus.host.health.library_probe import _Heard
+from modulus.host.modules import module_root
+from modulus.host.modules.firmware import release_firmware
+from modulus.host.modules.initramfs import _recorded
+from modulus.host.modules.other_drivers import _installed
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.reuse.header_digest import survey
+from modulus.host.reuse.object_cache import KeptObjects
+from modulus.host.status.build_counts import change_record, read_record
+from modulus.host.status.files import is_anothers, read_states, write_state
+from modulus.host.store.entry import Stored
+from modulus.host.store.objects import Objects
+from modulus.host.store.store import Entry, Store
 from tests.support.damage import Reader, damaged, in_time
 from tests.support.elfmaker import kernel_module
 from tests.support.headertrees import write
@@ -411,7 +413,7 @@ READERS = (
            _kept, _use_kept),
     Reader("source", "cache/source.json", _source, _use_source),
     Reader("module root", "stamp.json", _stamp, lambda root: record.read_record(
-        root / "stamp.json", lambda value: moduleroot._parse(value, {"a": 1}))),
+        root / "stamp.json", lambda value: module_root._parse(value, {"a": 1}))),
     Reader("object", f"objects/{EMPTY}.zst", _object,
            lambda root: not _stored(root).damage()),
     Reader("selected", "var/lib/modulus/gpu/selected",

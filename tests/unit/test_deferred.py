@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from modulus.host.deferred import deferred_signals
+from modulus.host.process.signals import deferred_signals
 
 
 class EndedError(Exception):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from modulus.core.build.proof import Disproof
-from modulus.host.install import remove_driver
-from modulus.host.proofs import add_disproof, read_disproofs
+from modulus.host.build.proofs import add_disproof, read_disproofs
+from modulus.host.generation.install import remove_driver
 from tests.support.headertrees import write
 
 MOST = 16

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from modulus.core.instance import Instance
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
+from modulus.host.files.lock import locked
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.down import down
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site

@@ -16,11 +16,11 @@ import pytest
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
-from modulus.host import files
-from modulus.host.archive import Archive
-from modulus.host.growing import Growth, LostError, open_growing
-from modulus.host.partial import Partial
-from modulus.host.report import PlainReporter
+from modulus.host.archive.growing import Growth, LostError, open_growing
+from modulus.host.archive.reader import Archive
+from modulus.host.fetch.partial import Partial
+from modulus.host.files import atomic
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline import source
 from modulus.pipeline.build import carry_out
 from modulus.pipeline.early import Early
@@ -219,7 +219,7 @@ def test_pieces_of_another_package_are_not_taken(
     downloads.mkdir(exist_ok=True)
     part.write_bytes(data.replace(b"gpu.c", b"gpu.h"))
     origin = {"url": mirror.url + PACKAGE, "etag": None, "size": len(data)}
-    files.write_json(part.with_name(f"{part.name}.json"), origin)
+    atomic.write_json(part.with_name(f"{part.name}.json"), origin)
     job = prepare(node, RELEASE)
     assert isinstance(job, Job)
     assert not take(node, job, tmp_path / "taken")

@@ -23,10 +23,11 @@ import pytest
 
 from modulus.core.profile.sources import Candidate
 from modulus.errors import ConfigError, FetchError, IntegrityError, LockedError, ModulusError
-from modulus.host import files, partial
-from modulus.host.fetch import Download, Fetcher
-from modulus.host.http import ClientOptions
-from modulus.host.pace import Pace
+from modulus.host.fetch import partial
+from modulus.host.fetch.fetcher import Download, Fetcher
+from modulus.host.fetch.http import ClientOptions
+from modulus.host.fetch.retry import Pace
+from modulus.host.files import atomic
 from tests.support.mirror import Mirror, make_certificate
 
 # The distribution's requests on a newer urllib3, which type stubs bring along, says this.
@@ -892,9 +893,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from modulus.core.profile.sources import Candidate
-from modulus.host.fetch import Fetcher
-from modulus.host.http import ClientOptions
-from modulus.host.report import PlainReporter
+from modulus.host.fetch.fetcher import Fetcher
+from modulus.host.fetch.http import ClientOptions
+from modulus.host.report.reporter import PlainReporter
 
 url, sha, downloads = sys.argv[1:]
 fetcher = Fetcher(ClientOptions(), Path(downloads), PlainReporter())
@@ -962,7 +963,7 @@ def leave(bench: Bench, mirror: Mirror, data: bytes, **sidecar: Any) -> str:
     bench.downloads.mkdir()
     (bench.downloads / f".part-{SHA}").write_bytes(data)
     origin = partial.Origin(url, mirror.resources[RUN].validator(), len(DATA))
-    files.write_json(bench.downloads / f".part-{SHA}.json", {**origin.__dict__, **sidecar})
+    atomic.write_json(bench.downloads / f".part-{SHA}.json", {**origin.__dict__, **sidecar})
     return url
 
 

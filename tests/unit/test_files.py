@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host import files
+from modulus.host.files import atomic
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -24,18 +24,18 @@ def names(folder: Path) -> list[str]:
 def test_sha256_reads_all_of_a_file_larger_than_one_piece(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
-    assert files.sha256_file(file) == EMPTY_SHA256
+    assert atomic.sha256_file(file) == EMPTY_SHA256
     file.write_bytes(b"x" * (1 << 20) + b"y")
-    whole = files.sha256_file(file)
+    whole = atomic.sha256_file(file)
     file.write_bytes(b"x" * (1 << 20) + b"z")
-    assert files.sha256_file(file) != whole
+    assert atomic.sha256_file(file) != whole
 
 
 @pytest.mark.parametrize(("data", "mode"), [(b"\0\xff", 0o644), ("tëxt\n", 0o600)])
 def test_write_atomic(tmp_path: Path, data: bytes | str, mode: int) -> None:
     path = tmp_path / "new" / "deep" / "file"
-    files.write_atomic(path, "before")
-    files.write_atomic(path, data, mode)
+    atomic.write_atomic(path, "before")
+    atomic.write_atomic(path, data, mode)
     assert path.read_bytes() == (data.encode() if isinstance(data, str) else data)
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert names(path.parent) == ["file"]
@@ -44,7 +44,7 @@ def test_write_atomic(tmp_path: Path, data: bytes | str, mode: int) -> None:
 def test_write_atomic_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("kept")
     (tmp_path / "link").symlink_to("target")
-    files.write_atomic(tmp_path / "link", "new")
+    atomic.write_atomic(tmp_path / "link", "new")
     assert (tmp_path / "target").read_text() == "kept"
     assert not (tmp_path / "link").is_symlink()
 
@@ -54,21 +54,21 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "file"
-    files.write_atomic(path, "old")
+    atomic.write_atomic(path, "old")
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match="No space"):
-        files.write_atomic(path, "new")
+        atomic.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
 
 def test_json_is_the_same_for_the_same_value(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "a", {"b": 1, "a": [None, "ü"]})
-    files.write_json(tmp_path / "b", {"a": [None, "ü"], "b": 1})
+    atomic.write_json(tmp_path / "a", {"b": 1, "a": [None, "ü"]})
+    atomic.write_json(tmp_path / "b", {"a": [None, "ü"], "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert json.loads((tmp_path / "a").read_text()) == {"a": [None, "ü"], "b": 1}
 
@@ -79,7 +79,7 @@ def test_json_is_the_same_for_the_same_value(tmp_path: Path) -> None:
      ("/a", False), (None, False), (7, False)],
 )  # fmt: skip
 def test_plain_names(name: object, plain: bool) -> None:
-    assert files.is_plain_name(name) is plain
+    assert atomic.is_plain_name(name) is plain
 
 
 def test_tree_size_counts_files_and_follows_nothing(tmp_path: Path) -> None:
@@ -88,15 +88,15 @@ def test_tree_size_counts_files_and_follows_nothing(tmp_path: Path) -> None:
     (tmp_path / "tree/sub/b").write_bytes(b"x" * 5)
     (tmp_path / "outside").write_bytes(b"x" * 1000)
     (tmp_path / "tree/link").symlink_to("../outside")
-    assert files.tree_size(tmp_path / "tree") == 15 + len("../outside")
-    assert files.tree_size(tmp_path / "missing") == 0
+    assert atomic.tree_size(tmp_path / "tree") == 15 + len("../outside")
+    assert atomic.tree_size(tmp_path / "missing") == 0
 
 
 def test_fsync_tree_stands_dangling_links(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/file").write_text("")
     (tmp_path / "sub/link").symlink_to("nowhere")
-    files.fsync_tree(tmp_path)
+    atomic.fsync_tree(tmp_path)
 
 
 def test_a_tree_is_committed_once(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_tree_is_committed_once(tmp_path: Path) -> None:
         made = tmp_path / attempt
         made.mkdir(mode=0o700)
         (made / "file").write_text(attempt)
-        assert files.commit_tree(made, final) is won
+        assert atomic.commit_tree(made, final) is won
         assert made.exists() is not won
     assert (final / "file").read_text() == "one"
     assert stat.S_IMODE(final.stat().st_mode) == 0o755
@@ -115,7 +115,7 @@ def test_a_commit_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "final").write_text("a file")
     with pytest.raises(NotADirectoryError):
-        files.commit_tree(tmp_path / "made", tmp_path / "final")
+        atomic.commit_tree(tmp_path / "made", tmp_path / "final")
 
 
 def test_remove_tree_follows_no_link(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_remove_tree_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("kept")
     (tmp_path / "file").write_text("")
     for name in ("tree", "link", "file", "missing"):
-        files.remove_tree(tmp_path / name)
+        atomic.remove_tree(tmp_path / name)
     assert names(tmp_path) == ["kept"]
     assert names(tmp_path / "kept") == ["file"]
 
@@ -146,19 +146,19 @@ def test_remove_tree_of_whatever_a_build_left(tmp_path: Path) -> None:
     os.mkfifo(tree / "pipe")
     os.mkfifo(tmp_path / "pipe")
     for name in ("tree", "pipe"):
-        files.remove_tree(tmp_path / name)
+        atomic.remove_tree(tmp_path / name)
     assert names(tmp_path) == []
 
 
 def test_a_pipe_in_place_of_a_file_that_was_left_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".file.abcdefgh")
-    files.write_atomic(tmp_path / "file", "text")
+    atomic.write_atomic(tmp_path / "file", "text")
     assert names(tmp_path) == ["file"]
 
 
 def test_scratch_is_gone_whatever_happened(tmp_path: Path) -> None:
     parent = tmp_path / "new"
-    with pytest.raises(RuntimeError), files.scratch(parent, "build") as folder:
+    with pytest.raises(RuntimeError), atomic.scratch(parent, "build") as folder:
         assert folder.parent == parent
         assert folder.name.startswith(".build.")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -168,24 +168,24 @@ def test_scratch_is_gone_whatever_happened(tmp_path: Path) -> None:
 
 
 def test_scratch_may_be_renamed_away(tmp_path: Path) -> None:
-    with files.scratch(tmp_path, "build") as folder:
-        assert files.commit_tree(folder, tmp_path / "final")
+    with atomic.scratch(tmp_path, "build") as folder:
+        assert atomic.commit_tree(folder, tmp_path / "final")
     assert names(tmp_path) == ["final"]
 
 
 def test_sweep_takes_only_what_a_dead_process_left(tmp_path: Path) -> None:
     code = (
-        "import os, sys, pathlib; from modulus.host.files import scratch;"
+        "import os, sys, pathlib; from modulus.host.files.atomic import scratch;"
         "c = scratch(pathlib.Path(sys.argv[1]), 'build'); c.__enter__(); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert done.returncode == 9
     assert len(names(tmp_path)) == 1
     (tmp_path / ".fetch.other").mkdir()
-    with files.scratch(tmp_path, "build") as alive:
-        files.sweep(tmp_path, "build")
+    with atomic.scratch(tmp_path, "build") as alive:
+        atomic.sweep(tmp_path, "build")
         assert names(tmp_path) == sorted([alive.name, ".fetch.other"])
-    files.sweep(tmp_path / "missing", "build")
+    atomic.sweep(tmp_path / "missing", "build")
 
 
 def test_whatever_the_dead_left_in_a_folder_is_swept(tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_whatever_the_dead_left_in_a_folder_is_swept(tmp_path: Path) -> None:
     (tmp_path / ".b.json.abcdefgh/b.json").touch()
     for other in (".hidden", ".a.json.abc", "a.json"):
         (tmp_path / other).touch()
-    with files.scratch(tmp_path, "c") as alive:
-        files.sweep_all(tmp_path)
+    with atomic.scratch(tmp_path, "c") as alive:
+        atomic.sweep_all(tmp_path)
         assert names(tmp_path) == sorted([alive.name, ".hidden", ".a.json.abc", "a.json"])
-    files.sweep_all(tmp_path / "missing")
+    atomic.sweep_all(tmp_path / "missing")
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
     others = [tmp_path / ".b.json.abcdefgh", tmp_path / ".a.json.abc", tmp_path / ".a.json.ab"]
     for path in others:
         path.touch()
-    files.write_atomic(tmp_path / "a.json", "new")
+    atomic.write_atomic(tmp_path / "a.json", "new")
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "a.json"])
 
 
@@ -213,7 +213,7 @@ def test_what_another_writer_is_at_stays(tmp_path: Path) -> None:
     path = tmp_path / ".a.json.abcdefgh"
     with open(path, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        files.write_atomic(tmp_path / "a.json", "new")
+        atomic.write_atomic(tmp_path / "a.json", "new")
         assert path.exists()
-    files.write_atomic(tmp_path / "a.json", "newer")
+    atomic.write_atomic(tmp_path / "a.json", "newer")
     assert not path.exists()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from modulus.errors import RefusedError
-from modulus.host import firmware
-from modulus.host.firmware import provide_firmware, release_firmware
-from modulus.host.firmwarepath import firmware_path
-from modulus.host.report import PlainReporter
-from modulus.host.run import run
+from modulus.host.kernel.firmware_path import firmware_path
+from modulus.host.modules import firmware
+from modulus.host.modules.firmware import provide_firmware, release_firmware
+from modulus.host.process.run import run
+from modulus.host.report.reporter import PlainReporter
 
 FILES = {"gpu/2.0/gsp_a.bin": b"a" * 100, "gpu/2.0/gsp_b.bin": b"b" * 100}
 
@@ -125,12 +125,12 @@ def test_the_parameter_gets_one_write_without_newline(
         if handle != -1:
             closes(handle)
 
-    monkeypatch.setattr("modulus.host.firmware.os.open", opened)
+    monkeypatch.setattr("modulus.host.modules.firmware.os.open", opened)
     monkeypatch.setattr(
-        "modulus.host.firmware.os.close",
+        "modulus.host.modules.firmware.os.close",
         lambda handle: None if handle == -1 else closes(handle),
     )
-    monkeypatch.setattr("modulus.host.firmware.os.write", write)
+    monkeypatch.setattr("modulus.host.modules.firmware.os.write", write)
     assert node.provide(node.generation())
     assert node.release()
     assert writes == [b"/opt/drivers/.gpu/gen/firmware", b"", b"\0"]
@@ -217,7 +217,7 @@ def test_what_a_killed_run_left_is_taken_away(
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr("modulus.host.firmware._copy_file", die)
+    monkeypatch.setattr("modulus.host.modules.firmware._copy_file", die)
     with pytest.raises(KeyboardInterrupt):
         node.provide(node.generation())
     assert len(json.loads(node.record.read_text())["files"]) == 2

@@ -12,7 +12,7 @@ from modulus.core.gpu.supported import ListedGpu, parse_gpu_list
 from modulus.core.pci import IdRange, PciDevice, PciMatch, devices_of
 from modulus.core.profile.profile import GpuListFormat
 from modulus.errors import ConfigError, IntegrityError, ModulusError, UnsupportedError
-from modulus.host.config import load_profile
+from modulus.host.config.load import load_profile
 
 NVIDIA = load_profile(Path("/nonexistent"), "nvidia")
 SMALL = load_profile(Path("/nonexistent"), "v4l2loopback")

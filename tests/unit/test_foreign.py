@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
-from modulus.host.modprobeconf import configure_modprobe
+from modulus.host.generation.modprobe_conf import configure_modprobe
+from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
 
 RELEASE = "6.1.0-9-amd64"
 MODULES = ("gpu", "gpu-uvm")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host import files
-from modulus.host.report import PlainReporter
+from modulus.host.files import atomic
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.cache import verify_provided
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect
@@ -29,7 +29,7 @@ def test_what_a_proof_works_in_stays_and_what_a_dead_one_left_goes(site: Site) -
     folder = site.cache / "builds/6.1.0-9-amd64"
     left = folder / f".{KEY}.abcdefgh"
     write(left / "work/a.c", "int a;\n")
-    with files.scratch(folder, KEY) as scratch:
+    with atomic.scratch(folder, KEY) as scratch:
         write(scratch / "work/a.c", "int a;\n")
         collect(site, Bounds(everything=True))
         assert (scratch / "work/a.c").exists()
@@ -42,18 +42,18 @@ def test_a_folder_that_goes_meanwhile_ends_nothing(
     release = site.cache / "builds/6.1.0-9-amd64"
     write(release / f".{KEY}.abcdefgh/a.c", "")
     write(site.cache / "downloads/.file.abcdefgh/a", "")
-    sweep_all = files.sweep_all
+    sweep_all = atomic.sweep_all
     swept: list[Path] = []
 
     def vanishing(parent: Path) -> None:
         swept.append(parent)
         if parent == release:
             # Between the listing of a folder and its turn another process may end.
-            files.remove_tree(release)
+            atomic.remove_tree(release)
             raise FileNotFoundError(release)
         sweep_all(parent)
 
-    monkeypatch.setattr(files, "sweep_all", vanishing)
+    monkeypatch.setattr(atomic, "sweep_all", vanishing)
     assert collect(site, Bounds()) == []
     assert release in swept
     assert not (site.cache / "downloads/.file.abcdefgh").exists()

@@ -16,12 +16,17 @@ import pytest
 from modulus.core.generation.generation import Identity
 from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
-from modulus.host.files import scratch
-from modulus.host.generations import collect_generations, homes, mark_used
-from modulus.host.good import record_good
-from modulus.host.install import Generation, activate, install_generation, write_selected
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
+from modulus.host.files.atomic import scratch
+from modulus.host.files.lock import locked
+from modulus.host.generation.install import (
+    Generation,
+    activate,
+    install_generation,
+    write_selected,
+)
+from modulus.host.generation.last_good import record_good
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.retention import collect_generations, homes, mark_used
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.elfmaker import kernel_module

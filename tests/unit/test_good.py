@@ -16,7 +16,7 @@ from modulus.core.generation.last_good import (
     with_newest,
 )
 from modulus.core.kernel.identity import KernelId
-from modulus.host.good import good_generations, recorded_drivers
+from modulus.host.generation.last_good import good_generations, recorded_drivers
 from tests.support.headertrees import write
 
 HERE = KernelId("6.1.0-9-amd64", "#1 SMP", "aa")

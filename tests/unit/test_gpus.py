@@ -13,10 +13,10 @@ from modulus.core.gpu.census import Census, Gpu, has_signature, kind_of, no_gpu,
 from modulus.core.pci import PciDevice
 from modulus.core.profile.profile import Profile
 from modulus.core.profile.schema import parse_profile
-from modulus.host.config import load_profile
-from modulus.host.gpus import bind_free, fix_numa, take_census
-from modulus.host.probe import pci_devices
-from modulus.host.report import PlainReporter
+from modulus.host.config.load import load_profile
+from modulus.host.gpu.census import bind_free, fix_numa, take_census
+from modulus.host.kernel.probe import pci_devices
+from modulus.host.report.reporter import PlainReporter
 from tests.support.fakesys import FakeSys, pci_config
 from tests.support.headertrees import write
 from tests.unit.test_profile import changed, parse

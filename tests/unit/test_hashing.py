@@ -17,12 +17,12 @@ import pytest
 from modulus.cli import run
 from modulus.core.instance import parse_instance
 from modulus.core.kernel.moddep import module_name
-from modulus.host import digest as digests
-from modulus.host import hashahead
-from modulus.host.hashahead import Ahead, begin, find_modules, hash_ahead
-from modulus.host.hashing import Hashes
-from modulus.host.place import DRIVERS
-from modulus.host.rootpath import resolve, resolve_text
+from modulus.host.files import digest as digests
+from modulus.host.files import hashahead
+from modulus.host.files.hashahead import Ahead, begin, find_modules, hash_ahead
+from modulus.host.files.hashing import Hashes
+from modulus.host.files.paths import resolve, resolve_text
+from modulus.host.files.place import DRIVERS
 
 RELEASE = "6.1.0-9-amd64"
 
@@ -267,7 +267,7 @@ def test_the_process_ends_where_nobody_listens_and_says_nothing(
 HELD_BACK = f"""\
 import os, sys
 sys.path[:0] = {sys.path}
-from modulus.host.hashahead import begin
+from modulus.host.files.hashahead import begin
 print("held back ", end="")
 print(len(begin([os.__file__]).wait()), "hashed", end="")
 """
@@ -388,8 +388,9 @@ def test_it_begins_with_few_imports(root: Path) -> None:
         "modulus",
         "modulus.__main__",
         "modulus.host",
-        "modulus.host.hashahead",
-        "modulus.host.rootpath",
+        "modulus.host.files",
+        "modulus.host.files.hashahead",
+        "modulus.host.files.paths",
     }
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.errors import ToolchainError
-from modulus.host import headerform, headertree
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
-from modulus.host.treedigest import tree_digest
+from modulus.host.distribution import header_form, header_tree
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.files.tree_digest import tree_digest
+from modulus.host.report.reporter import PlainReporter
 from tests.support import headertrees
 from tests.support.fakedriver import store_entry
 from tests.support.headertrees import RELEASE, link, write
@@ -38,10 +38,10 @@ layouts = pytest.mark.parametrize(
 
 
 def normalised(root: Path, release: str, into: Path, *, move: bool = False) -> str:
-    tree = headertree.find(root, release)
+    tree = header_tree.find(root, release)
     assert tree is not None
-    assert headertree.objection(tree, release) is None
-    return headerform.normalise(tree, into, move=move)
+    assert header_tree.objection(tree, release) is None
+    return header_form.normalise(tree, into, move=move)
 
 
 @layouts
@@ -145,23 +145,23 @@ def test_a_link_out_of_the_tree_is_refused(tmp_path: Path) -> None:
 def test_incomplete_trees(tmp_path: Path, name: str, reason: str) -> None:
     headertrees.single(tmp_path)
     (tmp_path / "usr/src/linux" / name).unlink()
-    tree = headertree.find(tmp_path, RELEASE)
+    tree = header_tree.find(tmp_path, RELEASE)
     assert tree is not None
-    assert headertree.objection(tree, RELEASE) == reason
+    assert header_tree.objection(tree, RELEASE) == reason
 
 
 def test_a_tree_of_another_kernel(tmp_path: Path) -> None:
     headertrees.single(tmp_path, "6.1.0-98-amd64")
     link(tmp_path / f"lib/modules/{RELEASE}/build", "/usr/src/linux")
-    tree = headertree.find(tmp_path, RELEASE)
+    tree = header_tree.find(tmp_path, RELEASE)
     assert tree is not None
-    assert headertree.objection(tree, RELEASE) == "it is for kernel 6.1.0-98-amd64"
+    assert header_tree.objection(tree, RELEASE) == "it is for kernel 6.1.0-98-amd64"
 
 
 def test_no_tree(tmp_path: Path) -> None:
-    assert headertree.find(tmp_path, RELEASE) is None
+    assert header_tree.find(tmp_path, RELEASE) is None
     headertrees.modules(tmp_path, RELEASE, "/usr/src/gone")
-    assert headertree.find(tmp_path, RELEASE) is None
+    assert header_tree.find(tmp_path, RELEASE) is None
 
 
 class Node:

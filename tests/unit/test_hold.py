@@ -14,8 +14,8 @@ from modulus.agent.hold import Hold
 from modulus.agent.loop import Loop
 from modulus.core.agent.reboot_hold import parse_claims, render_claims, span
 from modulus.errors import ModulusError
-from modulus.host.inhibit import DROP_IN, claim, claimed
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.reboot_hold import DROP_IN, claim, claimed
 from tests.support.mainloop import run_until, turn
 
 FAKE = """\

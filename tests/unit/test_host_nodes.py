@@ -15,10 +15,10 @@ import pytest
 
 from modulus.core.devices.wanted import NodeRule
 from modulus.errors import RefusedError
-from modulus.host.config import load_profile
-from modulus.host.nodefacts import read_facts
-from modulus.host.nodes import NodesResult, check_usable, provide_nodes, remove_nodes
-from modulus.host.report import PlainReporter
+from modulus.host.config.load import load_profile
+from modulus.host.devices.apply import NodesResult, check_usable, provide_nodes, remove_nodes
+from modulus.host.devices.facts import read_facts
+from modulus.host.report.reporter import PlainReporter
 from tests.support.headertrees import link, write
 from tests.support.mount import tmpfs
 

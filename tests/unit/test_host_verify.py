@@ -17,11 +17,11 @@ from modulus.core.config.settings import Settings
 from modulus.core.generation.ldcache import find_library, parse_ldcache
 from modulus.core.profile.profile import Profile
 from modulus.core.profile.schema import parse_profile
-from modulus.host.config import load_settings
-from modulus.host.gpus import take_census
-from modulus.host.install import Generation
-from modulus.host.kmod import Loaded, Wanted
-from modulus.host.verify import verify
+from modulus.host.config.load import load_settings
+from modulus.host.generation.install import Generation
+from modulus.host.gpu.census import take_census
+from modulus.host.health.verify import verify
+from modulus.host.modules.load import Loaded, Wanted
 from tests.support.fakeroot import NAME, FakeRoot, make_root
 from tests.support.fakesys import FakeSys
 

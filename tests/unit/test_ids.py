@@ -8,7 +8,7 @@ import pytest
 
 from modulus.core.ids import DEFAULT, PIECE, Ids, parse_ids
 from modulus.errors import ToolchainError
-from modulus.host.container.ids import claim, namespaces_missing
+from modulus.host.build.container.ids import claim, namespaces_missing
 
 BASE = DEFAULT.first
 ALL = "         0          0 4294967295\n"

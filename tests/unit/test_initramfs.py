@@ -18,9 +18,9 @@ from modulus.core.modules.initramfs import (
     parse_record,
     unprotected,
 )
-from modulus.host.initramfs import check_initramfs, rebuild_command
-from modulus.host.report import PlainReporter
-from modulus.host.run import find, run
+from modulus.host.modules.initramfs import check_initramfs, rebuild_command
+from modulus.host.process.run import find, run
+from modulus.host.report.reporter import PlainReporter
 from tests.support.headertrees import write
 
 RELEASE = "6.1.0-99-amd64"
@@ -215,7 +215,7 @@ def test_a_rebuild_that_is_killed_is_not_begun_again(
     use_dracut(node, "true")
     with monkeypatch.context() as patch:
         # Nothing after it runs, as after SIGKILL.
-        patch.setattr("modulus.host.initramfs._rebuilt", None)
+        patch.setattr("modulus.host.modules.initramfs._rebuilt", None)
         with pytest.raises(TypeError):
             node.check()
     write(node.image.with_name(f".{node.image.name}.modulus"), "half")

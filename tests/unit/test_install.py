@@ -14,8 +14,9 @@ from modulus.core.generation.generation import Identity
 from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.errors import BuildError, ConfigError
-from modulus.host.files import remove_tree
-from modulus.host.install import (
+from modulus.host.files.atomic import remove_tree
+from modulus.host.files.tree import copy_file
+from modulus.host.generation.install import (
     Generation,
     activate,
     active_generation,
@@ -23,7 +24,6 @@ from modulus.host.install import (
     verify_generation,
     write_selected,
 )
-from modulus.host.tree import copy_file
 from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root, plain
 from tests.support.kill import killed_at
 from tests.support.mount import tmpfs

@@ -19,9 +19,9 @@ from modulus.core.modules.in_use import (
     unload_order,
 )
 from modulus.core.profile.profile import Profile
-from modulus.host.config import load_profile
-from modulus.host.inuse import users
-from modulus.host.processes import processes_using
+from modulus.host.config.load import load_profile
+from modulus.host.modules.in_use import users
+from modulus.host.process.processes import processes_using
 from tests.support.fakesys import FakeSys
 from tests.unit.test_profile import changed, parse
 

@@ -20,7 +20,7 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import run_until, turn
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.kernel.log import parse_messages
-from modulus.host.kernellog import kernel_log
+from modulus.host.kernel.log import kernel_log
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_records_are_read_one_by_one_until_there_are_none(
         return answer
 
     with kernel_log(tmp_path) as log:
-        monkeypatch.setattr("modulus.host.kernellog.os.read", read)
+        monkeypatch.setattr("modulus.host.kernel.log.os.read", read)
         assert log.new_messages() == ("a", "b")
 
 

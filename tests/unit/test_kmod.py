@@ -20,13 +20,13 @@ from modulus.errors import (
     RefusedError,
     ToolchainError,
 )
-from modulus.host.foreign import find_foreign, foreign_findings, foreign_names
-from modulus.host.kmod import Wanted, check_loaded, load, loaded, read_wanted, settled
-from modulus.host.modprobeconf import configure_modprobe, modprobe_config
-from modulus.host.moduleroot import ModuleRoot, compose
-from modulus.host.report import PlainReporter
-from modulus.host.run import run
-from modulus.host.unload import unload
+from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_config
+from modulus.host.modules.load import Wanted, check_loaded, load, loaded, read_wanted, settled
+from modulus.host.modules.module_root import ModuleRoot, compose
+from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
+from modulus.host.modules.unload import unload
+from modulus.host.process.run import run
+from modulus.host.report.reporter import PlainReporter
 from tests.support.elfmaker import kernel_module
 
 RELEASE = "6.1.0-9-amd64"
@@ -275,7 +275,7 @@ def test_what_a_killed_run_left_coming_is_waited_for(node: Node) -> None:
 
 
 def test_what_stays_coming_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modulus.host.kmod.SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr("modulus.host.modules.load.SETTLE_SECONDS", 0.2)
     node.sysfs("gpu_uvm", initstate="coming")
     with pytest.raises(BusyError, match="gpu_uvm is coming, and has been") as caught:
         settled(node.root, ["gpu", "gpu-uvm"], node.reporter)
@@ -325,7 +325,9 @@ def test_a_generation_of_ours_is_told_apart(
     write(old, kernel_module(modinfo={"srcversion": "OLD"}))
     if active:
         generation = SimpleNamespace(path=home)
-        monkeypatch.setattr("modulus.host.foreign.active_generation", lambda *_: generation)
+        monkeypatch.setattr(
+            "modulus.host.modules.other_drivers.active_generation", lambda *_: generation
+        )
     node.sysfs("gpu", version="1.0", srcversion="OLD")
     with pytest.raises(BusyError, match=rf"\.gpu/old/.*\({words} generation\)") as error:
         check_loaded(node.root, "gpu", RELEASE, node.wanted())
@@ -382,7 +384,7 @@ def test_a_load_that_succeeds_may_leave_findings(node: Node) -> None:
 
 
 def test_a_modprobe_that_hangs_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modulus.host.kmod.LOAD_SECONDS", 0.2)
+    monkeypatch.setattr("modulus.host.modules.load.LOAD_SECONDS", 0.2)
     write(node.tools / "modprobe", f"#!/bin/sh\necho $$ >{node.root}/pid; exec sleep 9\n")
     node.sysfs("ipmi_si")
     with pytest.raises(BusyError, match="did not finish loading"):

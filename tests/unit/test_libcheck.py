@@ -8,7 +8,7 @@ import pytest
 
 from modulus.core.config.schema import Problems
 from modulus.core.profile.libraries import SCHEMA, Library, Status, check_fit
-from modulus.host.config import load_profile
+from modulus.host.config.load import load_profile
 
 DEAD = {"status": 15, "cause": "it is gone", "fix": "reset it"}
 FULL: dict[str, Any] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.cgroup import Hierarchy, find_hierarchies
-from modulus.host.container import limits
-from modulus.host.container.limits import Limits, open_group
+from modulus.host.build.container import limits
+from modulus.host.build.container.limits import Limits, open_group
+from modulus.host.process.cgroup import Hierarchy, find_hierarchies
 
 V1 = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import ConfigError
-from modulus.host.install import activate
-from modulus.host.linker import update_linker
-from modulus.host.run import run
+from modulus.host.generation.install import activate
+from modulus.host.generation.linker import update_linker
+from modulus.host.process.run import run
 from tests.support.fakeroot import NAME, FakeRoot, make_root
 
 
@@ -110,8 +110,8 @@ def test_the_hosts_own_root_needs_no_chroot(
     (tools / "ldconfig").chmod(0o755)
     generation = node.install()
     monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr("modulus.host.linker._is_current", lambda *_: False)
-    monkeypatch.setattr("modulus.host.linker._is_included", lambda *_: True)
+    monkeypatch.setattr("modulus.host.generation.linker._is_current", lambda *_: False)
+    monkeypatch.setattr("modulus.host.generation.linker._is_included", lambda *_: True)
     update_linker(Path(root) if root else node.root, NAME, generation, node.reporter)
     assert (tools / "args").read_text().strip() == args.format(root=node.root)
 

@@ -17,10 +17,10 @@ from modulus.core.findings import Finding
 from modulus.core.status.state import Failure, State
 from modulus.core.status.text import status_text, stopped
 from modulus.errors import BuildError, LockedError, ModulusError
-from modulus.host.live import StatusReporter
-from modulus.host.notify import Notifier
-from modulus.host.report import PlainReporter
-from modulus.host.statefile import read_state, write_state
+from modulus.host.report.notify import Notifier
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.files import read_state, write_state
+from modulus.host.status.reporter import StatusReporter
 
 NAME = "driver-1.0"
 
@@ -152,7 +152,7 @@ WRITER = """\
 import sys
 from pathlib import Path
 from modulus.core.status.state import State
-from modulus.host.statefile import write_state
+from modulus.host.status.files import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)
 sys.stdin.read()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import ConfigError, LockedError
-from modulus.host.lock import lock_holders, locked
-from modulus.host.report import PlainReporter
+from modulus.host.files.lock import lock_holders, locked
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
+from modulus.host.files.lock import locked
+from modulus.host.report.reporter import PlainReporter
 with locked(Path(sys.argv[1]), "it", PlainReporter(), 1, shared=sys.argv[2] == "shared"):
     print("held", flush=True)
     time.sleep(60)

@@ -17,9 +17,9 @@ from modulus.core.status.build_counts import BuildRecord, parse_record
 from modulus.core.status.metrics import metrics_text
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.errors import BuildError, ConfigError, FetchError, LockedError, ModulusError
-from modulus.host.buildrecord import change_record, read_record
-from modulus.host.metrics import remove_metrics, write_metrics
-from modulus.host.report import PlainReporter
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.build_counts import change_record, read_record
+from modulus.host.status.metrics import remove_metrics, write_metrics
 from modulus.pipeline.build import build
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Built

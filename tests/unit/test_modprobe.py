@@ -16,8 +16,8 @@ from modulus.core.kernel.modprobe import (
 )
 from modulus.core.render import render
 from modulus.errors import ConfigError
-from modulus.host.modprobeconf import configure_modprobe, unconfigure_modprobe
-from modulus.host.run import run
+from modulus.host.generation.modprobe_conf import configure_modprobe, unconfigure_modprobe
+from modulus.host.process.run import run
 
 BUILD = ("gpu", "gpu-uvm", "gpu-drm")
 

@@ -14,10 +14,10 @@ import pytest
 
 from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
-from modulus.host import modules
-from modulus.host.filedata import FileData
-from modulus.host.modules import Module, inspect_modules
-from modulus.host.regular import open_regular
+from modulus.host.build import inspect as modules
+from modulus.host.build.inspect import Module, inspect_modules
+from modulus.host.files.data import FileData
+from modulus.host.files.regular import open_regular
 from tests.support.elfmaker import kernel_module
 
 RELEASE = "6.1.0-9-test"
@@ -137,7 +137,7 @@ import re, sys
 from pathlib import Path
 from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
-from modulus.host.modules import inspect_modules
+from modulus.host.build.inspect import inspect_modules
 try:
     inspect_modules({RECIPE!r}, {{}}, Path(sys.argv[1]), srcversion=False)
 except BuildError:

@@ -12,8 +12,8 @@ from modulus.agent.modulewatch import ModuleWatch
 from modulus.core.agent.events import Event
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.pci import PciMatch
-from modulus.host.uevents import Uevents
-from modulus.host.wantedstate import write_wanted
+from modulus.host.generation.recorded_state import write_wanted
+from modulus.host.watch.uevents import Uevents
 from tests.support.fakesys import FakeSys
 from tests.support.headertrees import write
 from tests.support.mainloop import HandLoop, turn

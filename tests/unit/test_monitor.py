@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.host.inotify import Inotify, Notice
-from modulus.host.monitor import FolderMonitor, _Hub
+from modulus.host.watch.inotify import Inotify, Notice
+from modulus.host.watch.monitor import FolderMonitor, _Hub
 from tests.support.mainloop import run_until, turn
 
 

@@ -13,9 +13,9 @@ from modulus.agent.nodewatch import NodeWatch
 from modulus.core.agent.events import Event
 from modulus.core.devices.wanted import DeviceNode, NodeRule
 from modulus.core.generation.recorded_state import WantedState
-from modulus.host.inotify import Inotify
-from modulus.host.monitor import FolderMonitor
-from modulus.host.wantedstate import wanted_file, write_wanted
+from modulus.host.generation.recorded_state import wanted_file, write_wanted
+from modulus.host.watch.inotify import Inotify
+from modulus.host.watch.monitor import FolderMonitor
 from tests.support.headertrees import link
 from tests.support.mainloop import HandLoop, turn
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host import notify
-from modulus.host.notify import Notifier, make_notifier, watchdog_seconds
+from modulus.host.report import notify
+from modulus.host.report.notify import Notifier, make_notifier, watchdog_seconds
 
 
 @pytest.fixture(params=["path", "abstract"])

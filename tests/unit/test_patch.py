@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modulus.host.patch import PIECE, make_patch, read_patch
+from modulus.host.store.delta import PIECE, make_patch, read_patch
 
 CHANCE = random.Random(7)
 NOISE = CHANCE.randbytes(12 * PIECE)  # What compresses only where it is the same.

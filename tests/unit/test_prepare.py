@@ -13,9 +13,9 @@ import pytest
 
 from modulus.core.instance import Instance
 from modulus.errors import FetchError, ToolchainError
-from modulus.host.headers import Headers
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
+from modulus.host.distribution.headers import Headers
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.node import Node
 from modulus.pipeline.prepare import Job, prepare
 from modulus.pipeline.site import Site

@@ -9,9 +9,9 @@ import pytest
 
 from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.core.pci import PciDevice
-from modulus.host.dpkgstatus import installed_versions
-from modulus.host.probe import installed_kernels, probe
-from modulus.host.rootpath import inside, resolve
+from modulus.host.distribution.dpkg_status import installed_versions
+from modulus.host.files.paths import inside, resolve
+from modulus.host.kernel.probe import installed_kernels, probe
 from tests.support.headertrees import link, write
 
 STATUS = """\

@@ -22,7 +22,7 @@ from modulus.core.profile.profile import RECIPE_FILES, Make, Patch, Profile, Sou
 from modulus.core.profile.schema import SCHEMA, parse_profile
 from modulus.core.version import Range
 from modulus.errors import UnsupportedError
-from modulus.host.config import load_profile
+from modulus.host.config.load import load_profile
 
 MINIMAL: dict[str, Any] = {
     "name": "one",

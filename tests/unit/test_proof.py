@@ -24,11 +24,11 @@ from modulus.errors import (
     UnprovedError,
     WrongBuildError,
 )
-from modulus.host import resources
-from modulus.host.modules import Module
-from modulus.host.proofs import read_disproofs, read_proof
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry
+from modulus.host.build import resources
+from modulus.host.build.inspect import Module
+from modulus.host.build.proofs import read_disproofs, read_proof
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.store import Entry
 from modulus.pipeline import build, proof
 from modulus.pipeline.build import before_use
 from modulus.pipeline.node import Node

@@ -12,8 +12,8 @@ from modulus.agent.commands import prove_command
 from modulus.agent.loop import Loop
 from modulus.agent.prover import Prover
 from modulus.cli.parser import make_parser
-from modulus.host.kernelfacts import all_builds
-from modulus.host.report import PlainReporter
+from modulus.host.kernel.facts import all_builds
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import run_until, turn
 

@@ -22,8 +22,8 @@ from modulus.core.profile.profile import (
     Remake,
 )
 from modulus.core.version import Range
-from modulus.host import build
-from modulus.host.build import digest_of
+from modulus.host.build import compile as build
+from modulus.host.build.compile import digest_of
 
 RECIPE = Recipe(
     modules=("big-one",),

@@ -15,8 +15,8 @@ import pytest
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.record.json_text import MOST, parse_json
-from modulus.host.record import RecordError, load_record, read_record
-from modulus.host.regular import open_regular, read_bytes, read_text
+from modulus.host.files.record import RecordError, load_record, read_record
+from modulus.host.files.regular import open_regular, read_bytes, read_text
 
 
 def plain(value: object) -> Any:
@@ -116,7 +116,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, flags: int) -> None:
     """With a reader, and with a writer that says nothing."""
     path = tmp_path / "manifest.json"
     os.mkfifo(path)
-    script = "import pathlib, sys; from modulus.host.record import read_record\n"
+    script = "import pathlib, sys; from modulus.host.files.record import read_record\n"
     script += "assert read_record(pathlib.Path(sys.argv[1]), dict) is None"
     other = os.open(path, flags)
     try:

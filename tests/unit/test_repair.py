@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from modulus.host.lock import locked
-from modulus.host.report import PlainReporter
+from modulus.host.files.lock import locked
+from modulus.host.report.reporter import PlainReporter
 from tests.support.fakedriver import GPU, FakeNode, fake_node
 from tests.support.fakesys import PCI
 from tests.support.headertrees import write

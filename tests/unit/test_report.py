@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.status.meter import Count, bar, progress_text, seconds_left
-from modulus.host import report
-from modulus.host.journal import Journal, encode
-from modulus.host.report import (
+from modulus.host.report import reporter as report
+from modulus.host.report.journal import Journal, encode
+from modulus.host.report.reporter import (
     LOG_SECONDS,
     JournalReporter,
     PlainReporter,

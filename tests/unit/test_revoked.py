@@ -14,9 +14,9 @@ import pytest
 from modulus.agent.ahead import next_kernels
 from modulus.core.build.revoked import FIRST, REVOKED, recipe_of, revoked
 from modulus.core.instance import Instance
-from modulus.host.kept import FOLDER
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.reuse.object_cache import FOLDER
+from modulus.host.store.store import Entry
 from modulus.pipeline.cache import extract, listing
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect

@@ -19,11 +19,11 @@ from modulus.core.modules.rivals import (
     parse_framebuffers,
     users_first,
 )
-from modulus.host import rivals
-from modulus.host.display import display_nodes
-from modulus.host.gpus import take_census
-from modulus.host.report import PlainReporter
-from modulus.host.rivals import observe, remove_rivals
+from modulus.host.gpu.census import take_census
+from modulus.host.gpu.display import display_nodes
+from modulus.host.modules import rivals
+from modulus.host.modules.rivals import observe, remove_rivals
+from modulus.host.report.reporter import PlainReporter
 from tests.support.fakesys import FakeSys
 from tests.support.headertrees import write
 from tests.unit.test_gpus import profile

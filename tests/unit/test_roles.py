@@ -26,8 +26,8 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, State
-from modulus.host.selected import mark_standby, read_selected, stands_by
-from modulus.host.statefile import failures_file
+from modulus.host.generation.selected import mark_standby, read_selected, stands_by
+from modulus.host.status.files import failures_file
 from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
 
 OTHER = "driver-2.0"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.errors import ToolchainError
-from modulus.host import lines, run, start
+from modulus.host.process import lines, run, start
 
 
 @pytest.fixture(params=[False, True], ids=["sh", "quick"])
@@ -253,7 +253,7 @@ def test_the_time_limit_leaves_an_unbroken_program_to_itself(
     tmp_path: Path, quick: bool
 ) -> None:
     script = (
-        "from modulus.host import run\n"
+        "from modulus.host.process import run\n"
         "words = ('sh', '-c', 'echo $$ >pid; exec sleep 60')\n"
         f"try: run.run(words, timeout=0.3, unbroken=True, quick={quick})\n"
         "except run.CommandError as error: print(error.status)\n"

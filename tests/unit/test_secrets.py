@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from modulus.core.distribution.families import DEBIAN
-from modulus.host.journal import Journal
-from modulus.host.report import JournalReporter
+from modulus.host.report.journal import Journal
+from modulus.host.report.reporter import JournalReporter
 from tests.support.fakedriver import FakeNode
 from tests.support.headertrees import write
 from tests.support.mirror import Mirror

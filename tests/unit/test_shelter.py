@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host import shelter
+from modulus.host.process import uninterruptible
 
 
 @pytest.mark.parametrize("script", ["exit 1", "exec sleep 60", None])
 def test_without_a_scope_programs_run_all_the_same(
     script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelter, "_in_unit", lambda: True)
-    monkeypatch.setattr(shelter, "_SCOPE_SECONDS", 0.2)
+    monkeypatch.setattr(uninterruptible, "_in_unit", lambda: True)
+    monkeypatch.setattr(uninterruptible, "_SCOPE_SECONDS", 0.2)
     for name in ("sleep", "pwd"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
     if script:
@@ -24,7 +24,7 @@ def test_without_a_scope_programs_run_all_the_same(
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     before = children()
-    with shelter.shelter("what is done") as whole:
+    with uninterruptible.shelter("what is done") as whole:
         assert whole(["pwd"], 5).status == 0
     assert children() == before
 

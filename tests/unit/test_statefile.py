@@ -18,7 +18,7 @@ import pytest
 
 from modulus.core.status.state import State, abandoned
 from modulus.errors import ConfigError
-from modulus.host.statefile import (
+from modulus.host.status.files import (
     failures_file,
     is_anothers,
     read_state,
@@ -32,7 +32,7 @@ WRITER = """\
 import sys
 from pathlib import Path
 from modulus.core.status.state import State
-from modulus.host.statefile import write_state
+from modulus.host.status.files import write_state
 write_state(Path(sys.argv[1]), State("driver-1.0", "build", progress=0.5))
 print("written", flush=True)
 sys.stdin.read()

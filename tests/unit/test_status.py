@@ -15,13 +15,17 @@ from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.keys import build_key
-from modulus.host.bootkernel import default_kernel
-from modulus.host.buildrecord import change_record, read_record
-from modulus.host.enabled import enabled_instances, selected_instance, selected_instances
-from modulus.host.files import scratch
-from modulus.host.install import write_selected
-from modulus.host.report import PlainReporter
-from modulus.host.statefile import write_state
+from modulus.host.files.atomic import scratch
+from modulus.host.generation.enabled import (
+    enabled_instances,
+    selected_instance,
+    selected_instances,
+)
+from modulus.host.generation.install import write_selected
+from modulus.host.kernel.next_boot import default_kernel
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.status.build_counts import change_record, read_record
+from modulus.host.status.files import write_state
 from modulus.pipeline.node import Node
 from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site

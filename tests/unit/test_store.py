@@ -17,10 +17,10 @@ import zstandard
 
 from modulus.core.store.keys import digest
 from modulus.errors import IntegrityError, UsageError
-from modulus.host.files import scratch
-from modulus.host.objects import Objects
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry, Store
+from modulus.host.files.atomic import scratch
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.objects import Objects
+from modulus.host.store.store import Entry, Store
 
 RELEASE = "6.1.0-1-amd64"
 INPUTS: dict[str, Any] = {"recipe": "d" * 64, "source": "0", "profile": {"modules": ["m"]}}

@@ -13,8 +13,8 @@ import pytest
 from modulus.core.instance import Instance
 from modulus.core.kernel.elf import ModuleInfo
 from modulus.errors import ModulusError
-from modulus.host.install import active_generation
-from modulus.host.report import PlainReporter
+from modulus.host.generation.install import active_generation
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.activate import up
 from modulus.pipeline.check import look
 from modulus.pipeline.node import Node

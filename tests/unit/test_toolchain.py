@@ -12,9 +12,9 @@ import pytest
 from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.core.kernel.release import Compiler
 from modulus.errors import ToolchainError
-from modulus.host.provision import Provisioner
-from modulus.host.report import PlainReporter
-from modulus.host.toolroot import finish
+from modulus.host.distribution.provisioner import Provisioner
+from modulus.host.distribution.tool_root import finish
+from modulus.host.report.reporter import PlainReporter
 from tests.support.fakedriver import store_entry
 from tests.support.headertrees import link, write
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.report import PlainReporter
-from modulus.host.trust import objection
+from modulus.host.files.trust import objection
+from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import fake_node
 from tests.support.headertrees import link, write

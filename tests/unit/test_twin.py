@@ -12,10 +12,10 @@ import pytest
 
 from modulus.core.build import twin
 from modulus.errors import IntegrityError
-from modulus.host.fitness import UnfitError
-from modulus.host.kept import Kept, KeptObjects
-from modulus.host.report import PlainReporter
-from modulus.host.survey import survey
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.reuse.header_digest import survey
+from modulus.host.reuse.object_cache import Kept, KeptObjects
+from modulus.host.reuse.reuse_rules import UnfitError
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.headertrees import write

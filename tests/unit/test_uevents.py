@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modulus.core.gpu.uevent import parse_uevent, pci_device
 from modulus.core.pci import PciDevice
-from modulus.host.uevents import Uevents
+from modulus.host.watch.uevents import Uevents
 
 
 def message(action: str = "add", **fields: str) -> bytes:
@@ -96,7 +96,7 @@ def test_of_very_many_a_part_is_taken(
     kernel: tuple[socket.socket, Uevents], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender, uevents = kernel
-    monkeypatch.setattr("modulus.host.uevents._MOST", 3)
+    monkeypatch.setattr("modulus.host.watch.uevents._MOST", 3)
     for _ in range(4):
         sender.send(message("add"))
     assert [len(list(uevents.take())) for _ in range(3)] == [3, 1, 0]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from modulus.host.files import tree_size
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry
+from modulus.host.files.atomic import tree_size
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.store import Entry
 from modulus.pipeline.cache import extract, listing, verify
 from modulus.pipeline.site import Site
 from modulus.pipeline.upkeep import Bounds, collect

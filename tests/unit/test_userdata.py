@@ -21,7 +21,7 @@ from modulus.core.config.settings import SCHEMA
 from modulus.core.instance import parse_instance
 from modulus.core.userdata import Package, parse_package, user_data
 from modulus.errors import UsageError
-from modulus.host.config import load_settings
+from modulus.host.config.load import load_settings
 from tests.unit.test_readme import commands
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from modulus.core.profile.profile import ComponentRule as Rule
 from modulus.core.record.forms import is_inside
 from modulus.core.tree import Link
 from modulus.errors import ConfigError, IntegrityError
-from modulus.host.archive import Archive, Extracted
-from modulus.host.files import remove_tree
-from modulus.host.report import PlainReporter, Reporter
-from modulus.host.userspace import Userspace, provide_userspace
+from modulus.host.archive.reader import Archive, Extracted
+from modulus.host.files.atomic import remove_tree
+from modulus.host.generation.userspace import Userspace, provide_userspace
+from modulus.host.report.reporter import PlainReporter, Reporter
 from tests.support.kill import killed_at
 from tests.support.library import shared_library
 

@@ -14,7 +14,7 @@ from modulus.core.health.verify import Observed, findings
 from modulus.core.kernel.mountinfo import Mount
 from modulus.core.pci import PciDevice
 from modulus.core.profile.libraries import Answer, Library, Reply, Status
-from modulus.host.kmod import Loaded, Wanted
+from modulus.host.modules.load import Loaded, Wanted
 
 ADDRESSES = ("0000:00:05.0", "0000:00:06.0")
 FOLDER = "/opt/drivers/driver/lib"

@@ -26,9 +26,9 @@ from modulus.core.status.boot_hold import (
 from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
 from modulus.host import bus
-from modulus.host.install import write_selected
-from modulus.host.report import JournalReporter
-from modulus.host.statefile import remove_state, write_state
+from modulus.host.generation.install import write_selected
+from modulus.host.report.reporter import JournalReporter
+from modulus.host.status.files import remove_state, write_state
 from modulus.pipeline.site import Site
 from modulus.pipeline.wait import Waited, wait
 

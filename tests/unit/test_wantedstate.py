@@ -15,8 +15,8 @@ import pytest
 from modulus.core.devices.wanted import DeviceNode
 from modulus.core.generation.recorded_state import WantedState, parse_wanted, wanted_value
 from modulus.core.pci import PciMatch
-from modulus.host.config import load_profile
-from modulus.host.wantedstate import (
+from modulus.host.config.load import load_profile
+from modulus.host.generation.recorded_state import (
     drift,
     read_wanted,
     wanted_file,

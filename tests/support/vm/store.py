@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from modulus.host.objects import Objects
-from modulus.host.report import PlainReporter
-from modulus.host.store import Entry
-from modulus.host.store import Store as ModulusStore
+from modulus.host.report.reporter import PlainReporter
+from modulus.host.store.objects import Objects
+from modulus.host.store.store import Entry
+from modulus.host.store.store import Store as ModulusStore
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder

@@ -1,0 +1,1 @@
+"""Archives and compression, read within bounds."""

@@ -1,0 +1,1 @@
+"""Device nodes: looked at, made and mended."""

@@ -1,0 +1,1 @@
+"""What a build takes from the distribution: headers, toolchain, packages."""

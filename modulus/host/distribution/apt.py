@@ -1,0 +1,283 @@
+"""Packages of the node's distribution: looked up, resolved, downloaded and verified by apt.
+
+A private apt: its own sources (the distribution's only), lists and empty status, nothing of
+the node's configuration or state but its credentials for mirrors, and nothing installed. The
+caller holds the lock that lets one process at a time do this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from modulus.core.dataclass import dataclass
+from modulus.core.distribution.deb822 import stanzas
+from modulus.core.distribution.families import Distribution
+from modulus.errors import IntegrityError, ToolchainError
+from modulus.host.distribution.apt_config import write_config
+from modulus.host.files import atomic
+from modulus.host.process.run import CommandError, Result, find, run
+from modulus.host.report.reporter import Reporter
+
+_STATUS = re.compile(r"dlstatus:[^:]*:([0-9.]+):")
+_URI = re.compile(r"^'[^']*' (\S+)_(\S+)_[a-z0-9]+\.deb ", re.MULTILINE)
+_FAILED = re.compile("E: |W: (?:Failed to fetch|GPG error|An error occurred)")
+_STALE = re.compile(r"\b404\b|Hash Sum mismatch|unexpected size|was not found")
+_QUERY_SECONDS = 120
+_UPDATE_SECONDS = 900
+_DOWNLOAD_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Package:
+    """One version of a package that the archive offers; ``size`` in bytes."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    depends: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A downloaded package, its bytes as the signed lists say they must be."""
+
+    package: Package
+    path: Path
+
+
+class StaleListsError(ToolchainError):
+    """The archive no longer has what the package lists name; an update may help."""
+
+
+class Apt:
+    """The archive of ``distribution`` as configured below ``root``; state is in ``folder``.
+
+    ``release`` is the kernel the packages are for, which decides on backports.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        distribution: Distribution,
+        reporter: Reporter,
+        *,
+        release: str = "",
+        proxy: str | None = None,
+        ca_bundle: Path | None = None,
+    ) -> None:
+        self._reporter = reporter
+        self._problem = ""
+        self._config = write_config(
+            folder, root, distribution, release=release, ca_bundle=ca_bundle
+        )
+        # Not in a file, nor among a program's words: it may hold a password.
+        self._proxies = {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
+
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """The names of all known packages that begin with ``prefix``."""
+        return tuple(self._query("apt-cache", "pkgnames", prefix).split())
+
+    def versions(self, names: Iterable[str]) -> dict[str, tuple[Package, ...]]:
+        """The versions that the lists at hand have of each of ``names``, best first."""
+        words = tuple(names)
+        if not words:
+            return {}
+        # Status 100: it does not know one of them; it shows the others all the same.
+        text = self._query("apt-cache", "show", *words, ok=(0, 100))
+        found: dict[str, tuple[Package, ...]] = {}
+        for fields in stanzas(text):
+            package = Package(
+                fields.get("package", ""),
+                fields.get("version", ""),
+                fields.get("sha256", ""),
+                int(fields.get("size", "0")),
+                fields.get("depends", ""),
+            )
+            if package not in found.get(package.name, ()):
+                found[package.name] = (*found.get(package.name, ()), package)
+        return found
+
+    def update(self) -> None:
+        """Brings the lists up to date; what fails is told only if it turns out to matter."""
+        self._reporter.phase("provision", "reading the distribution's package lists")
+        lines: list[str] = []
+        try:
+            self._run(
+                *("apt-get", "update", "-qq"),
+                timeout=_UPDATE_SECONDS,
+                on_line=lines.append,
+                ok=(0, 100),
+            )
+        except CommandError:
+            lines.append("E: apt-get update ran out of time")
+        self._problem = next((line[3:] for line in lines if _FAILED.match(line)), "")
+        _raise_if_full(self._problem)
+        if self._problem:
+            self._reporter.warn(f"package lists are not complete: {self._problem}")
+
+    def missing(self, what: str, hint: str) -> ToolchainError:
+        """The error for ``what`` the archive does not have: a failed update explains it."""
+        if self._problem:
+            return ToolchainError(f"{what}: {self._problem}", _network_hint(self._problem))
+        return ToolchainError(what, hint)
+
+    def closure(self, names: Sequence[str]) -> dict[str, str]:
+        """The packages, with versions, that a system of ``names`` and all they need has."""
+        text = self._query("apt-get", "install", "--print-uris", "-qq", "-y", "--", *names)
+        return {name: unquote(version) for name, version in _URI.findall(text)}
+
+    def obtain(
+        self, choose: Callable[[], Mapping[str, str] | None], into: Path
+    ) -> tuple[Archive, ...] | None:
+        """Downloads what ``choose`` finds in the lists; None if it finds nothing.
+
+        The lists are updated only where that is needed: it finds nothing in those at hand, or
+        the archive no longer has what they name.
+        """
+        wanted = choose()
+        if wanted is not None:
+            try:
+                return self.download(wanted, into)
+            except StaleListsError as error:
+                self._reporter.phase("provision", f"{error.message}; the lists may be old")
+                for left in into.iterdir():
+                    atomic.remove_tree(left)
+        self.update()
+        wanted = choose()
+        return None if wanted is None else self.download(wanted, into)
+
+    def download(self, wanted: Mapping[str, str], into: Path) -> tuple[Archive, ...]:
+        """Fetches ``wanted`` (names with versions) into the empty folder ``into``.
+
+        Raises ToolchainError where that fails, IntegrityError for bytes that are not what the
+        signed lists say, OSError on a full disk.
+        """
+        words = [f"{name}={version}" for name, version in wanted.items()]
+        known = self.versions(words)
+        packages = [
+            package
+            for name, version in wanted.items()
+            for package in known.get(name, ())
+            if package.version == version
+        ]
+        total = sum(package.size for package in packages)
+        what = packages[0].name if len(packages) == 1 else f"{len(packages)} packages"
+        self._reporter.phase("provision", f"downloading {what}, {total / 1e6:.1f} MB")
+        with _writable_for_apt(into):
+            self._fetch(words, into, total)
+        paths = {_name_and_version(path): path for path in into.glob("*.deb")}
+        archives = []
+        for package in packages:
+            path = paths.get((package.name, package.version))
+            if path is None:
+                raise ToolchainError(
+                    f"apt did not deliver {package.name} {package.version}", "try again"
+                )
+            if not package.sha256 or atomic.sha256_file(path) != package.sha256:
+                raise IntegrityError(
+                    f"{path.name} is not what the distribution's signed lists say",
+                    "try again; if it stays so, the mirror in the apt sources is broken",
+                )
+            archives.append(Archive(package, path))
+        return tuple(archives)
+
+    def _fetch(self, words: Sequence[str], into: Path, total: int) -> None:
+        lines: list[str] = []
+
+        def on_line(line: str) -> None:
+            match = _STATUS.match(line)
+            if match:
+                done = int(float(match[1]) / 100 * total)
+                self._reporter.progress("provision", done, total, "B")
+            else:
+                lines.append(line)
+
+        try:
+            self._run(
+                *("apt-get", "download", "-qq", "-o", "APT::Status-Fd=1", "--", *words),
+                timeout=_DOWNLOAD_SECONDS,
+                on_line=on_line,
+                cwd=into,
+            )
+        except CommandError as error:
+            cause = next((line[3:] for line in lines if line.startswith("E: ")), error.message)
+            _raise_if_full(cause)
+            kind = StaleListsError if _STALE.search(cause) else ToolchainError
+            raise kind(
+                f"packages cannot be downloaded: {cause}", _network_hint(cause)
+            ) from error
+
+    def _query(self, program: str, *arguments: str, ok: Sequence[int] = (0,)) -> str:
+        try:
+            return self._run(program, *arguments, ok=ok).stdout
+        except CommandError as error:
+            said = error.output.strip().splitlines() or [error.message]
+            raise ToolchainError(f"{program}: {said[-1]}", error.hint) from error
+
+    def _run(
+        self,
+        program: str,
+        *arguments: str,
+        timeout: float = _QUERY_SECONDS,
+        ok: Sequence[int] = (0,),
+        on_line: Callable[[str], None] | None = None,
+        cwd: Path | None = None,
+    ) -> Result:
+        if find(program) is None:
+            raise ToolchainError(
+                f"{program} is not installed", f"install the package that has {program}"
+            )
+        return run(
+            leashed(program, *arguments),
+            timeout=timeout,
+            ok=ok,
+            on_line=on_line,
+            cwd=cwd,
+            env={"APT_CONFIG": str(self._config), **self._proxies},
+        )
+
+
+def leashed(*argv: str | Path) -> list[str | Path]:
+    """``argv`` such that it does not outlive a killed Modulus, to be found at work by the next
+    one."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+@contextlib.contextmanager
+def _writable_for_apt(folder: Path) -> Iterator[None]:
+    """Lets apt's unprivileged downloader write there, and nobody once it is done."""
+    with contextlib.suppress(LookupError, PermissionError):
+        shutil.chown(folder, "_apt")
+    folder.chmod(0o755)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.chown(folder, os.geteuid(), -1)
+
+
+def _name_and_version(path: Path) -> tuple[str, str]:
+    name, version, _ = path.name.split("_", 2)
+    return name, unquote(version)
+
+
+def _raise_if_full(cause: str) -> None:
+    if "No space left" in cause:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _network_hint(cause: str) -> str:
+    if re.search(r"not signed|signatures|NO_PUBKEY|GPG error", cause):
+        return "the apt source is not signed by the distribution; take a mirror of its archive"
+    if re.search(r"[Cc]ertificate", cause):
+        return "check the clock, and set ca_bundle if a proxy ends TLS"
+    return "check the network and the mirrors in /etc/apt, and set proxy if one is needed"

@@ -1,0 +1,76 @@
+"""Which of a distribution's packages make up a kernel's headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modulus.core.distribution.deb822 import Relation, relations
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import near_releases
+from modulus.errors import ToolchainError
+from modulus.host.distribution.apt import Apt, Package
+
+
+def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> ToolchainError:
+    """The error for a kernel the archive has no headers of; it names near ones it has."""
+    names = (distribution.release_of(name) for name in apt.names("linux-headers-"))
+    near = near_releases(release, (name for name in names if name))
+    package = distribution.headers_package(release)
+    return apt.missing(
+        f"no headers of kernel {release}: {reason}, and "
+        f"{distribution.family.id} {distribution.codename} has no {package}",
+        f"there are headers of {', '.join(near)}" if near else "check the kernel's name",
+    )
+
+
+class Choice:
+    """Picks the packages that make up a release's headers from apt's lists.
+
+    ``image`` is the version the kernel is installed in: headers of it are wanted, and others
+    taken only when lists that are up to date have none.
+    """
+
+    def __init__(
+        self, apt: Apt, distribution: Distribution, release: str, image: str | None
+    ) -> None:
+        self.image = image
+        self.other_version = ""
+        self._apt = apt
+        self._distribution = distribution
+        self._package = distribution.headers_package(release)
+        self._asked = False
+
+    def __call__(self) -> dict[str, str] | None:
+        known = self._apt.versions([self._package]).get(self._package, ())
+        exact = [package for package in known if package.version == self.image]
+        again, self._asked = self._asked, True
+        if exact or (known and (again or not self.image)):
+            chosen = (exact or list(known))[0]
+            self.other_version = "" if exact or not self.image else chosen.version
+            return self._with_dependencies(chosen)
+        return None
+
+    def _with_dependencies(self, chosen: Package) -> dict[str, str] | None:
+        pattern = self._distribution.family.headers_depends
+        wanted = {
+            relation.name: relation
+            for group in relations(chosen.depends)
+            for relation in group
+            if pattern.fullmatch(relation.name)
+        }
+        known = self._apt.versions(wanted)
+        picked = {chosen.name: chosen.version}
+        for name, relation in wanted.items():
+            version = _version(relation, chosen.version, known.get(name, ()))
+            if version is None:
+                return None
+            picked[name] = version
+        return picked
+
+
+def _version(relation: Relation, beside: str, known: Sequence[Package]) -> str | None:
+    """The version that ``relation`` asks for, the one released with ``beside`` if it may be."""
+    versions = [package.version for package in known]
+    if relation.operator == "=":
+        return relation.version if relation.version in versions else None
+    return beside if beside in versions else next(iter(versions), None)

@@ -1,0 +1,227 @@
+"""A kernel's header tree: the node's own, else the distribution's packages.
+
+Kept by content in ``headers/ID/tree``, in the normal form of ``headerform``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modulus.core.dataclass import dataclass
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import KernelConfig
+from modulus.core.record import forms
+from modulus.core.record.forms import Form
+from modulus.core.store.keys import digest
+from modulus.errors import ToolchainError
+from modulus.host.distribution import debs, header_form, header_tree
+from modulus.host.distribution.apt import Apt
+from modulus.host.distribution.dpkg_status import installed_versions
+from modulus.host.distribution.entries import Entries
+from modulus.host.distribution.header_packages import Choice, missing
+from modulus.host.files import atomic
+from modulus.host.files.paths import inside
+from modulus.host.files.regular import read_text
+from modulus.host.report.reporter import Reporter
+
+_FIELDS: Mapping[str, Form[object]] = {
+    "release": forms.release,
+    "origin": forms.one_of("node", "packages"),
+    "symvers_sha256": forms.sha256,
+}
+
+
+def header_entries(cache: Path, stores: Sequence[Path]) -> Entries:
+    """Where header trees are kept."""
+    return Entries("headers", "tree", cache, stores, "build/Module.symvers", _FIELDS)
+
+
+@dataclass(frozen=True)
+class Headers:
+    """A header tree at ``path``, whose content is ``id``; ``origin`` is node or packages."""
+
+    id: str
+    path: Path
+    release: str
+    origin: str
+    symvers_sha256: str
+
+    @property
+    def folder(self) -> Path:
+        """The entry that it is in."""
+        return self.path.parent
+
+    @property
+    def config(self) -> KernelConfig:
+        """The kernel's configuration; ToolchainError where it cannot be read."""
+        path = self.path / "build/.config"
+        try:
+            return KernelConfig.parse(read_text(path))
+        except OSError as error:
+            raise ToolchainError(
+                f"{path} cannot be read: {error.strerror}",
+                f"remove {self.path.parent}, so that the headers are taken anew",
+            ) from error
+
+
+class HeaderProvider:
+    """Finds header trees that are recorded, and provides those that are not.
+
+    ``open_apt`` gives the distribution's archive for a release, or raises ToolchainError.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        root: Path,
+        distribution: Distribution | None,
+        stores: Sequence[Path],
+        reporter: Reporter,
+        open_apt: Callable[[str], Apt],
+    ) -> None:
+        self.entries = header_entries(cache, stores)
+        self._root = root
+        self._distribution = distribution
+        self._reporter = reporter
+        self._open_apt = open_apt
+
+    def recorded(self, release: str) -> Headers | None:
+        """The tree for ``release`` if it is at hand; nothing is hashed and no process run."""
+        tree = header_tree.find(self._root, release)
+        if tree:
+            found = self._find(self._node_name(tree, release))
+            if found or header_tree.objection(tree, release) is None:
+                return found
+        return self._find(self._packages_name(release))
+
+    def provide(self, release: str) -> Headers:
+        """The tree for ``release``, from the node or downloaded. The caller has a lock."""
+        tree = header_tree.find(self._root, release)
+        reason = "there is none below /lib/modules"
+        if tree:
+            found = self._find(self._node_name(tree, release))
+            if found:
+                return found
+            objection = header_tree.objection(tree, release)
+            if objection is None:
+                try:
+                    return self._import(tree, release)
+                except ToolchainError as error:
+                    objection = error.message
+            reason = f"{inside(self._root, tree.build)} is no use: {objection}"
+            self._reporter.phase("provision", reason)
+        return self._find(self._packages_name(release)) or self._download(release, reason)
+
+    def _import(self, tree: header_tree.Tree, release: str) -> Headers:
+        self._reporter.phase("provision", f"taking the headers in {tree.build}")
+        name = self._node_name(tree, release)
+        with atomic.scratch(self.entries.folder, "new") as folder:
+            identity = header_form.normalise(tree, folder / "tree")
+            if self._node_name(tree, release) != name:
+                raise ToolchainError(
+                    f"{tree.build} changed while it was read", "try again when that is done"
+                )
+            return self._commit(folder, identity, release, "node", [name], {})
+
+    def _download(self, release: str, reason: str) -> Headers:
+        if self._distribution is None:
+            raise ToolchainError(
+                f"no headers of kernel {release}: {reason}",
+                f"install them, so that /lib/modules/{release}/build has them",
+            )
+        apt = self._open_apt(release)
+        choice = Choice(apt, self._distribution, release, self._image_version(release))
+        with atomic.scratch(self.entries.folder, "new") as folder:
+            folder.chmod(0o755)
+            archives_folder, root = folder / "archives", folder / "root"
+            archives_folder.mkdir()
+            archives = apt.obtain(choice, archives_folder)
+            if archives is None:
+                raise missing(apt, self._distribution, release, reason)
+            if choice.other_version:
+                self._reporter.warn(
+                    f"the headers of {release} are of {choice.other_version}, the installed "
+                    f"kernel is of {choice.image}"
+                )
+            debs.unpack(archives, root, self._reporter)
+            tree = header_tree.find(root, release)
+            objection = header_tree.objection(tree, release) if tree else "nothing in it"
+            if tree is None or objection:
+                raise ToolchainError(
+                    f"the package {archives[0].package.name} is no use: {objection}",
+                    "install another kernel release",
+                )
+            new = folder / "entry"
+            new.mkdir()
+            identity = header_form.normalise(tree, new / "tree", move=True)
+            # Also by their own version: nodes find them in a store that was filled where this
+            # kernel is not installed.
+            versions = (choice.image, archives[0].package.version)
+            names = list(dict.fromkeys(self._named(release, version) for version in versions))
+            packages = debs.recorded(archives)
+            return self._commit(new, identity, release, "packages", names, packages)
+
+    def _commit(
+        self,
+        folder: Path,
+        identity: str,
+        release: str,
+        origin: str,
+        names: Sequence[str],
+        packages: Mapping[str, Any],
+    ) -> Headers:
+        path = self.entries.commit(
+            folder,
+            {
+                "id": identity,
+                "release": release,
+                "origin": origin,
+                "found_by": list(names),
+                "packages": packages,
+                "symvers_sha256": atomic.sha256_file(folder / "tree/build/Module.symvers"),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
+        found = self._find(names[0])
+        if found is None:
+            raise ToolchainError(
+                f"{path} vanished as soon as it was there", "run one modulus cache gc at a time"
+            )
+        return found
+
+    def _find(self, name: str) -> Headers | None:
+        # Trees of before have the same digest, and one figure more in their names.
+        kind, _, rest = name.partition("/")
+        found = self.entries.find(name, f"{kind}/1/{rest}")
+        if found is None:
+            return None
+        path, record = found
+        return Headers(
+            path.name,
+            path / "tree",
+            str(record["release"]),
+            str(record["origin"]),
+            str(record["symvers_sha256"]),
+        )
+
+    def _packages_name(self, release: str) -> str:
+        return self._named(release, self._image_version(release))
+
+    def _named(self, release: str, image: str | None) -> str:
+        return f"packages/{self._distribution}/{release}/{image or 'none'}"
+
+    def _node_name(self, tree: header_tree.Tree, release: str) -> str:
+        installed = {}
+        if self._distribution:
+            package = self._distribution.headers_package(release)
+            installed = installed_versions(self._root, [package])
+        return f"node/{digest([release, tree.fingerprint(), installed])}"
+
+    def _image_version(self, release: str) -> str | None:
+        if self._distribution is None:
+            return None
+        packages = self._distribution.image_packages(release)
+        return next(iter(installed_versions(self._root, packages).values()), None)

@@ -1,0 +1,166 @@
+"""A root folder with the compiler that built a kernel and all that a build runs.
+
+Made of the distribution's packages, kept by content in ``toolchains/ID/root``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from modulus.core.dataclass import dataclass
+from modulus.core.distribution.families import Distribution
+from modulus.core.kernel.release import Compiler
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields, Form
+from modulus.errors import ToolchainError
+from modulus.host.distribution import debs
+from modulus.host.distribution.apt import Apt
+from modulus.host.distribution.entries import Entries
+from modulus.host.distribution.tool_root import finish
+from modulus.host.files import atomic
+from modulus.host.files.tree_digest import tree_digest
+from modulus.host.report.reporter import Reporter
+
+_OLD_NAME = re.compile("[12]/")
+"""How their names began before they were called by their content."""
+
+
+def _version(value: object) -> str:
+    return Fields(value, "a package")("version", forms.word)
+
+
+_FIELDS: Mapping[str, Form[object]] = {
+    "cc": forms.word,
+    "packages": forms.map_of(forms.word, _version),
+}
+
+
+def toolchain_entries(cache: Path, stores: Sequence[Path]) -> Entries:
+    """Where toolchains are kept."""
+    return Entries("toolchains", "root", cache, stores, "usr/bin/make", _FIELDS)
+
+
+def outdated(entries: Entries) -> frozenset[Path]:
+    """Of ``entries`` those that were named by their packages once, which nothing finds now."""
+    return frozenset(
+        path
+        for path in entries.all()
+        if (names := entries.names(path)) and all(map(_OLD_NAME.match, names))
+    )
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A root folder; ``cc`` is the compiler's command in it, ``packages`` have versions."""
+
+    id: str
+    root: Path
+    cc: str
+    packages: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The entry that it is in."""
+        return self.root.parent
+
+
+class ToolchainProvider:
+    """Finds toolchains that are recorded, and provides those that are not.
+
+    ``open_apt`` gives the distribution's archive, or raises ToolchainError.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        distribution: Distribution | None,
+        stores: Sequence[Path],
+        reporter: Reporter,
+        open_apt: Callable[[], Apt],
+    ) -> None:
+        self.entries = toolchain_entries(cache, stores)
+        self._distribution = distribution
+        self._reporter = reporter
+        self._open_apt = open_apt
+
+    def recorded(self, compiler: Compiler) -> Toolchain | None:
+        """The root with ``compiler`` if it is at hand; no process is run."""
+        found = self.entries.find(self._name(compiler))
+        if found is None:
+            return None
+        path, record = found
+        packages = {name: entry["version"] for name, entry in record["packages"].items()}
+        return Toolchain(path.name, path / "root", compiler.command, packages)
+
+    def provide(self, compiler: Compiler) -> Toolchain:
+        """The root with ``compiler``, made now if need be. The caller has a lock."""
+        found = self.recorded(compiler)
+        if found:
+            return found
+        if self._distribution is None:
+            raise ToolchainError(
+                f"{compiler.command} cannot be had: this system's packages are not known",
+                "set build.container: none to build with the compiler installed here",
+            )
+        apt = self._open_apt()
+        groups = [name.split("|") for name in self._distribution.family.tools]
+        groups += [[name] for name in self._distribution.compiler_packages(compiler)]
+        lacking: list[str] = []
+
+        def choose() -> dict[str, str] | None:
+            known = apt.versions(name for group in groups for name in group)
+            chosen = [next((name for name in group if name in known), "") for group in groups]
+            lacking[:] = [
+                group[0] for group, name in zip(groups, chosen, strict=True) if not name
+            ]
+            return None if lacking else apt.closure(chosen)
+
+        with atomic.scratch(self.entries.folder, "new") as folder:
+            folder.chmod(0o755)
+            (folder / "archives").mkdir()
+            archives = apt.obtain(choose, folder / "archives")
+            if archives is None:
+                raise self._missing(apt, compiler, lacking)
+            new = folder / "entry"
+            self._reporter.phase("provision", f"unpacking the toolchain of {compiler.command}")
+            debs.unpack(archives, new / "root", self._reporter)
+            finish(new / "root")
+            packages = debs.recorded(archives)
+            self.entries.commit(
+                new,
+                {
+                    "id": tree_digest(new / "root"),
+                    "found_by": [self._name(compiler)],
+                    "cc": compiler.command,
+                    "packages": packages,
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                },
+            )
+        made = self.recorded(compiler)
+        if made is None:
+            raise ToolchainError(
+                f"the packages of {compiler.command} do not have what a build needs",
+                "check that the apt sources belong to one release",
+            )
+        return made
+
+    def _missing(self, apt: Apt, compiler: Compiler, lacking: Sequence[str]) -> ToolchainError:
+        there = sorted(
+            name
+            for name in apt.names(f"{compiler.kind}-")
+            if name.removeprefix(f"{compiler.kind}-").replace(".", "").isdigit()
+        )
+        return apt.missing(
+            f"{self._distribution} has no {', '.join(lacking)}, which the kernel was built with"
+            if compiler.command in lacking
+            else f"{self._distribution} has no {', '.join(lacking)}",
+            f"it has {', '.join(there)}; take a kernel of this distribution"
+            if there
+            else "check the apt sources below /etc/apt",
+        )
+
+    def _name(self, compiler: Compiler) -> str:
+        return f"{self._distribution}/{compiler.command}"

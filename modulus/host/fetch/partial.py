@@ -1,0 +1,194 @@
+"""A file on its way into downloads/: what is there so far outlives the process fetching it.
+
+``.part-ID`` holds the bytes, ``.part-ID.json`` what they are the beginning of. The lock is
+flock(2) on the former, so a killed fetch leaves nothing but what the next one goes on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from modulus.core.dataclass import asdict, dataclass
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.host.archive.growing import Growth
+from modulus.host.files import atomic
+from modulus.host.files.lock import acquire
+from modulus.host.files.record import read_record
+from modulus.host.report.reporter import Reporter
+
+_CHUNK = 1 << 20
+_HEAD = 512
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a partial file is the beginning of.
+
+    ``url`` without what is secret in it, ``etag`` whatever If-Range can name (a strong ETag or
+    a date), ``size`` of the whole file in bytes.
+    """
+
+    url: str
+    etag: str | None
+    size: int | None
+
+
+class Partial:
+    """A partial file that this process alone writes, with the sha256 of all it holds.
+
+    ``size`` is in bytes; ``pieced`` where they came in more than one go, so that a wrong hash
+    may be no fault of the last.
+    """
+
+    def __init__(self, path: Path, handle: int, *, resume: bool) -> None:
+        self.path = path
+        self.size = 0
+        self.pieced = False
+        self.origin: Origin | None = None
+        self._growth: Growth | None = None
+        self._handle = handle
+        self._digest = hashlib.sha256()
+        self._head = b""
+        origin = _read_origin(self._sidecar) if resume else None
+        if origin and os.fstat(handle).st_size:
+            while chunk := os.read(handle, _CHUNK):
+                self._account(chunk)
+            self.origin, self.pieced = origin, True
+        else:
+            os.ftruncate(handle, 0)
+
+    @property
+    def _sidecar(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    @property
+    def sha256(self) -> str:
+        """Of what is there so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def is_html(self) -> bool:
+        """Whether what is there so far begins like a page for a browser."""
+        return looks_like_html(self._head)
+
+    def tell(self, growth: Growth) -> None:
+        """Has ``growth`` know how far it is, from now on."""
+        self._growth = growth
+        growth.reach(self.size)
+
+    def restart(self) -> None:
+        """Empties it."""
+        if self._growth and self.size:
+            self._growth.lose()
+        os.ftruncate(self._handle, 0)
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        self.size, self._digest, self._head = 0, hashlib.sha256(), b""
+        self.origin, self.pieced = None, False
+
+    def describe(self, origin: Origin) -> None:
+        """Records what it is the beginning of, before the first byte of that is in it."""
+        self.origin, self.pieced = origin, self.size > 0
+        atomic.write_json(self._sidecar, asdict(origin), 0o600)
+
+    def append(self, chunk: bytes) -> None:
+        """Adds what came next."""
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        self._account(chunk)
+
+    def _account(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self.size += len(chunk)
+        if self._growth:
+            self._growth.reach(self.size)
+        if len(self._head) < _HEAD:
+            self._head += chunk[: _HEAD - len(self._head)]
+
+    def commit(self) -> Path:
+        """Makes it the download of its sha256, durably and in one rename."""
+        final = self.path.with_name(self.sha256)
+        os.fchmod(self._handle, 0o644)
+        os.fsync(self._handle)
+        os.rename(self.path, final)
+        atomic.fsync_dir(final.parent)
+        self._sidecar.unlink(missing_ok=True)
+        return final
+
+    def discard(self) -> None:
+        """Takes it away."""
+        self._sidecar.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(
+    folder: Path,
+    ident: str,
+    what: str,
+    reporter: Reporter,
+    timeout: float | None,
+    *,
+    resume: bool,
+) -> Iterator[Partial]:
+    """The partial file ``ident`` below ``folder``, once no other process has it.
+
+    ``timeout`` is in seconds, None waits for ever. With ``resume`` it begins with what an
+    earlier process left, for a hash to judge in the end; else it begins empty. One that is
+    left empty is taken away. Raises LockedError when the time is up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".part-{ident}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        handle = os.open(path, flags, 0o600)
+        try:
+            acquire(handle, what, reporter, timeout, fcntl.LOCK_EX)
+            if not _is(handle, path):
+                continue  # Committed or discarded by whom we waited for.
+            part = Partial(path, handle, resume=resume)
+            try:
+                yield part
+            finally:
+                if not part.size and _is(handle, path):
+                    part.discard()
+            return
+        finally:
+            os.close(handle)
+
+
+def _is(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _read_origin(path: Path) -> Origin | None:
+    return read_record(path, _parse)
+
+
+def _parse(value: object) -> Origin:
+    of = Fields(value, "what a partial download is the beginning of")
+    return Origin(
+        of("url", forms.line),
+        of("etag", forms.optional(forms.line)),
+        of("size", forms.optional(forms.count)),
+    )
+
+
+_HTML = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)\b", re.I
+)
+
+
+def looks_like_html(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a page for a browser."""
+    return bool(_HTML.match(head))

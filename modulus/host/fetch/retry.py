@@ -1,0 +1,62 @@
+"""Tries again what may pass, ever more slowly, and not for ever."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from modulus.core.agent.backoff import doubled
+from modulus.core.dataclass import dataclass
+from modulus.host.fetch.failure import Kind, TransferError
+from modulus.host.report.reporter import Reporter
+
+_T = TypeVar("_T")
+_PROGRESS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to try in a row, and the first and longest pause between, in seconds."""
+
+    tries: int = 5
+    first: float = 1
+    longest: float = 30
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def again(
+        self,
+        action: Callable[[], _T],
+        reporter: Reporter,
+        reached: Callable[[], int] = lambda: 0,
+    ) -> _T:
+        """Does ``action`` until it succeeds, fails for good, or fails too often in a row.
+
+        A try that ``reached`` 1 MiB further than any before does not count as failed. Raises
+        the last TransferError.
+        """
+        count, furthest = 0, reached()
+        while True:
+            try:
+                return action()
+            except TransferError as caught:
+                error = caught
+            # Out of the handler, or later errors would have this one in their chain.
+            count = 1 if reached() >= furthest + _PROGRESS else count + 1
+            furthest = max(furthest, reached())
+            if error.kind is not Kind.PASSING or count >= self.tries:
+                raise error
+            self.pause(count, error, reporter)
+
+    def pause(self, count: int, error: TransferError, reporter: Reporter) -> None:
+        """Waits after the ``count``-th failure in a row: as asked for, or doubling.
+
+        Spread at random, so that a cluster's nodes do not come all at once.
+        """
+        delay = doubled(self.first, count, self.longest)
+        delay *= random.SystemRandom().uniform(0.5, 1)
+        delay = max(delay, min(error.retry_after, self.longest))
+        reporter.phase("fetch", f"{error.cause}; again in {delay:.0f} s")
+        self.sleep(delay)

@@ -1,0 +1,17 @@
+"""Rendered files of the system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modulus.core.render import render
+from modulus.host.files.place import replace_file, writing
+
+
+def render_file(path: Path, template: str, **values: object) -> bool:
+    """Makes ``path`` what ``template`` renders; False if it was.
+
+    Raises ConfigError where it cannot be written.
+    """
+    with writing(path):
+        return replace_file(path, render(template, **values))

@@ -1,0 +1,1 @@
+"""Generations on disk: installed, selected, remembered."""

@@ -1,0 +1,55 @@
+"""Remembers which generations of a driver worked: ``/var/lib/modulus/NAME/good.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from modulus.core.generation.last_good import (
+    Good,
+    good_value,
+    names_for,
+    parse_good,
+    with_newest,
+)
+from modulus.core.kernel.identity import KernelId
+from modulus.host.files.place import STATE, below, replace_file, writing
+from modulus.host.files.record import read_record
+from modulus.host.generation.install import Generation, find_generation
+from modulus.host.report.clock import rfc3339
+
+RECORD = "good.json"
+
+
+def record_good(root: Path, name: str, generation: Generation) -> bool:
+    """Makes ``generation``, which has just been verified, the newest that worked; False if it
+    is already. Raises ConfigError or BuildError where that cannot be written."""
+    path = _path(root, name)
+    before = read_record(path, parse_good) or ()
+    of = generation.contents.identity
+    newest = Good(generation.name, str(of.instance), of.kernel, rfc3339(time.time()))
+    entries = with_newest(before, newest)
+    if entries == before:
+        return False
+    with writing(path):
+        return replace_file(path, json.dumps(good_value(entries), indent=2) + "\n")
+
+
+def good_generations(root: Path, name: str, kernel: KernelId) -> tuple[Generation, ...]:
+    """The generations that worked on ``kernel`` and are in place, the newest first.
+
+    No file of theirs but the manifest is looked at.
+    """
+    entries = read_record(_path(root, name), parse_good) or ()
+    found = (find_generation(root, name, which) for which in names_for(entries, kernel))
+    return tuple(one for one in found if one and one.contents.identity.kernel == kernel)
+
+
+def recorded_drivers(root: Path) -> tuple[str, ...]:
+    """The drivers of which a generation worked, by name."""
+    return tuple(sorted(path.parent.name for path in below(root, STATE).glob(f"*/{RECORD}")))
+
+
+def _path(root: Path, name: str) -> Path:
+    return below(root, f"{STATE}/{name}") / RECORD

@@ -1,0 +1,138 @@
+"""Tells the dynamic linker where a driver's libraries are: ld.so.conf.d and ldconfig(8)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from modulus.core.generation.ldcache import CacheEntry, parse_ldcache
+from modulus.errors import ModulusError
+from modulus.host.files.place import DRIVERS, below, writing
+from modulus.host.files.regular import read_bytes, read_text
+from modulus.host.files.rendered import render_file
+from modulus.host.generation.install import Generation
+from modulus.host.generation.soname import read_soname
+from modulus.host.process.run import run
+from modulus.host.report.reporter import Reporter
+
+
+def linker_config(root: Path, name: str) -> Path:
+    """Where the file of the driver ``name`` in ld.so.conf.d is."""
+    return below(root, "/etc/ld.so.conf.d") / _file(name)
+
+
+def configure_linker(root: Path, name: str) -> bool:
+    """Writes the driver's file in ld.so.conf.d; False if it is there already.
+
+    Raises ConfigError where ``/etc`` cannot be written; call it before the driver is
+    activated, so that this is known while nothing has changed.
+    """
+    path = linker_config(root, name)
+    return render_file(path, "ld.so.conf.j2", name=name, folder=_folder(name))
+
+
+def update_linker(root: Path, name: str, generation: Generation, reporter: Reporter) -> bool:
+    """Brings the linker's cache up to date with the active ``generation``; False if it was.
+
+    It is asked what it holds, so that a run that was killed before this is made good by the
+    next one. A failure is a warning: the driver is in place, and its programs still work
+    with LD_LIBRARY_PATH.
+    """
+    if _is_current(root, name, generation):
+        return False
+    folders: tuple[str, ...] = ()
+    if not _is_included(root, name):
+        # Without a word in ld.so.conf only a folder named here is taken up. That file
+        # belongs to the system, or is missing on purpose, so it is left as it is.
+        folders = (_folder(name),)
+        reporter.warn(
+            f"/etc/ld.so.conf does not include ld.so.conf.d/{_file(name)}: the libraries in "
+            f"{_folder(name)} are found until ldconfig is run by others"
+        )
+    _run_ldconfig(
+        root,
+        folders,
+        reporter,
+        f"until it has run, programs need LD_LIBRARY_PATH={_folder(name)}",
+    )
+    return True
+
+
+def unconfigure_linker(root: Path, name: str, reporter: Reporter) -> bool:
+    """Removes the driver's file in ld.so.conf.d, and its libraries from the linker's cache;
+    False without that file. Call it once the libraries are gone."""
+    path = linker_config(root, name)
+    prefix = f"{_folder(name)}/"
+    there = path.is_file()
+    if there:
+        with writing(path):
+            path.unlink()
+    if there or any(entry.path.startswith(prefix) for entry in linker_cache(root)):
+        _run_ldconfig(root, (), reporter, "it still names libraries that are gone")
+    return there
+
+
+def _run_ldconfig(
+    root: Path, folders: tuple[str, ...], reporter: Reporter, otherwise: str
+) -> None:
+    # Links of other packages are none of our business (-X); ours are all there.
+    argv = ["ldconfig", "-X", *(["-r", str(root)] if root.resolve() != Path("/") else [])]
+    try:
+        run([*argv, *folders])
+    except ModulusError as error:
+        reporter.warn(f"the linker's cache is not up to date: {error.message}; {otherwise}")
+
+
+def _is_current(root: Path, name: str, generation: Generation) -> bool:
+    """Whether the cache has every library of ours, and none that is gone."""
+    wanted = _sonames(generation)
+    folder = generation.path / "lib"
+    cached = {
+        path.name
+        for path in map(PurePosixPath, (entry.path for entry in linker_cache(root)))
+        if path.parent == PurePosixPath(_folder(name))
+    }
+    return wanted <= cached and all(os.path.lexists(folder / library) for library in cached)
+
+
+def linker_cache(root: Path) -> tuple[CacheEntry, ...]:
+    """What the linker's cache holds; nothing where it is missing or damaged."""
+    try:
+        return parse_ldcache(read_bytes(below(root, "/etc/ld.so.cache")))
+    except (OSError, ValueError):
+        return ()
+
+
+def _sonames(generation: Generation) -> set[str]:
+    found: set[str | None] = set()
+    for file in generation.contents.tree.files:
+        path = PurePosixPath(file.path)
+        if path.parent == PurePosixPath("lib"):
+            with contextlib.suppress(ValueError):
+                found.add(read_soname(generation.path / path))
+    return {name for name in found if name}
+
+
+def _is_included(root: Path, name: str) -> bool:
+    """Whether ld.so.conf(5) itself includes our file; its patterns are relative to /etc."""
+    try:
+        text = read_text(below(root, "/etc/ld.so.conf"))
+    except OSError:
+        return False
+    ours = PurePosixPath("/etc/ld.so.conf.d", _file(name))
+    patterns = re.findall(r"^\s*include\s+(.+?)\s*$", text, re.MULTILINE)
+    return any(
+        ours.match(str(PurePosixPath("/etc", pattern)))
+        for words in patterns
+        for pattern in words.split()
+    )
+
+
+def _file(name: str) -> str:
+    return f"modulus-{name}.conf"
+
+
+def _folder(name: str) -> str:
+    return f"{DRIVERS}/{name}/lib"

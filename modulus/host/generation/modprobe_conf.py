@@ -1,0 +1,44 @@
+"""The driver's file in /etc/modprobe.d, which its modules are also loaded by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from modulus.core.kernel.modprobe import MARK, TEMPLATE, Options, config_values
+from modulus.host.files.atomic import fsync_dir
+from modulus.host.files.place import below, writing
+from modulus.host.files.regular import read_bytes
+from modulus.host.files.rendered import render_file
+
+
+def modprobe_config(root: Path, name: str) -> Path:
+    """Where the file of the driver ``name`` is."""
+    return below(root, "/etc/modprobe.d") / f"modulus-{name}.conf"
+
+
+def configure_modprobe(
+    root: Path, name: str, options: Options, blacklist: Iterable[str]
+) -> bool:
+    """Writes the driver's file; False if it is there already.
+
+    ``blacklist`` are the profile's rivals, the driver's own modules, and foreign ones in
+    their place (``host.foreign``): what udev must not load. Raises ConfigError where ``/etc``
+    cannot be written.
+    """
+    path, values = modprobe_config(root, name), config_values(name, options, blacklist)
+    return render_file(path, TEMPLATE, **values)
+
+
+def unconfigure_modprobe(root: Path, name: str) -> bool:
+    """Removes the driver's file; False where there is none, or one that is not generated."""
+    path = modprobe_config(root, name)
+    try:
+        ours = read_bytes(path).startswith(MARK.encode())
+    except OSError:
+        return False
+    if ours:
+        with writing(path):
+            path.unlink()
+            fsync_dir(path.parent)
+    return ours

@@ -1,0 +1,44 @@
+"""Which instance of a driver is wanted, and whose agent stands by since this boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modulus.core.instance import Instance, parse_instance
+from modulus.errors import UsageError
+from modulus.host.files.place import STATE, below, make_dirs, writing
+from modulus.host.files.regular import read_text
+
+SELECTED = "selected"
+_MOST = 4096
+_STANDBY = "/run/modulus/standby"
+
+
+def read_selected(root: Path, name: str) -> Instance | None:
+    """The instance of the driver ``name`` that is wanted; None where none was chosen."""
+    try:
+        text = read_text(below(root, STATE) / name / SELECTED, _MOST, follow=False).strip()
+        instance = parse_instance(text, "")
+    except (OSError, UsageError):
+        return None
+    return instance if instance.profile == name else None
+
+
+def stands_by(root: Path, instance: Instance) -> bool:
+    """Whether the agent of ``instance`` was in standby when it ended, since this boot."""
+    return _marker(root, instance).exists()
+
+
+def mark_standby(root: Path, instance: Instance, standby: bool) -> None:
+    """Keeps for the next start that the agent is, or is not, in standby."""
+    path = _marker(root, instance)
+    with writing(path):
+        if standby:
+            make_dirs(path.parent)
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _marker(root: Path, instance: Instance) -> Path:
+    return below(root, _STANDBY) / str(instance)

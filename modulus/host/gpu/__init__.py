@@ -1,0 +1,1 @@
+"""The GPUs and screens of this machine."""

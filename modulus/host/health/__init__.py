@@ -1,0 +1,1 @@
+"""The facts by which a driver is judged."""

@@ -1,0 +1,1 @@
+"""The running kernel, the next one, and what the kernel says."""

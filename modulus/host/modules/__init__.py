@@ -1,0 +1,1 @@
+"""Kernel modules: loaded, unloaded, and what is in their way."""

@@ -1,0 +1,1 @@
+"""Other programs: run, waited for, and left to their end."""

@@ -1,0 +1,1 @@
+"""What is said: to the journal, to systemd, to a terminal."""

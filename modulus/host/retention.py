@@ -1,0 +1,189 @@
+"""Removes the generations that nobody needs: neither records, nor the kernel, nor a process.
+
+What is dear to look at, every process' maps and mounts, is looked at only where a generation
+is left that nothing else keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from modulus.core.dataclass import dataclass
+from modulus.core.generation.generation import MANIFEST, parse_generation
+from modulus.core.generation.last_good import parse_good
+from modulus.core.kernel.moddep import module_name
+from modulus.core.store.retention import Found, Records, mentioned, reasons
+from modulus.errors import IntegrityError
+from modulus.host.files import atomic, sysfs
+from modulus.host.files.place import DRIVERS, STATE, below, make_dirs, writing
+from modulus.host.files.record import read_record
+from modulus.host.files.removal import remove_whole
+from modulus.host.generation.enabled import selected_instance
+from modulus.host.generation.install import active_names
+from modulus.host.generation.last_good import RECORD
+from modulus.host.kernel.firmware_path import firmware_path
+from modulus.host.kernel.probe import installed_kernels
+from modulus.host.modules.load import loaded, read_wanted
+from modulus.host.report.reporter import Reporter
+
+_USED = "/run/modulus/{name}/used"
+"""Empty files named like the generations that were activated or loaded since the boot."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A generation that was removed: where it was, its bytes, and when it was made, in
+    seconds since the epoch."""
+
+    path: Path
+    size: int
+    made: float
+
+
+def mark_used(root: Path, name: str, generation: str) -> None:
+    """Records that ``generation`` of the driver ``name`` is in use: until the next boot it is
+    not removed, since containers that are started before a switch hold the old one, and GPUs
+    read firmware again. Call it before it is activated or loaded."""
+    path = below(root, _USED.format(name=name)) / generation
+    if not path.exists():
+        with writing(path):
+            make_dirs(path.parent, lasting=False)
+            path.touch(0o644)
+
+
+def homes(root: Path) -> tuple[str, ...]:
+    """The drivers that have generations, by name."""
+    found = sorted(path.name[1:] for path in below(root, DRIVERS).glob(".*/"))
+    return tuple(name for name in found if atomic.is_plain_name(name) and "." not in name)
+
+
+def collect_generations(root: Path, name: str, reporter: Reporter) -> tuple[Removed, ...]:
+    """Removes the generations of the driver ``name`` that nobody needs; says which.
+
+    The caller has the lock of that driver. Raises ConfigError where the folder cannot be
+    written.
+    """
+    home = below(root, f"{DRIVERS}/.{name}")
+    there = sysfs.names(home)
+    names = [each for each in there if not each.startswith(".")]
+    with writing(home):
+        if len(names) < len(there):
+            atomic.sweep(home)
+        active = next((each for each in active_names(root) if each in names), None)
+        if set(names) <= {active}:
+            return ()
+        found = [_found(home / each) for each in names if (home / each).is_dir()]
+        kept = set(reasons(found, _records(root, name, active)))
+        rest = {one.name: one for one in found if one.name not in kept}
+        for held in (_loaded, _held):
+            for one in held(root, home, active, rest.values(), reporter) if rest else ():
+                del rest[one]
+        return tuple(_remove(home / one.name, one, reporter) for one in rest.values())
+
+
+def _remove(path: Path, found: Found, reporter: Reporter) -> Removed:
+    removed = Removed(path, atomic.tree_size(path), path.stat().st_mtime)
+    remove_whole(path)
+    what = f"{found.instance} for {found.release}" if found.instance else "without a manifest"
+    reporter.phase(
+        "install",
+        f"{path.name} ({what}, {removed.size / 1e6:.0f} MB) is needed by nobody: removed",
+    )
+    return removed
+
+
+def _found(path: Path) -> Found:
+    contents = read_record(path / MANIFEST, parse_generation)
+    if contents is None:
+        return Found(path.name, None, None)
+    return Found(path.name, contents.identity.instance, contents.release)
+
+
+def _records(root: Path, name: str, active: str | None) -> Records:
+    return Records(
+        active=active,
+        selected=selected_instance(root, name),
+        good=_good(root, name),
+        kernels={*installed_kernels(root), _running(root)},
+        used=sysfs.names(below(root, _USED.format(name=name))),
+        firmware=firmware_path(root),
+    )
+
+
+def _running(root: Path) -> str:
+    return sysfs.text(root / "proc/sys/kernel/osrelease") or ""
+
+
+def _good(root: Path, name: str) -> tuple[str, ...]:
+    entries = read_record(below(root, f"{STATE}/{name}") / RECORD, parse_good) or ()
+    return tuple(entry.generation for entry in entries)
+
+
+def _loaded(
+    root: Path, home: Path, active: str | None, found: Iterable[Found], _: Reporter
+) -> Collection[str]:
+    """Those of ``found`` whose modules are in the kernel.
+
+    None where the active one's are: another one with the same modules, such as with other
+    components, is not the one that is loaded.
+    """
+    running = _running(root)
+    if active and _is_loaded(root, home / active, running):
+        return ()
+    return {one.name for one in found if _is_loaded(root, home / one.name, running)}
+
+
+def _is_loaded(root: Path, path: Path, release: str) -> bool:
+    modules = {file.stem: file for file in path.glob(f"lib/modules/{release}/*.ko")}
+    there = loaded(root, modules)
+    for name, file in modules.items():
+        state = there.get(module_name(name))
+        try:
+            wanted = read_wanted(name, file) if state else None
+        except IntegrityError:
+            # What is in the kernel came from no such file.
+            continue
+        if state and wanted:
+            return (state.version, state.srcversion) == (wanted.version, wanted.srcversion)
+    return False
+
+
+def _held(
+    root: Path, _home: Path, _active: str | None, found: Iterable[Found], reporter: Reporter
+) -> Collection[str]:
+    """Those of ``found`` that a process maps a file of, or has in its mounts; all of them
+    where that cannot be read."""
+    names = {one.name for one in found}
+    held: set[str] = set()
+    namespaces: set[str] = set()
+    for process in (path for path in (root / "proc").glob("[0-9]*")):
+        try:
+            held |= mentioned(_read(process / "maps"), names - held)
+            space = _namespace(process)
+            if space is None or space not in namespaces:
+                held |= mentioned(_read(process / "mountinfo"), names - held)
+            namespaces.update(filter(None, (space,)))
+        except PermissionError as error:
+            reporter.warn(f"old generations stay: {error.filename} cannot be read")
+            return names
+    return held
+
+
+def _namespace(process: Path) -> str | None:
+    """What names the mount namespace of a process; None where that cannot be known."""
+    try:
+        return os.readlink(process / "ns/mnt")
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except PermissionError:
+        raise
+    except OSError:
+        # It has ended, or is ending.
+        return ""

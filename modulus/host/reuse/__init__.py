@@ -1,0 +1,1 @@
+"""Compiled objects that serve another kernel, and the rules for it."""

@@ -1,0 +1,1 @@
+"""An instance's state, counts and metrics, for others to read."""

@@ -1,0 +1,1 @@
+"""Events of the kernel: inotify, uevents, its messages."""
