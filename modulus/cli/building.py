@@ -14,14 +14,14 @@ from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
     from modulus.host.generation.install import Generation
+    from modulus.pipeline.build.prepare import Built
     from modulus.pipeline.node import Node
-    from modulus.pipeline.prepare import Built
 
 
 def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
     """Prints the plan for one kernel."""
-    from modulus.pipeline.plan import plan, start_steps
-    from modulus.pipeline.twin import explained
+    from modulus.pipeline.build.plan import plan, start_steps
+    from modulus.pipeline.build.twin import explained
 
     node = make_node(options, reporter)
     release = node.kernel.release if options.kernel is None else options.kernel
@@ -43,10 +43,10 @@ def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
     """Tries every release; the exit code is the first failure's."""
-    from modulus.pipeline.ahead import in_place, urgent_first
-    from modulus.pipeline.build import build
-    from modulus.pipeline.proof import prove, wants_proof
-    from modulus.pipeline.status import record_kernels
+    from modulus.pipeline.build.build import build
+    from modulus.pipeline.build.prebuild import in_place, urgent_first
+    from modulus.pipeline.build.proof import prove, wants_proof
+    from modulus.pipeline.inspect.status import record_kernels
 
     node = make_node(options, reporter)
     if options.all_kernels:

@@ -66,7 +66,7 @@ def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.proof import prove, unproved
+    from modulus.pipeline.build.proof import prove, unproved
 
     site = make_site(options, reporter)
     if options.idle:
@@ -109,7 +109,7 @@ def _check_key(prefix: str) -> None:
 
 def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.core.config.units import parse_duration, parse_size
-    from modulus.pipeline.upkeep import Bounds, collect
+    from modulus.pipeline.cleaning import Bounds, collect
 
     bounds = Bounds(
         max_age=output.argument("--max-age", options.max_age, parse_duration),

@@ -17,8 +17,8 @@ from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
     from modulus.host.status.reporter import StatusReporter
-    from modulus.pipeline.activate import Activated
-    from modulus.pipeline.check import Checked
+    from modulus.pipeline.activate.up import Activated
+    from modulus.pipeline.activate.verify import Checked
     from modulus.pipeline.node import Node
 
 
@@ -41,7 +41,7 @@ def up(options: argparse.Namespace, reporter: Reporter) -> int:
 def _install(
     options: argparse.Namespace, _instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
-    from modulus.pipeline.activate import up
+    from modulus.pipeline.activate.up import up
 
     node = make_node(options, reporter)
     return node, up(node, load=False)
@@ -53,7 +53,7 @@ def _start(
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
     from modulus.host.files.hashing import Hashes
     from modulus.host.status.reporter import StatusReporter
-    from modulus.pipeline.activate import up
+    from modulus.pipeline.activate.up import up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
@@ -65,7 +65,7 @@ def _start(
 
 def _finish(live: StatusReporter, node: Node, done: Activated) -> None:
     """Says in /run and to systemd what has come of it."""
-    from modulus.pipeline.activate import READY, WAITING
+    from modulus.pipeline.activate.up import READY, WAITING
 
     live.finish(
         phase=WAITING if done.phase == WAITING else READY,
@@ -106,7 +106,7 @@ def _up_value(node: Node, done: Activated) -> dict[str, Any]:
 
 
 def _up_text(node: Node, done: Activated) -> str:
-    from modulus.pipeline.activate import BUILT, WAITING
+    from modulus.pipeline.activate.up import BUILT, WAITING
 
     lines = [done.built.text(node.instance)] if done.built else []
     if done.generation:
@@ -122,8 +122,8 @@ def _up_text(node: Node, done: Activated) -> str:
 def rollback(options: argparse.Namespace, reporter: Reporter) -> int:
     """Goes back to the generation that worked before."""
     from modulus.host.status.reporter import StatusReporter
+    from modulus.pipeline.activate.rollback import choose, rollback
     from modulus.pipeline.node import Node
-    from modulus.pipeline.rollback import choose, rollback
 
     site = make_site(options, reporter)
     chosen, generation = choose(site, options.name)
@@ -138,7 +138,7 @@ def rollback(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def down(options: argparse.Namespace, reporter: Reporter) -> int:
     """Unloads the driver and takes away what was made for it."""
-    from modulus.pipeline.down import down
+    from modulus.pipeline.activate.down import down
     from modulus.pipeline.node import Node
 
     node = Node(make_site(options, reporter), parse_instance(options.instance, EXAMPLE))
@@ -157,7 +157,7 @@ def down(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def verify(options: argparse.Namespace, reporter: Reporter) -> int:
     """Says what is wrong with the active drivers, or the one that is named."""
-    from modulus.pipeline.check import check, check_all
+    from modulus.pipeline.activate.verify import check, check_all
 
     if options.instance:
         checked: tuple[Checked, ...] = (check(make_node(options, reporter), deep=options.deep),)
@@ -181,7 +181,7 @@ def verify(options: argparse.Namespace, reporter: Reporter) -> int:
 def status(options: argparse.Namespace, reporter: Reporter) -> int:
     """Shows what is."""
     from modulus.cli.status_text import status_text
-    from modulus.pipeline.status import status
+    from modulus.pipeline.inspect.status import status
 
     instance = parse_instance(options.instance, EXAMPLE) if options.instance else None
     states = status(make_site(options, reporter), instance)
@@ -192,7 +192,7 @@ def status(options: argparse.Namespace, reporter: Reporter) -> int:
 
 def wait(options: argparse.Namespace, reporter: Reporter) -> int:
     """Waits until the drivers that are being started are ready, or cannot be."""
-    from modulus.pipeline.wait import wait
+    from modulus.pipeline.inspect.wait import wait
 
     waited = wait(make_site(options, reporter), options.timeout)
     output.show(waited.value(), options.json, "")

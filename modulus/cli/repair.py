@@ -9,7 +9,7 @@ from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import find_root
 from modulus.core.instance import parse_instance
 from modulus.host.report.reporter import Reporter
-from modulus.pipeline.repair import repair as put_right
+from modulus.pipeline.activate.repair import repair as put_right
 
 
 def repair(options: argparse.Namespace, reporter: Reporter) -> int:

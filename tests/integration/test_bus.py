@@ -25,8 +25,8 @@ from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import Systemd, available, calls
 from modulus.host.bus.connection import SystemBus, open_connection
 from modulus.host.report.reporter import PlainReporter
+from modulus.pipeline.inspect.wait import wait
 from modulus.pipeline.site import Site
-from modulus.pipeline.wait import wait
 from tests.support.privatebus import Steps, drive
 
 pytestmark = [

@@ -30,8 +30,8 @@ from modulus.host.files.record import read_record
 from modulus.host.files.tree_digest import tree_digest
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
+from modulus.pipeline.build.plan import plan
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import plan
 from modulus.pipeline.site import Site
 from tests.support.elfmaker import kernel_module
 from tests.support.fakesys import PCI, FakeSys

@@ -652,8 +652,8 @@ BUILDING = {
     "urllib3",
     "http.client",
     "ssl",
-    "modulus.pipeline.build",
-    "modulus.pipeline.provide",
+    "modulus.pipeline.build.build",
+    "modulus.pipeline.activate.provide",
     "modulus.host.fetch.fetcher",
     "modulus.host.distribution.provisioner",
 }
@@ -682,7 +682,7 @@ def test_a_warm_start_imports_nothing_that_builds(
     )
     code, *imported = done.stdout.splitlines()[-1].split()
     assert code == "0"
-    assert "modulus.pipeline.activate" in imported
+    assert "modulus.pipeline.activate.up" in imported
     assert BUILDING.isdisjoint(imported)
     # What it runs it starts by itself; there is nothing to run where all is loaded.
     assert "sh" not in imported

@@ -183,7 +183,7 @@ def test_the_command_line_starts_with_nothing_heavy() -> None:
         ("host/build/container/a.py", "from ..run import run\nfrom . import b", []),
         ("pipeline/a.py", "import modulus.cli.parser", ["modulus.cli.parser"]),
         ("pipeline/a.py", "import modulus.agent", ["modulus.agent"]),
-        ("agent.py", "import modulus.pipeline.plan", []),
+        ("agent.py", "import modulus.pipeline.build.plan", []),
         ("errors.py", "import modulus.core.version", ["modulus.core.version"]),
         ("__init__.py", "from modulus.cli import run", ["modulus.cli"]),
     ],

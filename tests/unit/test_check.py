@@ -15,7 +15,7 @@ import pytest
 from modulus.core.findings import Finding
 from modulus.core.health.checks.files import check_files
 from modulus.errors import VerifyError
-from modulus.pipeline.check import failure
+from modulus.pipeline.activate.verify import failure
 from tests.support.fakedriver import GPU, RELEASE, FakeNode, fake_node
 from tests.support.fakesys import PCI
 from tests.support.headertrees import write

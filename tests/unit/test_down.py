@@ -16,7 +16,7 @@ import pytest
 from modulus.core.instance import Instance
 from modulus.host.files.lock import locked
 from modulus.host.report.reporter import PlainReporter
-from modulus.pipeline.down import down
+from modulus.pipeline.activate.down import down
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import NODES, RELEASE, FakeNode, driver_module, fake_node

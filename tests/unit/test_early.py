@@ -21,11 +21,11 @@ from modulus.host.archive.reader import Archive
 from modulus.host.fetch.partial import Partial
 from modulus.host.files import atomic
 from modulus.host.report.reporter import PlainReporter
-from modulus.pipeline import source
-from modulus.pipeline.build import carry_out
-from modulus.pipeline.early import Early
+from modulus.pipeline.build import source
+from modulus.pipeline.build.build import carry_out
+from modulus.pipeline.build.early import Early
+from modulus.pipeline.build.prepare import Job, prepare
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Job, prepare
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
 from tests.support.mirror import Mirror

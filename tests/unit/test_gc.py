@@ -12,8 +12,8 @@ import pytest
 from modulus.host.files import atomic
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.cache import verify_provided
+from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.fakedriver import store_entry
 from tests.support.headertrees import write
 

@@ -27,8 +27,8 @@ from modulus.host.generation.install import (
 from modulus.host.generation.last_good import record_good
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.retention import collect_generations, homes, mark_used
+from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.elfmaker import kernel_module
 from tests.support.fakeroot import NAME, RELEASE, FakeRoot, make_root, plain
 from tests.support.fakesys import FakeSys

@@ -20,9 +20,9 @@ from modulus.errors import BuildError, ConfigError, FetchError, LockedError, Mod
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record, read_record
 from modulus.host.status.metrics import remove_metrics, write_metrics
-from modulus.pipeline.build import build
+from modulus.pipeline.build.build import build
+from modulus.pipeline.build.prepare import Built
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Built
 from modulus.pipeline.site import Site
 
 NAME = "driver-1.0"
@@ -189,8 +189,8 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
 
 
 _PREPARING, _COMPILING = (
-    "modulus.pipeline.prepare.provide",
-    "modulus.pipeline.build._do",
+    "modulus.pipeline.build.prepare.provide",
+    "modulus.pipeline.build.build._do",
 )
 _HIT = Built(None, "6.1", "open", True, 0.0)  # type: ignore[arg-type] # no entry is looked at
 _MADE = Built(None, "6.1", "open", False, 7.5)  # type: ignore[arg-type] # as above
@@ -222,8 +222,8 @@ def test_whoever_builds_counts(
             raise outcome
         return outcome
 
-    monkeypatch.setattr("modulus.pipeline.prepare._find", lambda *_: None)
-    monkeypatch.setattr("modulus.pipeline.prepare.provide", lambda *_: object())
+    monkeypatch.setattr("modulus.pipeline.build.prepare._find", lambda *_: None)
+    monkeypatch.setattr("modulus.pipeline.build.prepare.provide", lambda *_: object())
     monkeypatch.setattr(step, made)
     node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):

@@ -16,8 +16,8 @@ from modulus.errors import FetchError, ToolchainError
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.report.reporter import PlainReporter
+from modulus.pipeline.build.prepare import Job, prepare
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Job, prepare
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.mirror import Mirror, Resource

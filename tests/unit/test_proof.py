@@ -29,12 +29,12 @@ from modulus.host.build.inspect import Module
 from modulus.host.build.proofs import read_disproofs, read_proof
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
-from modulus.pipeline import build, proof
-from modulus.pipeline.build import before_use
+from modulus.pipeline.build import build, proof
+from modulus.pipeline.build.build import before_use
+from modulus.pipeline.build.prepare import Built, Job
+from modulus.pipeline.build.proof import prove, unproved
+from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Built, Job
-from modulus.pipeline.proof import prove, unproved
-from modulus.pipeline.recipe import takes_no_shortcuts
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import MODULES, NAME, RELEASE, FakeNode, driver_module, fake_node
 from tests.support.headertrees import write

@@ -244,7 +244,7 @@ def test_nothing_heavy_is_loaded() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     modules = set(json.loads(done.stdout))
-    assert "modulus.pipeline.repair" in modules
+    assert "modulus.pipeline.activate.repair" in modules
     heavy = {"sh", "requests", "yaml", "jinja2", "gi", "pydbus", "ctypes"}
     heavy |= {f"modulus.{name}" for name in ("core.profile", "host.config", "pipeline.node")}
     assert modules.isdisjoint(heavy)

@@ -18,8 +18,8 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.object_cache import FOLDER
 from modulus.host.store.store import Entry
 from modulus.pipeline.cache import extract, listing
+from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import write
 from tests.support.switching import active_name, command

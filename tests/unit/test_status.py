@@ -26,10 +26,10 @@ from modulus.host.kernel.next_boot import default_kernel
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record, read_record
 from modulus.host.status.files import write_state
+from modulus.pipeline.build.plan import gather
+from modulus.pipeline.inspect.status import record_kernels, status
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site
-from modulus.pipeline.status import record_kernels, status
 from tests.support import headertrees
 from tests.support.fakeroot import RELEASE, FakeRoot, make_root
 

@@ -15,8 +15,8 @@ from modulus.core.kernel.elf import ModuleInfo
 from modulus.errors import ModulusError
 from modulus.host.generation.install import active_generation
 from modulus.host.report.reporter import PlainReporter
-from modulus.pipeline.activate import up
-from modulus.pipeline.check import look
+from modulus.pipeline.activate.up import up
+from modulus.pipeline.activate.verify import look
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import FakeNode
@@ -171,7 +171,7 @@ def wrong_once(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyError("x")
         return look(*words)
 
-    monkeypatch.setattr("modulus.pipeline.begin.look", wrong)
+    monkeypatch.setattr("modulus.pipeline.activate.begin.look", wrong)
 
 
 @pytest.mark.usefixtures("wrong_once")

@@ -16,8 +16,8 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.header_digest import survey
 from modulus.host.reuse.object_cache import Kept, KeptObjects
 from modulus.host.reuse.reuse_rules import UnfitError
+from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.headertrees import write
 
 OLD, NEW = "6.1.0-55-amd64", "6.1.0-56-amd64"

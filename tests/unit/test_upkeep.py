@@ -15,8 +15,8 @@ from modulus.host.files.atomic import tree_size
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.cache import extract, listing, verify
+from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
-from modulus.pipeline.upkeep import Bounds, collect
 from tests.support.fakedriver import FakeNode, fake_node, store_entry
 from tests.support.headertrees import write
 from tests.unit.test_store import alike, object_of, put

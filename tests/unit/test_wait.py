@@ -29,8 +29,8 @@ from modulus.host import bus
 from modulus.host.generation.install import write_selected
 from modulus.host.report.reporter import JournalReporter
 from modulus.host.status.files import remove_state, write_state
+from modulus.pipeline.inspect.wait import Waited, wait
 from modulus.pipeline.site import Site
-from modulus.pipeline.wait import Waited, wait
 
 UNIT = UnitState("loaded", "inactive", "dead", "success", 0, job=False, enabled=True)
 BUSY = Failure(17, "in use", "stop it")

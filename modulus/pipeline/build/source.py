@@ -19,7 +19,7 @@ from modulus.host.fetch.fetcher import UNVERIFIED, Begins, Checksum, unheeded
 from modulus.host.fetch.source_record import Record, read_source, source_path, write_source
 from modulus.host.files.place import writing
 from modulus.host.files.removal import set_aside
-from modulus.pipeline.early import TEXT_BYTES
+from modulus.pipeline.build.early import TEXT_BYTES
 from modulus.pipeline.node import Node
 
 _PACKAGE_SCHEME = "apt:"

@@ -9,9 +9,9 @@ from modulus.core.kernel.release import check, check_name
 from modulus.core.store.keys import build_key
 from modulus.host.build.proofs import wrong_modules
 from modulus.host.fetch.source_record import Record
-from modulus.pipeline import source
+from modulus.pipeline.build import source
+from modulus.pipeline.build.recipe import recipe_digest_for
 from modulus.pipeline.node import Node
-from modulus.pipeline.recipe import recipe_digest_for
 
 
 def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:

@@ -31,12 +31,12 @@ from modulus.host.files.place import writing
 from modulus.host.report.clock import rfc3339
 from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
-from modulus.pipeline import early, source
-from modulus.pipeline.compile import commit, compile_job
+from modulus.pipeline.build import early, source
+from modulus.pipeline.build.compile import commit, compile_job
+from modulus.pipeline.build.plan import plan
+from modulus.pipeline.build.prepare import Job
+from modulus.pipeline.build.recipe import recipe_for
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import plan
-from modulus.pipeline.prepare import Job
-from modulus.pipeline.recipe import recipe_for
 from modulus.pipeline.site import Site
 
 _SCRATCH = "prove"

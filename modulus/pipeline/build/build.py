@@ -28,11 +28,10 @@ from modulus.host.files import atomic
 from modulus.host.files.place import writing
 from modulus.host.reuse.object_cache import Kept
 from modulus.host.status.build_counts import change_record
-from modulus.pipeline import twin
-from modulus.pipeline.compile import commit, compile_job
-from modulus.pipeline.node import Node
-from modulus.pipeline.plan import plan
-from modulus.pipeline.prepare import (
+from modulus.pipeline.build import twin
+from modulus.pipeline.build.compile import commit, compile_job
+from modulus.pipeline.build.plan import plan
+from modulus.pipeline.build.prepare import (
     SCRATCH,
     Built,
     Job,
@@ -41,8 +40,9 @@ from modulus.pipeline.prepare import (
     provide,
     stored,
 )
-from modulus.pipeline.proof import prove, wants_proof
-from modulus.pipeline.recipe import recipe_for, takes_no_shortcuts
+from modulus.pipeline.build.proof import prove, wants_proof
+from modulus.pipeline.build.recipe import recipe_for, takes_no_shortcuts
+from modulus.pipeline.node import Node
 
 
 def build(node: Node, release: str, *, shell: bool = False) -> Built:

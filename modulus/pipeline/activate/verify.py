@@ -23,7 +23,7 @@ from modulus.host.gpu.census import take_census
 from modulus.host.health.verify import verify
 from modulus.host.modules.load import Wanted, loaded
 from modulus.host.modules.other_drivers import find_foreign, foreign_findings
-from modulus.pipeline.load import modules_of
+from modulus.pipeline.activate.load import modules_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 

@@ -25,8 +25,8 @@ from modulus.host.modules.other_drivers import (
     foreign_findings,
     foreign_names,
 )
+from modulus.pipeline.activate.remember import remember
 from modulus.pipeline.node import Node
-from modulus.pipeline.remember import remember
 
 FORCE = "nouveau_unbind"
 """The setting that takes a rival off although it is in use."""

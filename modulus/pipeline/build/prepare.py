@@ -20,10 +20,10 @@ from modulus.host.process.background import Aside, SharedReporter
 from modulus.host.reuse.object_cache import Kept
 from modulus.host.status.build_counts import change_record
 from modulus.host.store.store import Entry
-from modulus.pipeline import early, source, twin
+from modulus.pipeline.build import early, source, twin
+from modulus.pipeline.build.plan import gather, plan
+from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import gather, plan
-from modulus.pipeline.recipe import takes_no_shortcuts
 
 SCRATCH = "build"
 """What the scratch folders of builds are called."""

@@ -22,9 +22,9 @@ from modulus.host.kernel.next_boot import default_kernel
 from modulus.host.kernel.probe import running_kernel
 from modulus.host.status.build_counts import change_record
 from modulus.host.status.files import read_state, read_states
-from modulus.pipeline.check import failure, missing_generation, proof_of
+from modulus.pipeline.activate.verify import failure, missing_generation, proof_of
+from modulus.pipeline.build.plan import gather
 from modulus.pipeline.node import Node
-from modulus.pipeline.plan import gather
 from modulus.pipeline.site import Site
 
 _AT_WORK = ("ready", "watch")

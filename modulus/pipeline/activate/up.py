@@ -13,9 +13,16 @@ from modulus.host.files.hashing import Hashes
 from modulus.host.generation.install import Generation, check_ours, verify_generation
 from modulus.host.modules.load import not_loaded
 from modulus.host.process.run import get_ready
-from modulus.pipeline.begin import Begun, Target, begin, make_target, put_in_place, tell
-from modulus.pipeline.collect import collect_old
-from modulus.pipeline.load import (
+from modulus.pipeline.activate.begin import (
+    Begun,
+    Target,
+    begin,
+    make_target,
+    put_in_place,
+    tell,
+)
+from modulus.pipeline.activate.collect import collect_old
+from modulus.pipeline.activate.load import (
     check_options,
     chosen_modules,
     compose_modules,
@@ -23,13 +30,13 @@ from modulus.pipeline.load import (
     free_initramfs,
     to_load,
 )
+from modulus.pipeline.activate.startable import check_startable
+from modulus.pipeline.activate.warm import warm
 from modulus.pipeline.node import Node
-from modulus.pipeline.sound import check_startable
-from modulus.pipeline.warm import warm
 
 if TYPE_CHECKING:
     # What a warm start does not need is imported where it is used.
-    from modulus.pipeline.prepare import Built
+    from modulus.pipeline.build.prepare import Built
 
 READY, WAITING, INSTALLED, BUILT = "ready", "wait", "install", "build"
 
@@ -108,7 +115,7 @@ def _bring_up(target: Target, census: Census) -> Begun:
     """``target`` at work, whatever that takes: a switch, or a start."""
     node = target.node
     if target.has_rival:
-        from modulus.pipeline.switch import loaded_target, switch
+        from modulus.pipeline.activate.switch import loaded_target, switch
 
         old = loaded_target(node)
         if old:
@@ -122,7 +129,7 @@ def _bring_up(target: Target, census: Census) -> Begun:
         # Modules that worked a moment ago get the files back that they worked with, whatever
         # is set. What was all at work before has failed since, and is left to a person.
         if node.settings.auto_fallback if missing else not was_active:
-            from modulus.pipeline.fallback import fall_back_from
+            from modulus.pipeline.activate.fallback import fall_back_from
 
             fall_back_from(target, error)
         raise
@@ -130,12 +137,12 @@ def _bring_up(target: Target, census: Census) -> Begun:
 
 def _provided(node: Node) -> tuple[Target, Built]:
     """What is made for the running kernel now, if need be by a build."""
-    from modulus.pipeline.provide import provide
+    from modulus.pipeline.activate.provide import provide
 
     try:
         provided = provide(node)
     except ModulusError as error:
-        from modulus.pipeline.fallback import tide_over
+        from modulus.pipeline.activate.fallback import tide_over
 
         tide_over(node, error)
         raise
@@ -143,7 +150,7 @@ def _provided(node: Node) -> tuple[Target, Built]:
 
 
 def _install(node: Node) -> Activated:
-    from modulus.pipeline.provide import provide
+    from modulus.pipeline.activate.provide import provide
 
     provided = provide(node)
     target = make_target(node, provided.generation)
@@ -168,7 +175,7 @@ def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
             return Activated(WAITING, None, target.generation, put_in_place(target))
         done = _install(node)
         return Activated(WAITING, done.built, done.generation, done.changed)
-    from modulus.pipeline.build import build
+    from modulus.pipeline.build.build import build
 
     with node.site.using_cache():
         built = build(node, node.kernel.release)

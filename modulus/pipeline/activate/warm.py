@@ -33,7 +33,7 @@ def components(node: Node) -> tuple[str, ...]:
 
 def has_build(node: Node) -> bool:
     """Whether a build for the running kernel is stored that may take a generation's place."""
-    from modulus.pipeline.plan import plan
+    from modulus.pipeline.build.plan import plan
 
     try:
         return plan(node, node.kernel.release).hit

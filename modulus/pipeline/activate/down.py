@@ -20,7 +20,7 @@ from modulus.host.modules.module_root import remove_module_root
 from modulus.host.modules.unload import unload
 from modulus.host.status.files import remove_state
 from modulus.host.status.metrics import remove_metrics
-from modulus.pipeline.inuse import Use, look_in_use
+from modulus.pipeline.activate.in_use import Use, look_in_use
 from modulus.pipeline.node import Node
 
 STOP_SECONDS = 120.0

@@ -8,12 +8,12 @@ from modulus.host.build.proofs import sound_first, why_condemned
 from modulus.host.generation.install import Generation, active_generation, verify_generation
 from modulus.host.generation.last_good import good_generations, recorded_drivers
 from modulus.host.kernel.probe import running_kernel
-from modulus.pipeline.activate import Activated, work
-from modulus.pipeline.begin import make_target
-from modulus.pipeline.fallback import warn_unless_enabled
+from modulus.pipeline.activate.begin import make_target
+from modulus.pipeline.activate.fallback import warn_unless_enabled
+from modulus.pipeline.activate.up import Activated, work
+from modulus.pipeline.activate.warm import has_build, warm
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
-from modulus.pipeline.warm import has_build, warm
 
 
 def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:

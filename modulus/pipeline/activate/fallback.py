@@ -13,11 +13,11 @@ from modulus.host.generation.last_good import good_generations
 from modulus.host.gpu.census import take_census
 from modulus.host.modules.load import loaded
 from modulus.host.modules.unload import unload
-from modulus.pipeline.begin import Target, begin, make_target, put_in_place
-from modulus.pipeline.inuse import look_in_use
-from modulus.pipeline.load import start
+from modulus.pipeline.activate.begin import Target, begin, make_target, put_in_place
+from modulus.pipeline.activate.in_use import look_in_use
+from modulus.pipeline.activate.load import start
+from modulus.pipeline.activate.startable import check_startable
 from modulus.pipeline.node import Node
-from modulus.pipeline.sound import check_startable
 
 
 def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:

@@ -16,11 +16,11 @@ from modulus.host.generation.install import (
 )
 from modulus.host.generation.userspace import Userspace, find_userspace, provide_userspace
 from modulus.host.process.background import Aside, SharedReporter
-from modulus.pipeline import source
-from modulus.pipeline.build import before_use, carry_out
+from modulus.pipeline.activate.warm import components
+from modulus.pipeline.build import source
+from modulus.pipeline.build.build import before_use, carry_out
+from modulus.pipeline.build.prepare import Built, Job, prepare
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Built, Job, prepare
-from modulus.pipeline.warm import components
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from modulus.host.generation.last_good import record_good
 from modulus.host.generation.linker import configure_linker, update_linker
 from modulus.host.modules.load import Wanted, strangers
 from modulus.host.retention import mark_used
-from modulus.pipeline.check import failure, look
-from modulus.pipeline.load import modules_of, start
+from modulus.pipeline.activate.load import modules_of, start
+from modulus.pipeline.activate.verify import failure, look
 from modulus.pipeline.node import Node
 
 

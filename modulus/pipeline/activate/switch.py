@@ -17,12 +17,19 @@ from modulus.host.gpu.census import take_census
 from modulus.host.modules.load import loaded, read_wanted, strangers
 from modulus.host.modules.unload import unload
 from modulus.host.process.signals import deferred_signals
-from modulus.pipeline.begin import Begun, Target, begin, make_target
-from modulus.pipeline.fallback import cause_of, fall_back, fallen, leave, select, ways_back
-from modulus.pipeline.inuse import look_in_use
-from modulus.pipeline.load import compose_modules, module_file, modules_of
+from modulus.pipeline.activate.begin import Begun, Target, begin, make_target
+from modulus.pipeline.activate.fallback import (
+    cause_of,
+    fall_back,
+    fallen,
+    leave,
+    select,
+    ways_back,
+)
+from modulus.pipeline.activate.in_use import look_in_use
+from modulus.pipeline.activate.load import compose_modules, module_file, modules_of
+from modulus.pipeline.activate.startable import check_startable
 from modulus.pipeline.node import Node
-from modulus.pipeline.sound import check_startable
 
 
 def loaded_target(node: Node) -> Target | None:

@@ -26,9 +26,9 @@ from modulus.host.build.inspect import Module
 from modulus.host.report.clock import rfc3339
 from modulus.host.reuse.object_cache import Kept
 from modulus.host.store.store import Entry
-from modulus.pipeline import source, twin
+from modulus.pipeline.build import source, twin
+from modulus.pipeline.build.prepare import Job
 from modulus.pipeline.node import Node
-from modulus.pipeline.prepare import Job
 
 
 def compile_job(

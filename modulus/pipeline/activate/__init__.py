@@ -1,0 +1,1 @@
+"""From a build to a driver at work: provide, load, switch, and go back."""

@@ -1,0 +1,1 @@
+"""From a driver's package to a stored build."""

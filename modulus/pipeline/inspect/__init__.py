@@ -1,0 +1,1 @@
+"""Looks at instances and changes nothing."""
