@@ -6,16 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from modulus.agent.face import Face
+from modulus.agent.failure_record import Record
 from modulus.agent.failures import span, with_error
-from modulus.agent.lane import BUILD, REPAIR, UP, Lane, Work
+from modulus.agent.job_queue import BUILD, REPAIR, UP, Lane, Work
+from modulus.agent.keep_right import Upkeep
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.record import Record
+from modulus.agent.retry import Tries
 from modulus.agent.selection import Selection
+from modulus.agent.show.instance_status import Face
 from modulus.agent.standby import Standby
 from modulus.agent.task import Task
-from modulus.agent.tries import Tries
-from modulus.agent.upkeep import Upkeep
 from modulus.core.agent.backoff import PERMANENT
 from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, Event, Source
 from modulus.core.agent.events import REPAIR as WRONG

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 
-from modulus.agent.lane import BUILD, REPAIR, Work
+from modulus.agent.job_queue import BUILD, REPAIR, Work
 from modulus.pipeline.site import Site
 
 LOCK_TIMEOUT = 120.0

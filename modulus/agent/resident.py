@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from modulus.agent.agent import Agent
 from modulus.agent.commands import command, passed_on
-from modulus.agent.face import Face
-from modulus.agent.lane import Work
+from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
+from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
 from modulus.core.agent.events import Source
 from modulus.core.dataclass import replace
@@ -24,7 +24,7 @@ from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
-    from modulus.agent.sources import Sources
+    from modulus.agent.wiring import Sources
     from modulus.host.bus import Systemd
 
 
@@ -79,7 +79,7 @@ class Resident:
         return self._agent.run(watchdog_seconds(), self._make_sources)
 
     def _make_sources(self) -> tuple[Source, ...]:
-        from modulus.agent.sources import Sources
+        from modulus.agent.wiring import Sources
 
         self._sources = Sources(
             self._site,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modulus.agent.face import Face
 from modulus.agent.failures import how
-from modulus.agent.lane import BUILD, Lane
+from modulus.agent.job_queue import BUILD, Lane
 from modulus.agent.loop import Cancel, Loop
+from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
 from modulus.core.agent.backoff import PERMANENT
 from modulus.core.dataclass import replace

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from modulus.agent.lane import Work
+from modulus.agent.job_queue import Work
 from modulus.core.agent.backoff import Backoff
 from modulus.core.dataclass import dataclass, field
 from modulus.core.instance import Instance

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from modulus.agent.busline import BusLine
 from modulus.agent.loop import Loop
-from modulus.agent.publisher import Publisher
+from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.publisher import Publisher
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.busline import BusLine
-from modulus.agent.hold import Hold
 from modulus.agent.loop import Loop
+from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.show.bus_link import BusLine
 from modulus.host.bus.connection import SystemBus
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.reboot_hold import DROP_IN

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.agent.agent import Agent
-from modulus.agent.face import Face
 from modulus.agent.inputs import inputs_digest
-from modulus.agent.lane import Work
+from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
-from modulus.agent.modulewatch import ModuleWatch
 from modulus.agent.selection import SelectionWatch
+from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
+from modulus.agent.watch.modules import ModuleWatch
 from modulus.core.agent.backoff import Backoff
 from modulus.core.agent.events import Event, Source
 from modulus.core.instance import parse_instance

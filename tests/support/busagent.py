@@ -19,7 +19,8 @@ AGENT = "org.modulus1.Agent"
 _PROCESS = """
 import os, sys
 from pathlib import Path
-from modulus.agent import ahead, resident
+from modulus.agent import resident
+from modulus.agent.prebuild import setup
 from modulus.core.instance import Instance
 from modulus.host import bus
 from modulus.host.report.reporter import PlainReporter
@@ -29,7 +30,7 @@ bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
 def say(what):
     return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
 resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")
-ahead.ahead_command = lambda *_, **__: say("ahead")
+setup.ahead_command = lambda *_, **__: say("ahead")
 site = Site(root, None, (), None, PlainReporter())
 sys.exit(resident.watch(site, Instance("driver", "1.0")))
 """

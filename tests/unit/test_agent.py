@@ -17,7 +17,7 @@ import pytest
 
 from modulus.agent.commands import command, passed_on
 from modulus.agent.failures import how
-from modulus.agent.lane import BUILD, REPAIR, UP, Work
+from modulus.agent.job_queue import BUILD, REPAIR, UP, Work
 from modulus.agent.loop import Loop
 from modulus.cli.parser import make_parser
 from modulus.core.agent.backoff import PERMANENT, Backoff
@@ -42,7 +42,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("modulus.agent.modulewatch._SETTLE", 0.05)
+    monkeypatch.setattr("modulus.agent.watch.modules._SETTLE", 0.05)
     with agent_bench(tmp_path) as made:
         yield made
 

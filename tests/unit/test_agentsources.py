@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from modulus.agent.agent import Agent
-from modulus.agent.face import Face
-from modulus.agent.sources import Sources
+from modulus.agent.show.instance_status import Face
+from modulus.agent.wiring import Sources
 from modulus.core.instance import Instance
 from modulus.host.report.notify import Notifier
 from modulus.host.report.reporter import PlainReporter
@@ -44,9 +44,9 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
     def fail(_: object) -> None:
         raise wrong
 
-    monkeypatch.setattr("modulus.agent.nodewatch.NodeWatch.start", fail)
-    monkeypatch.setattr("modulus.agent.publisher.Publisher.start", fail)
-    for name in ("kernels.Kernels", "busline.BusLine"):
+    monkeypatch.setattr("modulus.agent.watch.nodes.NodeWatch.start", fail)
+    monkeypatch.setattr("modulus.agent.show.publisher.Publisher.start", fail)
+    for name in ("watch.kernels.Kernels", "show.bus_link.BusLine"):
         monkeypatch.setattr(
             f"modulus.agent.{name}.start", lambda _, name=name: begun.append(name)
         )
@@ -59,7 +59,7 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
     )
     sources.start()
     sources.stop()
-    assert begun == ["kernels.Kernels", "busline.BusLine"]
+    assert begun == ["watch.kernels.Kernels", "show.bus_link.BusLine"]
     assert log.getvalue().count("not every change on the node is noticed") == 1
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from modulus.agent.kernelrecord import KernelRecord
-from modulus.agent.record import Record as Failures
+from modulus.agent.failure_record import Record as Failures
+from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.backoff import Backoff
 from modulus.core.build.proof import Disproof, condemned
 from modulus.core.devices.wanted import DeviceNode, Minors, NodeRule, Params, When

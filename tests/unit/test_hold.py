@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.hold import Hold
 from modulus.agent.loop import Loop
+from modulus.agent.prebuild.reboot_hold import Hold
 from modulus.core.agent.reboot_hold import parse_claims, render_claims, span
 from modulus.errors import ModulusError
 from modulus.host.report.reporter import PlainReporter
@@ -91,7 +91,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     tool.write_text(FAKE.replace("$LOCKS", str(tmp_path / "locks")))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setattr("modulus.agent.hold._READ_AGAIN", (0.0, 0.0))
+    monkeypatch.setattr("modulus.agent.prebuild.reboot_hold._READ_AGAIN", (0.0, 0.0))
     made = Bench(root, FakeLogind(root))
     yield made
     made.made.stop()
@@ -269,7 +269,7 @@ def test_without_the_tool_it_is_said(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_logind_that_is_silent_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modulus.agent.hold._PATIENCE", 0.01)
+    monkeypatch.setattr("modulus.agent.prebuild.reboot_hold._PATIENCE", 0.01)
     bench.logind.broken = True
     hold = bench.hold(900)
     hold.attach(bench.logind)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.ahead import make_lane, next_kernels
-from modulus.agent.hold import Hold
-from modulus.agent.kernellane import Ahead, KernelLane
-from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
+from modulus.agent.prebuild.queue import Ahead, KernelLane
+from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.record import KernelRecord
+from modulus.agent.prebuild.setup import make_lane, next_kernels
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
@@ -258,7 +258,7 @@ def test_where_systemd_runs_it_is_a_service(bench: Bench) -> None:
 def test_one_that_came_and_went_unseen_has_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modulus.agent.kernellane._UNSEEN", 0.01)
+    monkeypatch.setattr("modulus.agent.prebuild.queue._UNSEEN", 0.01)
     units = FakeUnits()
     lane = bench.lane(UNIT)
     lane.attach(units)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.kernels import Kernels
 from modulus.agent.loop import Loop
+from modulus.agent.watch.kernels import Kernels
 from modulus.core.agent.events import KERNELS, Event
 from modulus.host.kernel.facts import kernel_facts, kernel_folders, stored_builds
 from tests.support.mainloop import run_until, turn

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.modulewatch import ModuleWatch
+from modulus.agent.watch.modules import ModuleWatch
 from modulus.core.agent.events import Event
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.pci import PciMatch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.agent.nodewatch import NodeWatch
+from modulus.agent.watch.nodes import NodeWatch
 from modulus.core.agent.events import Event
 from modulus.core.devices.wanted import DeviceNode, NodeRule
 from modulus.core.generation.recorded_state import WantedState

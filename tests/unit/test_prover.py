@@ -10,7 +10,7 @@ import pytest
 
 from modulus.agent.commands import prove_command
 from modulus.agent.loop import Loop
-from modulus.agent.prover import Prover
+from modulus.agent.prebuild.prover import Prover
 from modulus.cli.parser import make_parser
 from modulus.host.kernel.facts import all_builds
 from modulus.host.report.reporter import PlainReporter

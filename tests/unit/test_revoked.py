@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modulus.agent.ahead import next_kernels
+from modulus.agent.prebuild.setup import next_kernels
 from modulus.core.build.revoked import FIRST, REVOKED, recipe_of, revoked
 from modulus.core.instance import Instance
 from modulus.host.report.reporter import PlainReporter

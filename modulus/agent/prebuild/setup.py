@@ -8,12 +8,12 @@ from pathlib import Path
 
 from modulus import __version__
 from modulus.agent.commands import ahead_command, passed_on
-from modulus.agent.hold import Hold
 from modulus.agent.inputs import settings_digest
-from modulus.agent.kernellane import Ahead, KernelLane
-from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Loop
-from modulus.agent.prover import Prover
+from modulus.agent.prebuild.prover import Prover
+from modulus.agent.prebuild.queue import Ahead, KernelLane
+from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import Event
 from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modulus.agent.face import Face
 from modulus.agent.failures import how, span, with_error
-from modulus.agent.lane import REPAIR, UP, Lane, Work
+from modulus.agent.job_queue import REPAIR, UP, Lane, Work
 from modulus.agent.loop import Cancel, Loop
+from modulus.agent.retry import Tries
+from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
-from modulus.agent.tries import Tries
 from modulus.core.agent.events import GPUS, KERNELS, Event
 from modulus.core.agent.events import REPAIR as WRONG
 from modulus.core.agent.rate import Rate

@@ -6,19 +6,19 @@ import os
 from collections.abc import Callable, Sequence
 
 from modulus.agent.agent import Agent
-from modulus.agent.ahead import make_lane
-from modulus.agent.busline import BusLine
 from modulus.agent.commands import passed_on, prove_command
-from modulus.agent.face import Face
-from modulus.agent.hold import Hold
 from modulus.agent.inputs import settings_digest
-from modulus.agent.kernels import Kernels
 from modulus.agent.loop import Loop
-from modulus.agent.modulewatch import ModuleWatch
-from modulus.agent.nodewatch import NodeWatch
-from modulus.agent.prover import Prover
-from modulus.agent.publisher import Publisher
+from modulus.agent.prebuild.prover import Prover
+from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.setup import make_lane
 from modulus.agent.selection import SelectionWatch
+from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.instance_status import Face
+from modulus.agent.show.publisher import Publisher
+from modulus.agent.watch.kernels import Kernels
+from modulus.agent.watch.modules import ModuleWatch
+from modulus.agent.watch.nodes import NodeWatch
 from modulus.core.agent.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance

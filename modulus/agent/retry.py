@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from modulus.agent.failure_record import Record
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.record import Record
 from modulus.core.agent.backoff import Backoff
 
 

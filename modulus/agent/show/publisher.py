@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from modulus.agent.loop import Loop
-from modulus.agent.service import AgentService
+from modulus.agent.show.bus_object import AgentService
 from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord

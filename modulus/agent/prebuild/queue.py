@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from modulus.agent.hold import Hold
-from modulus.agent.kernelrecord import KernelRecord
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.prover import Prover
+from modulus.agent.prebuild.prover import Prover
+from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.agent.reboot_hold import span
 from modulus.core.dataclass import dataclass

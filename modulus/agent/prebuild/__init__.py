@@ -1,0 +1,1 @@
+"""Work ahead of need: the next kernel, proofs, and the hold of a reboot."""

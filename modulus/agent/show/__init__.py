@@ -1,0 +1,1 @@
+"""The agent's state, for the bus, files and systemd."""

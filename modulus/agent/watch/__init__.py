@@ -1,0 +1,1 @@
+"""Where events come from: modules, device nodes, kernels."""
