@@ -25,7 +25,7 @@ from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
     from modulus.agent.wiring import Sources
-    from modulus.host.bus import Systemd
+    from modulus.host.bus.systemd import Systemd
 
 
 def watch(site: Site, instance: Instance, *, verbose: bool = False) -> int:
@@ -164,10 +164,11 @@ def _is_stopped(root: Path, instance: Instance) -> bool:
 @contextlib.contextmanager
 def _systemd(root: Path) -> Iterator[Systemd | None]:
     """systemd, where it has started this process and can be asked."""
-    from modulus.host import bus
+    from modulus.host.bus import endpoint
+    from modulus.host.bus.systemd import Systemd
 
-    if not bus.available(root) or "NOTIFY_SOCKET" not in os.environ:
+    if not endpoint.available(root) or "NOTIFY_SOCKET" not in os.environ:
         yield None
         return
-    with bus.Systemd() as systemd:
+    with Systemd() as systemd:
         yield systemd

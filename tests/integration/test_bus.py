@@ -22,8 +22,10 @@ import pytest
 from modulus.agent.loop import Loop
 from modulus.core.status.boot_hold import UnitState, unit_name
 from modulus.errors import LockedError, ModulusError, UsageError
-from modulus.host.bus import Systemd, available, calls
-from modulus.host.bus.connection import SystemBus, open_connection
+from modulus.host.bus import calls
+from modulus.host.bus.connection import SystemBus
+from modulus.host.bus.endpoint import available, open_connection
+from modulus.host.bus.systemd import Systemd
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.inspect.wait import wait
 from modulus.pipeline.site import Site

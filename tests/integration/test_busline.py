@@ -21,7 +21,8 @@ from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.status.state import Failure, State
 from modulus.errors import ModulusError
-from modulus.host.bus.connection import SystemBus, open_connection
+from modulus.host.bus.connection import SystemBus
+from modulus.host.bus.endpoint import open_connection
 from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.generation.install import write_selected
 from modulus.host.report.reporter import PlainReporter

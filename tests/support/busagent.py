@@ -22,11 +22,11 @@ from pathlib import Path
 from modulus.agent import resident
 from modulus.agent.prebuild import setup
 from modulus.core.instance import Instance
-from modulus.host import bus
+from modulus.host.bus import endpoint
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 root = Path(sys.argv[1])
-bus.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
+endpoint.address = lambda _: os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
 def say(what):
     return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
 resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")

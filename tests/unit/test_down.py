@@ -163,8 +163,8 @@ class Systemd:
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
     systemd = Systemd()
-    monkeypatch.setattr("modulus.host.bus.available", lambda _root: True)
-    monkeypatch.setattr("modulus.host.bus.Systemd", systemd)
+    monkeypatch.setattr("modulus.host.bus.endpoint.available", lambda _root: True)
+    monkeypatch.setattr("modulus.pipeline.activate.down.Systemd", systemd)
     return systemd
 
 

@@ -25,7 +25,6 @@ from modulus.core.status.boot_hold import (
 )
 from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
-from modulus.host import bus
 from modulus.host.generation.install import write_selected
 from modulus.host.report.reporter import JournalReporter
 from modulus.host.status.files import remove_state, write_state
@@ -358,8 +357,8 @@ GONE = ModulusError("cannot list units: the connection is closed", "see whether 
 def test_trouble_with_the_bus_lets_no_boot_go(
     world: World, monkeypatch: pytest.MonkeyPatch, begin: list[UnitState | ModulusError]
 ) -> None:
-    monkeypatch.setattr(bus, "available", lambda _: True)
-    monkeypatch.setattr(bus, "Systemd", Systemd)
+    monkeypatch.setattr("modulus.host.bus.endpoint.available", lambda _: True)
+    monkeypatch.setattr("modulus.pipeline.inspect.wait.Systemd", Systemd)
     monkeypatch.setattr(Systemd, "closed", 0)
     silent = LockedError("no answer within 25 s", "see whether systemctl answers")
     monkeypatch.setattr(
@@ -379,8 +378,8 @@ def test_a_bus_that_stays_away_is_waited_for_so_long_only(
     def refuse() -> None:
         raise GONE
 
-    monkeypatch.setattr(bus, "available", lambda _: True)
-    monkeypatch.setattr(bus, "Systemd", refuse)
+    monkeypatch.setattr("modulus.host.bus.endpoint.available", lambda _: True)
+    monkeypatch.setattr("modulus.pipeline.inspect.wait.Systemd", refuse)
     enable(world.root, "driver-1.0")
     assert (world.wait(5).code, world.now) == (20, 1005)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.backoff import doubled
 from modulus.errors import ModulusError
-from modulus.host import bus
+from modulus.host.bus import endpoint
 from modulus.host.bus.connection import SystemBus, connect
 from modulus.host.watch.monitor import FolderMonitor
 
@@ -33,7 +33,7 @@ class BusLine:
         detached: Callable[[], object],
     ) -> None:
         self._loop = loop
-        self._address = bus.address(root)
+        self._address = endpoint.address(root)
         self._socket = _socket(self._address or "")
         self._attach = attach
         self._detached = detached

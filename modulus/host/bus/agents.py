@@ -10,7 +10,7 @@ from modulus.core.status.bus_name import INTERFACE, agent_name, agent_path
 from modulus.core.status.bus_values import state_of
 from modulus.core.status.state import State
 from modulus.errors import ModulusError
-from modulus.host import bus
+from modulus.host.bus import endpoint
 from modulus.host.bus.calls import Peer, explained
 
 _SECONDS = 2.0
@@ -23,12 +23,10 @@ class Agents:
 
     def __init__(self, root: Path) -> None:
         self._connection: Any = None
-        if not bus.available(root):
+        if not endpoint.available(root):
             return
-        from modulus.host.bus.connection import open_connection
-
         try:
-            self._connection = open_connection(bus.address(root) or "")
+            self._connection = endpoint.open_connection(endpoint.address(root) or "")
         except ModulusError:
             return
 

@@ -1,4 +1,4 @@
-"""Connections to the system bus: one that asks, and the agent's own, which also listens."""
+"""The agent's own connection to the system bus, which asks and listens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,6 @@ Dispatch = Callable[[Callable[[], object]], object]
 _DO_NOT_QUEUE = 4
 _OWNED = (1, 4)
 """DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER and _ALREADY_OWNER."""
-
-
-def open_connection(address: str) -> Any:
-    """A connection to the bus at ``address``; ModulusError."""
-    from pydbus import connect
-
-    # Not pydbus.SystemBus(): that connection is the whole process's, and its end is too.
-    with explained("cannot reach the system bus"):
-        return connect(address).con
 
 
 class SystemBus:

@@ -12,6 +12,7 @@ from typing import Any
 from modulus.core.status.boot_hold import UnitState, unit_name
 from modulus.core.status.bus_name import escape
 from modulus.errors import LockedError, ModulusError
+from modulus.host.bus import endpoint
 from modulus.host.bus.calls import Peer, explained
 
 SERVICE = "org.freedesktop.systemd1"
@@ -140,7 +141,4 @@ class Systemd:
         return self._peer.call(PATH, MANAGER, member, signature, *arguments)
 
     def _connect(self) -> Any:
-        from modulus.host.bus import address
-        from modulus.host.bus.connection import open_connection
-
-        return open_connection(address(Path("/")) or "")
+        return endpoint.open_connection(endpoint.address(Path("/")) or "")

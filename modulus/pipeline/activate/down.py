@@ -8,7 +8,8 @@ from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.status.boot_hold import build_unit_name, unit_name
 from modulus.errors import BuildError, BusyError, ConfigError, LockedError
-from modulus.host import bus
+from modulus.host.bus import endpoint
+from modulus.host.bus.systemd import Systemd
 from modulus.host.devices.apply import remove_nodes
 from modulus.host.files.place import DRIVERS, below
 from modulus.host.generation.enabled import selected_instance
@@ -35,8 +36,8 @@ def down(node: Node) -> tuple[str, ...]:
     """
     root, name = node.site.root, node.instance.profile
     _ = node.profile
-    if bus.available(root):
-        with bus.Systemd() as systemd:
+    if endpoint.available(root):
+        with Systemd() as systemd:
             _look_first(node)
             for name_of in (unit_name, build_unit_name):
                 systemd.stop_unit(name_of(str(node.instance)), STOP_SECONDS)

@@ -23,7 +23,8 @@ from modulus.core.status.boot_hold import (
 )
 from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
-from modulus.host import bus
+from modulus.host.bus import endpoint
+from modulus.host.bus.systemd import Systemd
 from modulus.host.files.place import below
 from modulus.host.generation.enabled import enabled_instances, selected_instance
 from modulus.host.report.reporter import Reporter
@@ -114,7 +115,7 @@ class _Manager:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._systemd: bus.Systemd | None = None
+        self._systemd: Systemd | None = None
         self._told = False
 
     def close(self) -> None:
@@ -126,7 +127,7 @@ class _Manager:
     def standings(self) -> tuple[Standing, ...]:
         """Of all instances that something is known of."""
         root = self._site.root
-        if bus.available(root):
+        if endpoint.available(root):
             try:
                 return self._asked()
             except ModulusError as error:
@@ -150,7 +151,7 @@ class _Manager:
         )
 
     def _asked(self) -> tuple[Standing, ...]:
-        systemd = self._systemd = self._systemd or bus.Systemd()
+        systemd = self._systemd = self._systemd or Systemd()
         return tuple(
             stand(name, systemd.unit_state(unit_name(name)), read_state(self._site.root, name))
             for name in systemd.list_instances()

@@ -1,0 +1,40 @@
+"""Where the system bus is, and a connection to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from modulus.host.bus.calls import explained
+
+_SOCKET = "/run/dbus/system_bus_socket"
+_BOOTED = Path("/run/systemd/system")
+"""There if systemd is PID 1, sd_booted(3)."""
+
+
+def available(root: Path) -> bool:
+    """Whether the system below ``root`` is this one, and has a systemd that can be asked."""
+    if root != Path("/"):
+        return False
+    named = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
+    return bool(named) or (_BOOTED.is_dir() and Path(_SOCKET).is_socket())
+
+
+def address(root: Path) -> str | None:
+    """Where the bus of the system below ``root`` is; None where that is not this system.
+
+    The one that ``DBUS_SYSTEM_BUS_ADDRESS`` names, else the system's, there or not.
+    """
+    if root != Path("/"):
+        return None
+    return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or f"unix:path={_SOCKET}"
+
+
+def open_connection(address: str) -> Any:
+    """A connection to the bus at ``address``; ModulusError."""
+    from pydbus import connect
+
+    # Not pydbus.SystemBus(): that connection is the whole process's, and its end is too.
+    with explained("cannot reach the system bus"):
+        return connect(address).con
