@@ -20,7 +20,7 @@ from modulus.core.userdata import Package
 from tests.support import packages
 from tests.support.checkout import ROOT, copy_checkout, set_version
 from tests.support.debian import Done, debian_root, inside, writable
-from tests.unit.test_userdata import rendered
+from tests.unit.core.test_userdata import rendered
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("nspawn")]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support import packages
 from tests.support.checkout import ROOT, copy_checkout, set_version
 from tests.support.cloudinit import schema_errors
-from tests.unit.test_userdata import EXAMPLES, rendered
+from tests.unit.core.test_userdata import EXAMPLES, rendered
 
 pytestmark = pytest.mark.integration
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_fine():
 """
 
 RUNNER = """
+from fnmatch import fnmatch
 from pathlib import Path
 from modulus.host.process.run import run
 from tests.conftest import SH_VERSIONS
@@ -109,3 +111,12 @@ def test_what_runs_programs_is_tested_with_both_versions_of_sh(folder: Path) -> 
     assert status == 0, output
     assert "PASSED test_it.py::test_version[distribution]" in output
     assert "PASSED test_it.py::test_version[index]" in output
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    """By its name, as pytest does with some unless it is told otherwise."""
+    tests = Path(__file__).parents[1]
+    folders = {path.parent.name for path in tests.rglob("test_*.py")}
+    patterns = pytestconfig.getini("norecursedirs")
+    assert "build" in folders
+    assert [name for name in folders if any(fnmatch(name, one) for one in patterns)] == []

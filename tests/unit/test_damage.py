@@ -77,7 +77,8 @@ from tests.support.damage import Reader, damaged, in_time
 from tests.support.elfmaker import kernel_module
 from tests.support.headertrees import write
 from tests.support.library import shared_library
-from tests.unit import test_store, test_twin
+from tests.unit.host.reuse import test_object_cache
+from tests.unit.host.store import test_store
 
 RELEASE, NAME = "6.1.0-9-amd64", "gpu-1.0"
 KERNEL = KernelId(RELEASE, "#1 SMP", "ab")
@@ -270,19 +271,21 @@ def _userspace(root: Path) -> None:
 
 
 def _kept(root: Path) -> None:
-    test_twin.Build(root / "build").keep(root / "cache")
-    (entry,) = (root / f"cache/compiled/{test_twin.FAMILY}").iterdir()
+    test_object_cache.Build(root / "build").keep(root / "cache")
+    (entry,) = (root / f"cache/compiled/{test_object_cache.FAMILY}").iterdir()
     entry.rename(root / "entry")
     (root / "entry").rename(entry.with_name("twin"))
 
 
 def _use_kept(root: Path) -> object:
     objects = KeptObjects(root / "cache")
-    there = survey(test_twin.headers(root / "newer", test_twin.NEW), test_twin.NEW)
-    near = objects.nearest(test_twin.FAMILY, there)
+    there = survey(
+        test_object_cache.headers(root / "newer", test_object_cache.NEW), test_object_cache.NEW
+    )
+    near = objects.nearest(test_object_cache.FAMILY, there)
     if near:
         (root / "work").mkdir()
-        objects.restore(near[0], root / "work", test_twin.NEW)
+        objects.restore(near[0], root / "work", test_object_cache.NEW)
     return near
 
 
@@ -405,11 +408,11 @@ READERS = (
            lambda root: add_disproof(root, "gpu", DISPROOF), _use_disproofs),
     Reader("userspace", f"cache/userspace/{SHA}/record.json", _userspace,
            lambda root: find_userspace(root / "cache", SHA, REPORTER)),
-    Reader("kept objects", f"cache/compiled/{test_twin.FAMILY}/twin/manifest.json",
+    Reader("kept objects", f"cache/compiled/{test_object_cache.FAMILY}/twin/manifest.json",
            _kept, _use_kept),
-    Reader("kept listing", f"cache/compiled/{test_twin.FAMILY}/twin/headers.zst",
+    Reader("kept listing", f"cache/compiled/{test_object_cache.FAMILY}/twin/headers.zst",
            _kept, _use_kept),
-    Reader("kept archive", f"cache/compiled/{test_twin.FAMILY}/twin/objects.tar.zst",
+    Reader("kept archive", f"cache/compiled/{test_object_cache.FAMILY}/twin/objects.tar.zst",
            _kept, _use_kept),
     Reader("source", "cache/source.json", _source, _use_source),
     Reader("module root", "stamp.json", _stamp, lambda root: record.read_record(
