@@ -13,10 +13,10 @@ from modulus.core.store.keys import SHORT
 from modulus.core.tree import PLAIN
 from modulus.errors import IntegrityError, UsageError
 from modulus.host.build.proofs import read_proof
+from modulus.host.distribution.provided import check_provided
 from modulus.host.files import atomic
 from modulus.host.files.place import writing
 from modulus.host.generation.install import active_names
-from modulus.host.generation.provided import check_provided
 from modulus.host.report.clock import rfc3339
 from modulus.host.store.store import Entry
 from modulus.pipeline.site import Site

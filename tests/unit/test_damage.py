@@ -42,7 +42,6 @@ from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import FileRecord, Link, Tree, tree_value
 from modulus.errors import ModulusError
-from modulus.host.build.module_file import read_module_file
 from modulus.host.build.proofs import add_disproof, read_disproofs, read_proof, write_proof
 from modulus.host.config.load import load_profile, load_settings
 from modulus.host.distribution.dpkg_status import installed_versions
@@ -61,6 +60,7 @@ from modulus.host.generation.selected import read_selected
 from modulus.host.generation.soname import read_soname
 from modulus.host.generation.userspace import find_userspace
 from modulus.host.health.library_probe import _Heard
+from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules import module_root
 from modulus.host.modules.firmware import release_firmware
 from modulus.host.modules.initramfs import _recorded

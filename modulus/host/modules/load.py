@@ -11,9 +11,9 @@ from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import module_name
 from modulus.core.profile.load_causes import LoadCause, explain, log_findings
 from modulus.errors import BusyError, ModulusError
-from modulus.host.build.module_file import read_module_file
 from modulus.host.files import sysfs
 from modulus.host.kernel.log import KernelLog, kernel_log
+from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules.module_root import ModuleRoot
 from modulus.host.modules.other_drivers import origin_of
 from modulus.host.process.run import CommandError

@@ -23,10 +23,10 @@ from modulus.core.kernel.moddep import (
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.errors import RefusedError
-from modulus.host.build.module_file import read_module_file
 from modulus.host.files import atomic, sysfs
 from modulus.host.files.place import below, make_dirs, writing
 from modulus.host.files.record import read_record
+from modulus.host.kernel.module_file import read_module_file
 from modulus.host.process.run import CommandError, run
 
 _FORM = 1

@@ -17,11 +17,11 @@ from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import find_dependencies, module_name
 from modulus.core.kernel.modprobe import stand_ins
 from modulus.errors import IntegrityError
-from modulus.host.build.module_file import read_module_file
 from modulus.host.files.place import DRIVERS, below
 from modulus.host.files.regular import read_text
 from modulus.host.generation.install import active_generation
 from modulus.host.generation.modprobe_conf import modprobe_config
+from modulus.host.kernel.module_file import read_module_file
 
 _CONFIGS = (
     "/etc/modprobe.d",

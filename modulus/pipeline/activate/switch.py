@@ -10,10 +10,10 @@ from modulus.core.generation.generation import module_path
 from modulus.core.instance import Instance
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import BusyError, FallbackError, IntegrityError, ModulusError, RefusedError
-from modulus.host.build.module_file import read_module_file
 from modulus.host.generation.install import Generation, active_generation, write_selected
 from modulus.host.generation.last_good import good_generations
 from modulus.host.gpu.census import take_census
+from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules.load import loaded, read_wanted, strangers
 from modulus.host.modules.unload import unload
 from modulus.host.process.signals import deferred_signals
