@@ -14,12 +14,9 @@ a hundred times, and find nothing."""
 def main() -> None:
     """Runs the command line and exits with its code."""
     gc.set_threshold(_OBJECTS)
-    from modulus.host.files.hashahead import hash_ahead
-
-    ahead = hash_ahead(sys.argv[1:])
     from modulus.cli import run
 
-    code = run(sys.argv[1:], ahead)
+    code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
         sys.stderr.flush()

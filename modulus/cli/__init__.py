@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from argparse import Namespace
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from modulus.errors import ModulusError, UsageError
 from modulus.host.report.reporter import Reporter, make_reporter
 
-if TYPE_CHECKING:
-    from modulus.host.files.hashahead import Ahead
 
-
-def run(argv: Sequence[str], ahead: Ahead | None = None) -> int:
-    """Runs one command and returns the program's exit code.
-
-    ``ahead`` hashes modules meanwhile, for the command that loads them, and has ended then.
-    """
+def run(argv: Sequence[str]) -> int:
+    """Runs one command and returns the program's exit code."""
     reporter = make_reporter()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _end)
@@ -29,7 +21,7 @@ def run(argv: Sequence[str], ahead: Ahead | None = None) -> int:
     try:
         from modulus.cli.parser import make_parser
 
-        options = make_parser(*argv[:1]).parse_args(argv, Namespace(ahead=ahead))
+        options = make_parser(*argv[:1]).parse_args(argv)
         from modulus.cli.commands import find_command
 
         return find_command(options.command)(options, reporter)
@@ -44,10 +36,6 @@ def run(argv: Sequence[str], ahead: Ahead | None = None) -> int:
         return _failed(_not_permitted(error), reporter, argv)
     except Exception as error:
         return _failed(_unexpected(error), reporter, argv)
-    finally:
-        if ahead:
-            # Where an error came first, nobody waits for the hashes.
-            ahead.end()
 
 
 def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int:

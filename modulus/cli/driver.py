@@ -51,14 +51,13 @@ def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
     """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
-    from modulus.host.files.hashing import Hashes
     from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate.up import up
 
     site = make_site(options, reporter)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
-        done = up(node, hashes=Hashes(options.ahead))
+        done = up(node)
         _finish(live, node, done)
     return node, done
 

@@ -25,7 +25,6 @@ import yaml
 from modulus.cli import run as run_modulus
 from modulus.core.instance import Instance
 from modulus.host.files import atomic
-from modulus.host.files.hashahead import hash_ahead
 from modulus.host.files.record import read_record
 from modulus.host.files.tree_digest import tree_digest
 from modulus.host.report.reporter import PlainReporter
@@ -205,10 +204,8 @@ class FakeNode:
         return f"{self.tools}:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def run(self, *words: str) -> int:
-        """``modulus WORDS --root ROOT`` in this process, as the program begins it; its exit
-        code."""
-        argv = [*words, "--root", str(self.root)]
-        return run_modulus(argv, hash_ahead(argv))
+        """``modulus WORDS --root ROOT`` in this process; its exit code."""
+        return run_modulus([*words, "--root", str(self.root)])
 
     def configure(self, **settings: Any) -> None:
         """Adds to the settings, which take nothing from a network."""

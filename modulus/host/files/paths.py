@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-
-# As in ``typing``, which ``hashahead`` has no time to import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 _MOST_LINKS = 40
 
@@ -20,11 +16,6 @@ def resolve(root: Path, path: str | Path) -> Path:
     (ELOOP) for links in a circle.
     """
     return root.joinpath(*_parts(str(root), str(path)))
-
-
-def resolve_text(root: str, path: str) -> str:
-    """``resolve`` of texts, without what there is to import for paths."""
-    return "/".join((root.rstrip("/"), *_parts(root, path))) or "/"
 
 
 def inside(root: Path, path: Path) -> str:

@@ -145,11 +145,6 @@ def run(
     return result
 
 
-def get_ready() -> None:
-    """Loads what ``run`` needs for what is quick, for who waits for something else anyway."""
-    prctl()
-
-
 def interactive(
     argv: Sequence[str | Path],
     *,

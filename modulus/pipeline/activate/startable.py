@@ -6,29 +6,24 @@ from collections.abc import Iterable
 
 from modulus.core.generation.generation import module_path
 from modulus.errors import IntegrityError
-from modulus.host.files.hashing import Hashes
+from modulus.host.files.digest import hash_file
 from modulus.host.files.tree import problems
 from modulus.host.generation.install import Generation
 from modulus.host.modules.load import Wanted
 
 
-def check_startable(
-    generation: Generation,
-    modules: Iterable[Wanted],
-    hashes: Hashes | None = None,
-) -> None:
+def check_startable(generation: Generation, modules: Iterable[Wanted]) -> None:
     """Raises IntegrityError where a file is gone or has another size or mode, or where one of
     ``modules``, which are to be loaded, has another hash.
 
     To hash all of them would take seconds at every boot; ``host.install.verify_generation``
-    does. ``hashes`` may be under way.
+    does.
     """
-    hashes = hashes or Hashes()
     tree = generation.contents.tree
     for _, problem in problems(generation.path, tree, deep=False):
         raise IntegrityError(problem, "run modulus up again")
     recorded = {file.path: file.sha256 for file in tree.files}
     for module in modules:
         path = module_path(generation.contents.release, f"{module.name}.ko")
-        if not hashes.holds(generation.path / path, recorded.get(path, "")):
+        if hash_file(generation.path / path) != recorded.get(path):
             raise IntegrityError(f"{path} is not what was installed", "run modulus up again")

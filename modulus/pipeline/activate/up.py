@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.gpu.census import Census, no_gpu
 from modulus.errors import IntegrityError, ModulusError
-from modulus.host.files.hashing import Hashes
 from modulus.host.generation.install import Generation, check_ours, verify_generation
 from modulus.host.modules.load import not_loaded
-from modulus.host.process.run import get_ready
 from modulus.pipeline.activate.begin import (
     Begun,
     Target,
@@ -25,7 +22,6 @@ from modulus.pipeline.activate.collect import collect_old
 from modulus.pipeline.activate.load import (
     check_options,
     chosen_modules,
-    compose_modules,
     configure,
     free_initramfs,
     to_load,
@@ -64,15 +60,14 @@ class Activated:
         return self.built.entry.key if self.built else None
 
 
-def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activated:
+def up(node: Node, *, load: bool = True) -> Activated:
     """Makes the driver work on the running kernel, with as little as that takes.
 
     The active generation is started as it is where it was made for this very kernel. Else the
     driver is built if need be, and a generation of it installed first. Without ``load`` it is
-    only put in place. ``hashes`` of the modules may be under way. Raises NoGpuError,
-    VerifyError, FallbackError and what its steps raise.
+    only put in place. Raises NoGpuError, VerifyError, FallbackError and what its steps raise.
     """
-    name, hashes = node.instance.profile, hashes or Hashes()
+    name = node.instance.profile
     check_ours(node.site.root, name)
     # Not after a build that takes minutes.
     chosen_modules(node)
@@ -82,12 +77,10 @@ def up(node: Node, *, load: bool = True, hashes: Hashes | None = None) -> Activa
             return _install(node)
         census = node.census
         if census.missing:
-            hashes.settle()
-            return _without_gpu(node, census, hashes)
+            return _without_gpu(node, census)
         if census.required:
             node.reporter.phase("plan", census.text)
-        target, built = _warm(node, hashes), None
-        hashes.settle()
+        target, built = _warm(node), None
         if target is None:
             target, built = _provided(node)
         return work(target, census, built)
@@ -160,7 +153,7 @@ def _install(node: Node) -> Activated:
     return Activated(INSTALLED, provided.built, target.generation, changed)
 
 
-def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
+def _without_gpu(node: Node, census: Census) -> Activated:
     """What ``on_no_gpu`` has done on a node that has no GPU for the driver, or not yet."""
     if node.settings.on_no_gpu == "fail":
         raise no_gpu(census, node.instance.profile)
@@ -168,7 +161,7 @@ def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
     if node.settings.on_no_gpu == "wait":
         # Before a GPU comes, which udev would load a rival for.
         configure(node, node.kernel.release)
-        target = _warm(node, hashes)
+        target = _warm(node)
         if target:
             if not target.is_active:
                 to_load(node, target.generation, target.wanted)
@@ -182,7 +175,7 @@ def _without_gpu(node: Node, census: Census, hashes: Hashes) -> Activated:
     return Activated(BUILT, built, None, not built.hit)
 
 
-def _warm(node: Node, hashes: Hashes) -> Target | None:
+def _warm(node: Node) -> Target | None:
     """The generation that is in place for this kernel, if it is sound."""
     generation = warm(node)
     if generation is None:
@@ -194,27 +187,15 @@ def _warm(node: Node, hashes: Hashes) -> Target | None:
             _check_whole(node, generation)
         else:
             # Without a GPU it does not matter yet what is loaded.
-            missing = not_loaded(node.site.root, target.wanted)
-            if missing and hashes.under_way:
-                # They are going to be loaded, once their hashes hold.
-                get_ready()
-                _compose_ahead(target)
-            needed = target.wanted if node.census.missing else missing
-            check_startable(generation, needed, hashes)
+            needed = target.wanted
+            if not node.census.missing:
+                needed = not_loaded(node.site.root, target.wanted)
+            check_startable(generation, needed)
     except IntegrityError as error:
         node.reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None
     node.reporter.phase("plan", f"warm: {generation.name} is for this kernel")
     return target
-
-
-def _compose_ahead(target: Target) -> None:
-    """Has the module root made, while hashes are waited for: nothing is loaded by that.
-
-    What fails does so again when modules are loaded, unless one of them is damaged.
-    """
-    with contextlib.suppress(ModulusError, OSError):
-        compose_modules(target.node, target.generation, target.wanted)
 
 
 def _check_whole(node: Node, generation: Generation) -> None:

@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import pytest
 
 from modulus.core.instance import Instance
 from modulus.errors import RefusedError
-from modulus.host.files import digest
 from modulus.host.files.lock import locked
 from modulus.host.generation.install import active_generation
 from modulus.host.report.reporter import PlainReporter
@@ -641,10 +638,8 @@ def test_two_at_once_do_the_work_once(
 SEE_IMPORTS = f"""\
 import sys
 sys.path[:0] = {sys.path}
-from modulus.host.files.hashahead import hash_ahead
-ahead = hash_ahead(sys.argv[1:])
 from modulus.cli import run
-code = run(sys.argv[1:], ahead)
+code = run(sys.argv[1:])
 print(code, *sys.modules)
 """
 BUILDING = {
@@ -689,62 +684,6 @@ def test_a_warm_start_imports_nothing_that_builds(
     assert ("ctypes" in imported) is loads
 
 
-SEE_HASHES = f"""\
-import sys
-sys.path[:0] = {sys.path}
-from modulus.__main__ import main
-from modulus.host.files import digest, hashing
-
-def hash_file(path):
-    print("hashed late:", path.name, file=sys.stderr)
-    return digest.hash_file(path)
-
-hashing.hash_file = hash_file
-main()
-"""
-
-
-def test_what_a_warm_start_loads_was_hashed_ahead(node: FakeNode) -> None:
-    """Those very files, or else the process would have to hash them itself."""
-    assert node.run("up", "gpu-1.0") == 0
-    node.reboot()
-    command = [sys.executable, "-c", SEE_HASHES, "up", "gpu-1.0", "--root", str(node.root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert list(node.loaded()) == ["gpu", "gpu_uvm"]
-    assert "hashed late" not in done.stderr
-    change_a_byte(node.module("gpu"))
-    node.reboot()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "gpu.ko is not what was installed" in done.stderr
-    assert "hashed late" not in done.stderr
-
-
-def test_the_module_root_is_made_once_while_hashes_are_made(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert node.run("up", "gpu-1.0") == 0
-    node.reboot()
-    node.ran()
-    parent, log, late = os.getpid(), node.tools / "log", node.tools / "late"
-    real = digest.hash_open
-
-    def hash_after_depmod(file: FileIO) -> str:
-        if os.getpid() != parent:
-            limit = time.monotonic() + 10
-            while not log.exists() and not late.exists():
-                time.sleep(0.01)
-                if time.monotonic() > limit:
-                    late.touch()
-        return real(file)
-
-    monkeypatch.setattr(digest, "hash_open", hash_after_depmod)
-    assert node.run("up", "gpu-1.0") == 0
-    assert not late.exists()
-    assert node.ran() == LOAD
-    assert node.run("up", "gpu-1.0") == 0
-    assert node.ran() == []
-
-
 def test_what_keeps_the_module_root_from_being_made_is_said_once(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -759,7 +698,7 @@ def test_what_keeps_the_module_root_from_being_made_is_said_once(
     assert (node.ran(), node.loaded()) == ([], {})
 
 
-def test_a_damaged_module_is_not_loaded_although_its_module_root_is_there(
+def test_a_damaged_module_is_not_loaded(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert node.run("up", "gpu-1.0") == 0
@@ -770,7 +709,7 @@ def test_a_damaged_module_is_not_loaded_although_its_module_root_is_there(
     capsys.readouterr()
     assert node.run("up", "gpu-1.0") != 0
     assert "gpu.ko is not what was installed" in capsys.readouterr().err
-    assert (node.ran(), node.loaded()) == (["depmod"], {})
+    assert (node.ran(), node.loaded()) == ([], {})
 
 
 def test_a_warm_start_waits_for_no_disk(
