@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from dataclasses import replace
 
-from modulus.core.dataclass import replace
 from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from modulus.agent.failures import how, span, with_error
 from modulus.agent.job_queue import REPAIR, UP, Lane, Work
@@ -13,7 +14,6 @@ from modulus.agent.task import Task
 from modulus.core.agent.events import GPUS, KERNELS, Event
 from modulus.core.agent.events import REPAIR as WRONG
 from modulus.core.agent.rate import Rate
-from modulus.core.dataclass import replace
 from modulus.core.status.state import Failure, State
 from modulus.core.status.text import pending, pending_text, status_text
 from modulus.errors import BusyError, LockedError, VerifyError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from modulus.agent.loop import Loop
 from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
 from modulus.core.agent.events import Source
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError

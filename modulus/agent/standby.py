@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from modulus.agent.failures import how
 from modulus.agent.job_queue import BUILD, Lane
@@ -10,7 +11,6 @@ from modulus.agent.loop import Cancel, Loop
 from modulus.agent.show.instance_status import Face
 from modulus.agent.task import Task
 from modulus.core.agent.backoff import PERMANENT
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.status.text import standby_text
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.job_queue import Work
 from modulus.core.agent.backoff import Backoff
-from modulus.core.dataclass import dataclass, field
 from modulus.core.instance import Instance
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from modulus.agent.agent import Agent
 from modulus.agent.commands import passed_on, prove_command
@@ -20,7 +21,6 @@ from modulus.agent.watch.kernels import Kernels
 from modulus.agent.watch.modules import ModuleWatch
 from modulus.agent.watch.nodes import NodeWatch
 from modulus.core.agent.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.system import make_node
-from modulus.core.dataclass import asdict
 from modulus.core.store.keys import SHORT
 from modulus.errors import ModulusError
 from modulus.host.report.reporter import Reporter

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import make_node, make_site
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import KernelReady
 from modulus.errors import ConfigError

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from modulus.core.dataclass import asdict, dataclass
 
 LEVELS = ("loaded", "nodes", "usable")
 """How far a driver is right, each including those before it (setting ``ready_when``)."""

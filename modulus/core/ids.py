@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 PIECE = 65536
 """Ids in a piece: with fewer, a namespace has none for nobody (65534)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import UsageError
 
 _NAME = re.compile(r"([a-z0-9][a-z0-9_-]*)-([0-9][0-9A-Za-z._]*)")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _RANGE = re.compile(r"(0x[0-9a-fA-F]{4})(?:-(0x[0-9a-fA-F]{4}))?")
 

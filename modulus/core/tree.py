@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 

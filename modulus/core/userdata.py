@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from modulus.core.config.layers import place
 from modulus.core.config.settings import GENERAL, Settings
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.render import render
 from modulus.errors import UsageError

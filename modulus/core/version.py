@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _LEADING = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BOUND = re.compile(r"(>=|<=|==|>|<)\s*([0-9]+(?:\.[0-9]+)*)")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.generation.generation import MANIFEST, parse_generation
 from modulus.core.generation.last_good import parse_good
 from modulus.core.kernel.moddep import module_name

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modulus.core.build.revoked import recipe_of, revoked
-from modulus.core.dataclass import dataclass
 from modulus.core.generation.generation import key_of
 from modulus.core.store.keys import SHORT
 from modulus.core.tree import PLAIN

@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass, replace
 from modulus.host.distribution.toolchain import outdated, toolchain_entries
 from modulus.host.files import atomic
 from modulus.host.files.place import writing

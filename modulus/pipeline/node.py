@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modulus.core.config.settings import Settings
-from modulus.core.dataclass import replace
 from modulus.core.gpu.census import Census
 from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId

@@ -6,12 +6,12 @@ import contextlib
 import copy
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modulus.core.config.settings import Settings
-from modulus.core.dataclass import dataclass
 from modulus.host.config.load import load_settings
 from modulus.host.files.lock import LOCKS, locked
 from modulus.host.files.paths import resolve

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
-
-from modulus.core.dataclass import dataclass
 
 Measure = Literal["wall", "size"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from tests.bench.ratios import Cost, Result, Spread, spread
 
 BEGIN = "<!-- Written by scripts/bench: begin -->"

@@ -8,12 +8,12 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import yaml
 
-from modulus.core.dataclass import dataclass
 from modulus.host.files.atomic import sha256_file
 from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile

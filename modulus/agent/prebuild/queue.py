@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from modulus.agent.loop import Cancel, Loop
@@ -14,7 +15,6 @@ from modulus.agent.prebuild.reboot_hold import Hold
 from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.agent.reboot_hold import span
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError

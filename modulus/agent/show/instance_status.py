@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from modulus.core.dataclass import replace
 from modulus.core.status.state import State
 from modulus.errors import ModulusError
 from modulus.host.report.clock import rfc3339

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.agent.loop import Loop
 from modulus.agent.show.bus_object import AgentService
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.status.bus_name import agent_name, agent_path

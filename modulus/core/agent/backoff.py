@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
+
 from modulus.errors import BusyError, FetchError, LockedError
 
 PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
-
-from modulus.core.dataclass import dataclass
 
 Kind = Literal["repair", "modules", "gpus", "kernels", "selected", "build", "update"]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 
 Role = Literal["active", "standby"]

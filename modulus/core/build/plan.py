@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.store.keys import UNKNOWN, Difference, build_key, nearest
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from modulus.core.build.revoked import revoked
-from modulus.core.dataclass import dataclass, field
 from modulus.core.generation.generation import Contents
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields

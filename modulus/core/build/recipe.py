@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.profile.build_causes import Cause
 from modulus.core.profile.profile import BuildFile
 from modulus.core.profile.progress import Work

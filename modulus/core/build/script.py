@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.build.recipe import (
@@ -13,7 +14,6 @@ from modulus.core.build.recipe import (
     make_argv,
     spellings,
 )
-from modulus.core.dataclass import replace
 from modulus.core.profile.profile import RECIPE_FILES
 from modulus.core.render import render
 from modulus.core.store.keys import digest

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from modulus.core.dataclass import dataclass
 from modulus.core.store.keys import digest
 from modulus.core.wording import some
 

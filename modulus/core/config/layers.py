@@ -10,11 +10,11 @@ is replaced.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modulus.core.config.schema import MapOf, Problems, Record, Schema, join
 from modulus.core.config.settings import DEFAULTS, GENERAL, Settings
-from modulus.core.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
 from modulus.redact import redact_text
 

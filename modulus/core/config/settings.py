@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from modulus.core.config.fields import (
@@ -26,7 +27,6 @@ from modulus.core.config.schema import (
     text,
 )
 from modulus.core.config.units import parse_duration, parse_size
-from modulus.core.dataclass import dataclass
 from modulus.core.ids import DEFAULT as DEFAULT_IDS
 from modulus.core.ids import Ids, parse_ids
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 MOST_MINOR = (1 << 20) - 1
 """The greatest minor number (MINORBITS in linux/kdev_t.h)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
-from modulus.core.dataclass import dataclass, field
 from modulus.core.devices.numbers import MOST_MINOR, CharDevices
 
 DEV = "/dev"

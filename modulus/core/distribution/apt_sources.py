@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.distribution.deb822 import stanzas
 from modulus.core.distribution.families import Distribution
 

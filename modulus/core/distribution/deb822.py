@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _RELATION = re.compile(
     r"(?P<name>[a-zA-Z0-9][a-zA-Z0-9+.-]*)(?::[a-z0-9-]+)?"

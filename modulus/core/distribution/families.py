@@ -8,8 +8,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.release import Compiler
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

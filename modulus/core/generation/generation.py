@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId, parse_kernel
 from modulus.core.record import forms

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from modulus.core.dataclass import dataclass, field
 from modulus.core.kernel.identity import KernelId, parse_kernel
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _OLD, _NEW = b"ld.so-1.7.0\0", b"glibc-ld.so.cache1.1"
 _OLD_COUNT = struct.Struct("<12xI")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass, field
 from modulus.core.devices.numbers import MOST_MAJOR, MOST_MINOR
 from modulus.core.devices.wanted import DEV, DeviceNode, Minors, NodeRule, Params, When
 from modulus.core.pci import PciMatch

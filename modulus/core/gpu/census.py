@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import module_name
 from modulus.core.pci import PciDevice

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from modulus.core.dataclass import dataclass
 from modulus.core.gpu.supported import GpuList, parse_gpu_list
 from modulus.core.pci import PciDevice, devices_of
 from modulus.core.profile.profile import FlavourRule, Profile

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.pci import PciDevice
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import LEVELS, SEVERITIES, Finding
 from modulus.core.gpu.census import Census, vgpu_findings
 from modulus.core.health.checks.answers import check_answers

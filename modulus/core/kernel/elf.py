@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
-
-from modulus.core.dataclass import dataclass
 
 MACHINES = {62: "x86_64", 183: "aarch64"}
 """``e_machine`` of the machines Modulus knows, by the name ``uname -m`` gives them."""

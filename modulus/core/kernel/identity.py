@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.record.forms import is_inside
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:gz|xz|zst))?$")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _LEAST = 10
 """Fields of a line without any of the optional ones."""

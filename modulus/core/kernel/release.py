@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.version import release_order
 from modulus.errors import ToolchainError, UnsupportedError, UsageError
 

@@ -8,8 +8,8 @@ lets this be known at build time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.elf import KernelModule
 from modulus.core.wording import some
 from modulus.errors import ToolchainError

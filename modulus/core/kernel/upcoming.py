@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from modulus.core.agent.backoff import PERMANENT, Backoff
-from modulus.core.dataclass import dataclass, field
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 

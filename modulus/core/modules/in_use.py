@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from modulus.core.dataclass import dataclass, field
 from modulus.core.kernel.moddep import module_name
 from modulus.core.profile.profile import Profile
 

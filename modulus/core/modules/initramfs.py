@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass
 from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import module_name
 from modulus.core.record import forms

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.modules.in_use import ModuleUse, Process, describe
 

@@ -8,8 +8,8 @@ cuts itself with ``tail -n +$skip`` and sums everything from line 4 on; stock 2.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import IntegrityError
 
 HEADER_BYTES = 256 << 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from modulus.core.dataclass import dataclass
 from modulus.core.package.vendor_manifest import Manifest, ManifestEntry
 from modulus.core.profile.profile import ComponentRule
 from modulus.core.record.forms import is_inside

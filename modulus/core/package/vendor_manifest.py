@@ -9,8 +9,8 @@ path and symlink target, then ``MODULE:name``.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import IntegrityError
 
 _FIRST_ENTRY = 9

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 SHOWN_LINES = 15
 """How many of a log's last error lines a person is shown."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import (

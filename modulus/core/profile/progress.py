@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import ConfigError
 from modulus.redact import redact
 

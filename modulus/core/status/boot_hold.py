@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from modulus.core.agent.backoff import PERMANENT
-from modulus.core.dataclass import dataclass
 from modulus.core.status.state import Failure, State
 from modulus.errors import ModulusError
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass, field, replace
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.status.state import KernelReady, parse_kernel_ready

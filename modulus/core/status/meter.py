@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

@@ -6,8 +6,8 @@ https://github.com/prometheus/docs/blob/main/docs/instrumenting/exposition_forma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import SEVERITIES
 from modulus.core.status.boot_hold import READY, stand
 from modulus.core.status.build_counts import BuildRecord

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass, field_names, replace
 from modulus.core.findings import Finding
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
@@ -148,7 +148,7 @@ def parse_kernel_ready(value: object) -> KernelReady:
 
 def _finding(value: object) -> Finding:
     of = Fields(value, "a finding")
-    return Finding(*(of(name, forms.content) for name in field_names(Finding)))
+    return Finding(*(of(field.name, forms.content) for field in fields(Finding)))
 
 
 def _failure(value: object) -> Failure:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modulus.core.dataclass import replace
+from dataclasses import replace
+
 from modulus.core.findings import Finding
 from modulus.core.status.state import Failure, State
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from modulus.core.dataclass import dataclass
 
 UNKNOWN = "unknown until provisioned"
 """Stands for an input whose digest nothing on this node has recorded yet."""

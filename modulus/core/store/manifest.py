@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields, Form
 from modulus.core.store.keys import build_key

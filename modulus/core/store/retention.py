@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 
 _NAME = r"[0-9A-Za-z._+~-]"

@@ -11,13 +11,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from tarfile import TarInfo
 from typing import BinaryIO, Literal
 
-from modulus.core.dataclass import dataclass
 from modulus.core.package.run_header import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
 from modulus.host.archive.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader

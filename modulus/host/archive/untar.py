@@ -11,10 +11,10 @@ import shutil
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import IntegrityError
 from modulus.host.archive.decompress import CHUNK, Reader, Source, damaged
 

@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from modulus.core.build.recipe import Recipe, spellings
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.elf import KernelModule, read_module
 from modulus.core.kernel.symvers import Export, check_imports
 from modulus.errors import BuildError

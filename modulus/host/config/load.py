@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from modulus.core.config.layers import Source, merge, place
 from modulus.core.config.schema import Problems, close
 from modulus.core.config.settings import SCHEMA, Settings
-from modulus.core.dataclass import replace
 from modulus.core.profile.profile import BuildFile, Patch, Profile
 from modulus.core.profile.schema import parse_profile
 from modulus.errors import ConfigError

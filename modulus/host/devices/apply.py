@@ -12,10 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.devices.changes import (
     CHAR,
     MISSING,

@@ -13,10 +13,10 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from modulus.core.dataclass import dataclass
 from modulus.core.distribution.deb822 import stanzas
 from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError

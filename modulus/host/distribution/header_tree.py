@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.release import KernelConfig, tree_release
 from modulus.host.files.paths import inside, resolve
 from modulus.host.files.regular import read_text

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.distribution.families import Distribution
 from modulus.core.kernel.release import KernelConfig
 from modulus.core.record import forms

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.host.distribution.entries import Entries
 from modulus.host.distribution.headers import header_entries
 from modulus.host.distribution.provisioner import providing

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from modulus.core.dataclass import dataclass
 from modulus.core.distribution.deb822 import upstream_version
 from modulus.core.distribution.families import Distribution
 from modulus.core.kernel.release import Compiler

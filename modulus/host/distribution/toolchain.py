@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.distribution.families import Distribution
 from modulus.core.kernel.release import Compiler
 from modulus.core.record import forms

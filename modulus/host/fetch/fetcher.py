@@ -10,9 +10,9 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.profile.sources import Candidate, beside, counts, filename, sha256_for
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host.archive.growing import Growth

@@ -14,12 +14,12 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from modulus import __version__
-from modulus.core.dataclass import dataclass
 from modulus.core.profile.sources import scheme
 from modulus.errors import ConfigError
 from modulus.host.fetch.failure import Kind, TransferError, failures

@@ -12,9 +12,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import asdict, dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.host.archive.growing import Growth

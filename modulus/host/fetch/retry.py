@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from modulus.core.agent.backoff import doubled
-from modulus.core.dataclass import dataclass
 from modulus.host.fetch.failure import Kind, TransferError
 from modulus.host.report.reporter import Reporter
 

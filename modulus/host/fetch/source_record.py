@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass, field
 from modulus.core.instance import Instance
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields

@@ -10,11 +10,11 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from modulus.core.dataclass import dataclass
 from modulus.core.generation.generation import (
     MANIFEST,
     Contents,

@@ -7,10 +7,10 @@ file's hash. It is used only while those hold.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.package.userspace import (
     Layout,
     Selection,

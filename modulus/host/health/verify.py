@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.config.settings import Settings
-from modulus.core.dataclass import replace
 from modulus.core.findings import LEVELS, Finding
 from modulus.core.generation.ldcache import CacheEntry, find_library
 from modulus.core.gpu.census import Census

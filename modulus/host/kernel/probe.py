@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.identity import KernelId, parse_build_id
 from modulus.core.pci import PciDevice
 from modulus.core.version import release_order

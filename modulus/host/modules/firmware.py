@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass, field, replace
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.tree import PLAIN

@@ -10,9 +10,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from modulus.core.dataclass import replace
 from modulus.core.findings import Finding
 from modulus.core.modules.initramfs import (
     FORCED_LIST,

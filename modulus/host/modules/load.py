@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import module_name
 from modulus.core.profile.load_causes import LoadCause, explain, log_findings

@@ -8,10 +8,10 @@ has a dozen modules to look at in place of thousands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.kernel.moddep import (
     Closure,
     HostModule,

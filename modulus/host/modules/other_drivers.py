@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import find_dependencies, module_name
 from modulus.core.kernel.modprobe import stand_ins

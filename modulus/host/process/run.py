@@ -16,10 +16,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from modulus.core.dataclass import dataclass
 from modulus.errors import ModulusError
 from modulus.host.process.lines import Lines
 from modulus.host.process.pump import pump

@@ -14,12 +14,12 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.core.build import twin
 from modulus.core.build.revoked import revoked
 from modulus.core.build.twin import Survey
-from modulus.core.dataclass import dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.store.keys import digest

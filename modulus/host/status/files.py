@@ -10,10 +10,10 @@ import contextlib
 import glob
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.status.state import State, abandoned, parse_state

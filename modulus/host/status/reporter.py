@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from modulus.core.dataclass import replace
 from modulus.core.findings import Finding
 from modulus.core.status.meter import progress_text
 from modulus.core.status.state import Failure, KernelReady, State

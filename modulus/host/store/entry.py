@@ -7,10 +7,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.core.store.manifest import StoredFile
 from modulus.errors import IntegrityError
 from modulus.host.archive.decompress import Reader

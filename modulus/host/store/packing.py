@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from modulus.core.dataclass import replace
 from modulus.core.store.manifest import StoredFile
 from modulus.host.archive.decompress import Reader
 from modulus.host.store.delta import make_patch

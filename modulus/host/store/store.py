@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modulus.core.dataclass import dataclass
 from modulus.core.store.keys import SHORT
 from modulus.core.store.manifest import SCHEMA, Manifest, StoredFile, parse_manifest
 from modulus.errors import IntegrityError, UsageError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
+
 from modulus.core.findings import Finding
 from modulus.core.gpu.census import Census
 from modulus.errors import ModulusError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.core.status.boot_hold import build_unit_name, unit_name
 from modulus.errors import BuildError, BusyError, ConfigError, LockedError

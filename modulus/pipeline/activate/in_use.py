@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modulus.core.dataclass import dataclass
+from dataclasses import dataclass
+
 from modulus.core.devices.wanted import NodeFacts, wanted_nodes
 from modulus.core.modules.in_use import NodeSet, Users, unload_order
 from modulus.host.devices.facts import read_facts

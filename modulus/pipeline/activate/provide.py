@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from modulus.core.dataclass import dataclass
 from modulus.core.generation.generation import Identity, module_path
 from modulus.core.package.userspace import Selection, userspace_id
 from modulus.errors import IntegrityError

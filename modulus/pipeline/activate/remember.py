@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from modulus.core.dataclass import replace
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import ModulusError

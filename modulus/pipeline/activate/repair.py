@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass, replace
 from modulus.core.findings import Finding
 from modulus.core.generation.recorded_state import WantedState
 from modulus.core.instance import Instance

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modulus.core.dataclass import dataclass
 from modulus.core.findings import Finding
 from modulus.core.gpu.census import Census, no_gpu
 from modulus.errors import IntegrityError, ModulusError

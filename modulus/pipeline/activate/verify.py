@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.core.build.proof import Proof
-from modulus.core.dataclass import dataclass
 from modulus.core.devices.changes import node_findings, plan_nodes
 from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.generation.generation import MANIFEST

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from modulus.core.build.proof import EQUAL
 from modulus.core.build.recipe import (
@@ -13,7 +14,6 @@ from modulus.core.build.recipe import (
     plainly,
     takes_shortcuts,
 )
-from modulus.core.dataclass import replace
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.store.keys import SHORT
 from modulus.core.store.manifest import TOGETHER, TWIN, WHOLE

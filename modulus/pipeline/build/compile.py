@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.build.plan import Plan
 from modulus.core.build.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
-from modulus.core.dataclass import replace
 from modulus.core.store.keys import SHORT
 from modulus.core.store.manifest import WHOLE
 from modulus.errors import BuildError, UnsupportedError

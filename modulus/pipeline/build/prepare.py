@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from modulus.core.build.plan import Plan
 from modulus.core.build.revoked import recipe_of
-from modulus.core.dataclass import dataclass
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
 from modulus.core.store.keys import SHORT

@@ -12,12 +12,12 @@ import filecmp
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modulus.core.build.plan import Plan
 from modulus.core.build.proof import EQUAL, UNSTABLE, Disproof
 from modulus.core.build.recipe import Recipe, plainly
-from modulus.core.dataclass import dataclass, replace
 from modulus.core.instance import parse_instance
 from modulus.core.store.keys import SHORT, differences
 from modulus.core.store.manifest import WHOLE, Manifest

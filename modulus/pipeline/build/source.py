@@ -6,10 +6,10 @@ import contextlib
 import errno
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from modulus.core.dataclass import dataclass, replace
 from modulus.core.package.vendor_manifest import Manifest, parse_manifest
 from modulus.core.profile.sources import Candidate, candidates, filename
 from modulus.core.record.json_text import parse_json

@@ -8,12 +8,12 @@ is so).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.build import twin
 from modulus.core.build.plan import Plan
 from modulus.core.build.revoked import recipe_of
-from modulus.core.dataclass import replace
 from modulus.host.distribution.headers import Headers
 from modulus.host.reuse.header_digest import survey
 from modulus.host.reuse.object_cache import Kept, KeptObjects, rule_digest

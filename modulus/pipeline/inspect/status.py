@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from modulus.core.build.plan import inputs_of
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.keys import build_key

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from modulus.core.dataclass import asdict, dataclass, replace
 from modulus.core.instance import parse_instance
 from modulus.core.status.boot_hold import (
     FAILED,

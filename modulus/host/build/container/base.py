@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass, field
 from modulus.errors import BuildError, ToolchainError
 from modulus.host.build.container.limits import Group
 from modulus.host.build.container.payload import SCRIPT, Watch

@@ -15,9 +15,9 @@ import secrets
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.dataclass import dataclass
 from modulus.host.process.cgroup import Hierarchy, find_hierarchies
 
 PREFIX = "modulus-payload-"

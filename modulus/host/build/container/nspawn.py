@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from modulus.core.dataclass import replace
 from modulus.core.ids import PIECE
 from modulus.host.build.container import service
 from modulus.host.build.container.base import TIED, UID, Mount, Way, give_writable

@@ -9,11 +9,11 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from modulus.core.dataclass import replace
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
 from modulus.host.archive.growing import Growth, LostError, open_growing
