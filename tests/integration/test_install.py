@@ -149,7 +149,7 @@ def test_another_version_takes_the_place_and_back(
 ) -> None:
     settings = system.root / "etc/modulus/modulus.yaml"
     settings.parent.mkdir()
-    settings.write_text("cdi: true\n")
+    settings.write_text("numa_fix: true\n")
     before = system.version()
     done = changed("9.9").install()
     assert done.status == 0, done.text
@@ -157,7 +157,7 @@ def test_another_version_takes_the_place_and_back(
     done = system.install()
     assert done.status == 0, done.text
     assert system.version() == before
-    assert settings.read_text() == "cdi: true\n"
+    assert settings.read_text() == "numa_fix: true\n"
 
 
 def test_uninstalled_and_purged_nothing_stays(system: System) -> None:

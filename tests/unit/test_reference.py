@@ -87,10 +87,6 @@ def is_read(key: str) -> bool:
     )
 
 
-def is_marked(cell: str) -> bool:
-    return cell.endswith("†")
-
-
 def parsers(
     parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
@@ -129,10 +125,10 @@ def test_every_setting_is_there_once() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(settings_keys()))
-def test_a_setting_has_its_default_and_its_mark(key: str) -> None:
+def test_a_setting_has_its_default_and_is_used(key: str) -> None:
     row = settings_rows()[key]
     assert [yaml.safe_load(text) for text in coded(row[2])] == [default(key)]
-    assert is_marked(row[0]) != is_read(key)
+    assert is_read(key)
 
 
 @pytest.mark.parametrize("key", ["mirrors", "stores"])

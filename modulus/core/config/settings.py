@@ -99,7 +99,6 @@ class Settings:
     switch_busy: str
     auto_fallback: bool
     stores: tuple[ExtraStore, ...]
-    cdi: bool
     metrics_dir: str | None
     values: Mapping[str, Any]
     origins: Mapping[str, str]
@@ -152,7 +151,6 @@ _FIELDS: dict[str, Schema] = {
     "stores": ListOf(
         Record({"path": _PATH, "trusted": BOOLEAN}, ("path",), short="path", make=ExtraStore)
     ),
-    "cdi": BOOLEAN,
     "metrics_dir": Maybe(_PATH),
 }
 
@@ -191,6 +189,5 @@ DEFAULTS: Mapping[str, Any] = {
     "switch_busy": "refuse",
     "auto_fallback": True,
     "stores": [],
-    "cdi": False,
     "metrics_dir": None,
 }

@@ -477,9 +477,9 @@ class Options:
         (BUILD, Options(), "build driver-1.0 --root=/r --lock-timeout=120"),
         (
             REPAIR,
-            Options(Path("/c"), ("flavour=open", "cdi=true"), 5, True),
-            "up driver-1.0 --repair --root=/r --config=/c --set=flavour=open --set=cdi=true "
-            "--lock-timeout=5 -v",
+            Options(Path("/c"), ("flavour=open", "numa_fix=true"), 5, True),
+            "up driver-1.0 --repair --root=/r --config=/c --set=flavour=open "
+            "--set=numa_fix=true --lock-timeout=5 -v",
         ),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_package_from_a_url_needs_no_repository() -> None:
             {"module_options": {"nvidia": {"a.b": "x y"}, "nvidia-uvm": {"c": "1"}}},
         ),
         (["drivers.nvidia.flavour=open"], {"flavour": "open"}),
-        (["drivers.other.flavour=open", "cdi=true"], {"cdi": True}),
+        (["drivers.other.flavour=open", "numa_fix=true"], {"numa_fix": True}),
         (["on_no_gpu=fail"], {"on_no_gpu": "fail"}),
         (["stores=[/srv/a b, '/srv/: x']"], {"stores": ["/srv/a b", "/srv/: x"]}),
     ],

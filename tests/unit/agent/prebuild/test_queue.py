@@ -383,11 +383,11 @@ def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
 
 
 def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
-    site = Site(tmp_path, tmp_path / "c", ("cdi=true",), 5, PlainReporter(io.StringIO()))
+    site = Site(tmp_path, tmp_path / "c", ("numa_fix=true",), 5, PlainReporter(io.StringIO()))
     lane = make_lane(site, Instance("driver", "1.0"), Loop(), lambda _: None, None)
     ahead = lane._ahead
     assert ahead.unit is None
     assert ahead.command[1:] == (
         "-I", "-m", "modulus", "build", "driver-1.0", "--all-kernels", f"--root={tmp_path}",
-        f"--config={tmp_path / 'c'}", "--set=cdi=true",
+        f"--config={tmp_path / 'c'}", "--set=numa_fix=true",
     )  # fmt: skip

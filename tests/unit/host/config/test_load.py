@@ -94,11 +94,11 @@ def test_other_files_do_not_count(tmp_path: Path) -> None:
 
 def test_a_config_file_replaces_what_is_under_etc(tmp_path: Path) -> None:
     write(tmp_path, "usr/share/modulus/modulus.yaml", "offline: true")
-    write(tmp_path, "etc/modulus/modulus.yaml", "cdi: true\nbroken: 1")
+    write(tmp_path, "etc/modulus/modulus.yaml", "require_all_gpus: true\nbroken: 1")
     write(tmp_path, "etc/modulus/modulus.d/x.yaml", "numa_fix: true")
     mine = write(tmp_path, "mine.yaml", "boot_hold: 1h")
     found = load(tmp_path, config=mine)
-    assert (found.offline, found.cdi, found.numa_fix, found.boot_hold) == (
+    assert (found.offline, found.require_all_gpus, found.numa_fix, found.boot_hold) == (
         True,
         False,
         False,
@@ -144,7 +144,11 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
     write(tmp_path, "usr/share/modulus/modulus.yaml", "offline: maybe\n")
     write(tmp_path, "etc/modulus/modulus.yaml", "build:\n  jbos: 4\n  jobs: x\nflavor: open\n")
     write(tmp_path, "etc/modulus/modulus.d/1.yaml", "a: [\n")
-    write(tmp_path, "etc/modulus/modulus.d/2.yaml", "cdi: true\ncdi: false\nmirrors: {}\n")
+    write(
+        tmp_path,
+        "etc/modulus/modulus.d/2.yaml",
+        "numa_fix: true\nnuma_fix: false\nmirrors: {}\n",
+    )
     write(tmp_path, "etc/modulus/modulus.d/3.yaml", "- a\n")
     write(tmp_path, "etc/modulus/modulus.d/4.yaml", b"proxy: http://\xff\n")
     write(tmp_path, "etc/modulus/modulus.d/5.yaml", "a: 1\nb: \0\n")
@@ -153,13 +157,13 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
     (tmp_path / "etc/modulus/modulus.d/8.yaml").symlink_to("nowhere")
     (tmp_path / "etc/modulus/modulus.d/9.yaml").symlink_to("9.yaml")
     environ = {"MODULUS_BUILD__JOBS": "x", "MODULUS_INSTANCE": "y", "MODULUS_": "z"}
-    assert problems(tmp_path, "cdi", "cid=true", "stores=[", environ=environ) == [
+    assert problems(tmp_path, "numa_fix", "numa_fxi=true", "stores=[", environ=environ) == [
         "usr/share/modulus/modulus.yaml: offline: must be true or false, not 'maybe'",
         "etc/modulus/modulus.yaml: build.jbos: unknown key, did you mean build.jobs?",
         f"etc/modulus/modulus.yaml: build.jobs: {JOBS}, not 'x'",
         "etc/modulus/modulus.yaml: flavor: unknown key, did you mean flavour?",
         "etc/modulus/modulus.d/1.yaml: line 2: did not find expected node content",
-        "etc/modulus/modulus.d/2.yaml: line 2: cdi is there twice",
+        "etc/modulus/modulus.d/2.yaml: line 2: numa_fix is there twice",
         "etc/modulus/modulus.d/3.yaml: must hold KEY: VALUE lines",
         "etc/modulus/modulus.d/4.yaml: line 1: is not UTF-8 text",
         "etc/modulus/modulus.d/5.yaml: line 2: a character that text does not have",
@@ -170,8 +174,8 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
         "MODULUS_: unknown key",
         f"MODULUS_BUILD__JOBS: build.jobs: {JOBS}, not 'x'",
         "MODULUS_INSTANCE: instance: unknown key",
-        "--set: cdi: must be KEY=VALUE, such as build.jobs=4",
-        "--set: cid: unknown key, did you mean cdi?",
+        "--set: numa_fix: must be KEY=VALUE, such as build.jobs=4",
+        "--set: numa_fxi: unknown key, did you mean numa_fix?",
         "--set: stores: line 2: did not find expected node content",
     ]
 
