@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
@@ -53,6 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _check_names(config.getoption("--require").split(","))
+    # A shell has what it starts in the background ignore these, and so what tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # A developer's own settings are not the tests'.
     for name in [name for name in os.environ if name.startswith("MODULUS_")]:
         del os.environ[name]
