@@ -75,4 +75,6 @@ def role_after(
 def _age(instance: Instance) -> tuple[list[tuple[int, str]], str]:
     """Sorts versions by their numbers, newest last."""
     parts = re.findall(r"\d+|[A-Za-z]+", instance.version)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts], str(instance)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], str(
+        instance
+    )

@@ -176,4 +176,4 @@ def _resolved(wanted: Mapping[str, str], files: Iterable[str]) -> tuple[Link, ..
 def _version_order(path: str) -> list[tuple[bool, int, str]]:
     """Sorts ``libx.so.10`` after ``libx.so.9``."""
     parts = re.split(r"(\d+)", path)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -27,6 +27,7 @@ from modulus.redact import redact
 
 _CHUNK = 1 << 20
 _REDIRECTS = 10
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Response:
         self.headers: Mapping[str, str] = answer.headers
         length = self.headers.get("Content-Length", "")
         self.chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        self.length = int(length) if length.isdigit() and not self.chunked else None
+        self.length = None if self.chunked else number(length)
 
     def chunks(self) -> Iterator[bytes]:
         """The body's bytes as they come, at most 1 MiB at once; TransferError on a break.
@@ -201,10 +202,18 @@ def _check(answer: Any) -> None:
     raise TransferError(Kind.REFUSED, cause, hint, status=status)
 
 
+def number(text: str) -> int | None:
+    """The number that a header spells in decimal digits; None for anything else, and for one
+    that no file or pause is as large as."""
+    plain = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if plain else None
+
+
 def _retry_after(value: str) -> float:
     """The seconds that a Retry-After asks for, given as such or as a date (RFC 9110)."""
-    if value.strip().isdigit():
-        return float(value)
+    seconds = number(value.strip())
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):

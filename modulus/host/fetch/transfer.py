@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from modulus.core.profile.sources import scheme
 from modulus.host.fetch.failure import Kind, TransferError
-from modulus.host.fetch.http import Client, Response
+from modulus.host.fetch.http import Client, Response, number
 from modulus.host.fetch.partial import Origin, Partial, looks_like_html
 from modulus.host.files.regular import open_regular
 from modulus.host.report.reporter import Reporter
@@ -225,6 +225,6 @@ def _content_range(response: Response) -> tuple[int | None, int | None]:
     unit, _, value = response.headers.get("Content-Range", "").partition(" ")
     span, _, total = value.partition("/")
     start = span.partition("-")[0]
-    if unit.lower() != "bytes" or not start.isdigit():
+    if unit.lower() != "bytes" or number(start) is None:
         return None, None
-    return int(start), int(total) if total.isdigit() else None
+    return number(start), number(total)

@@ -27,7 +27,7 @@ def processes_using(
     that hangs is no obstacle.
     """
     proc = root / "proc"
-    pids = sorted(int(name) for name in sysfs.names(proc) if name.isdigit())
+    pids = sorted(int(name) for name in sysfs.names(proc) if name.isdecimal())
     return tuple(
         Process(pid, _command(proc / str(pid)))
         for pid in pids

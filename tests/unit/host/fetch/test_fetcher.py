@@ -25,7 +25,7 @@ from modulus.core.profile.sources import Candidate
 from modulus.errors import ConfigError, FetchError, IntegrityError, LockedError, ModulusError
 from modulus.host.fetch import partial
 from modulus.host.fetch.fetcher import Download, Fetcher
-from modulus.host.fetch.http import ClientOptions
+from modulus.host.fetch.http import ClientOptions, number
 from modulus.host.fetch.retry import Pace
 from modulus.host.files import atomic
 from tests.support.mirror import Mirror, make_certificate
@@ -338,6 +338,22 @@ def test_a_truncated_file_is_never_taken_for_whole(
     assert isinstance(error, FetchError)
     assert SHA not in bench.left()
     assert hashlib.sha256(DATA[:-100]).hexdigest() not in bench.left()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0", 0),
+        ("1048576", 1 << 20),
+        ("", None),
+        ("-1", None),
+        ("\u00b2", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_what_a_header_counts(text: str, found: int | None) -> None:
+    """Servers may send any Latin-1, and Python takes more for digits than for numbers."""
+    assert number(text) == found
 
 
 def test_too_short_a_content_length_is_a_wrong_file(bench: Bench, mirror: Mirror) -> None:
