@@ -10,6 +10,7 @@ from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.keys import build_key
 from modulus.errors import ModulusError, UsageError
+from modulus.host.build.proofs import wrong_modules
 from modulus.host.bus.agents import Agents
 from modulus.host.generation.enabled import (
     active_generations,
@@ -126,4 +127,5 @@ def _is_stored(node: Node, release: str) -> bool:
     except ModulusError:
         # This kernel will not do, or the profile is gone; plan tells which.
         return False
-    return key is not None and node.site.store.find(key, release) is not None
+    wrong = wrong_modules(node.site.root, node.instance.profile)
+    return key is not None and node.site.store.find(key, release, wrong) is not None
