@@ -9,7 +9,7 @@ from typing import Any
 
 from modulus.core.status.boot_hold import UnitState
 from modulus.errors import ModulusError
-from modulus.host.bus import logind, systemd, updates
+from modulus.host.bus import endpoint, logind, systemd, updates
 from modulus.host.bus.calls import PROPERTIES, Peer, explain, explained
 from modulus.host.bus.unitwatch import UnitWatch
 
@@ -223,8 +223,9 @@ def connect(
 
     Neither does once it is cancelled.
     """
-    import pydbus  # noqa: F401 - what gives a connection its methods
     from gi.repository import Gio, GLib
+
+    endpoint.extend_connections()
 
     cancelled = Gio.Cancellable()
     kinds = Gio.DBusConnectionFlags

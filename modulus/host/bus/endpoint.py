@@ -38,3 +38,8 @@ def open_connection(address: str) -> Any:
     # Not pydbus.SystemBus(): that connection is the whole process's, and its end is too.
     with explained("cannot reach the system bus"):
         return connect(address).con
+
+
+def extend_connections() -> None:
+    """Gives Gio's connections the methods that pydbus has for them."""
+    import pydbus  # noqa: F401 - that is what its import does
