@@ -35,8 +35,7 @@ class Source:
         self.done = 0
 
     def read(self, limit: int) -> bytes:
-        # What is there: the file may still be coming.
-        data = self._file.read1(min(limit, self._left))
+        data = self._file.read(min(limit, self._left))
         self._left -= len(data)
         self.done += len(data)
         self._on_read(self.done)

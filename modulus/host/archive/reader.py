@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,6 @@ from typing import BinaryIO, Literal
 from modulus.core.package.run_header import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
 from modulus.host.archive.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
-from modulus.host.archive.growing import Growth, open_growing
 from modulus.host.archive.untar import (
     ExtractLimits,
     Extractor,
@@ -92,8 +90,8 @@ class Archive:
     """A published driver; ``format`` is a profile's: ``run``, or ``tar`` for the others.
 
     ``vouched``: a hash of the whole file was found right, so that the weaker one that it brings
-    along has nothing to add. With ``growth`` the file is still coming. Errors are
-    IntegrityError for what is damaged or hostile, and OSError.
+    along has nothing to add. Errors are IntegrityError for what is damaged or hostile, and
+    OSError.
     """
 
     def __init__(
@@ -102,12 +100,10 @@ class Archive:
         format: Literal["run", "tar"],
         *,
         vouched: bool = False,
-        growth: Growth | None = None,
     ) -> None:
         self.path = path
         self.format = format
         self.vouched = vouched
-        self.growth = growth
 
     @cached_property
     def header(self) -> RunHeader | None:
@@ -203,13 +199,11 @@ class Archive:
                 progress(size)
 
     def _file(self) -> BufferedReader:
-        if self.growth:
-            return open_growing(self.path, self.growth)
         return BufferedReader(open_regular(self.path))
 
     def _locate(self, file: BinaryIO) -> tuple[int, int, tuple[_Check, ...]]:
         """Where the tar's first byte is, how many follow, and their digests."""
-        end = sys.maxsize if self.growth else os.fstat(file.fileno()).st_size
+        end = os.fstat(file.fileno()).st_size
         header = self.header
         if header is not None:
             start = _line_start(file, header.payload_line)

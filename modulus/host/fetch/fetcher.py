@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.core.profile.sources import Candidate, beside, counts, filename, sha256_for
 from modulus.errors import FetchError, IntegrityError, ModulusError
-from modulus.host.archive.growing import Growth
 from modulus.host.fetch.failure import Kind, TransferError
 from modulus.host.fetch.http import Client, ClientOptions
 from modulus.host.fetch.partial import Partial, held
@@ -29,15 +28,6 @@ from modulus.redact import redact
 
 UNVERIFIED = "nothing (allow_unverified)"
 """Who vouches for a download that was taken as it came."""
-
-Begins = Callable[[Path, str], Growth]
-"""Told which file begins to come, and its format; what it returns is told how far that is."""
-
-
-def unheeded(*_: object) -> Growth:
-    """Where nobody reads what comes."""
-    return Growth()
-
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -101,35 +91,30 @@ class Fetcher:
         candidates: Sequence[Candidate],
         known: str | None,
         known_origin: str,
-        begins: Begins = unheeded,
     ) -> Download:
         """The file, from the first of ``candidates`` that has it and whose hash holds.
 
         ``known`` is its sha256 if the settings or the profile (``known_origin``) have it; else
-        that beside the file must count. ``begins`` is for who would read it while it comes: it
-        is called for each place that has it, and told of the end once the hash holds. Raises
-        FetchError, IntegrityError where a place had other bytes or nothing to check them by,
-        LockedError.
+        that beside the file must count. Raises FetchError, IntegrityError where a place had
+        other bytes or nothing to check them by, LockedError.
         """
         checksum = Checksum(known.lower(), known_origin) if known else None
         try:
             if checksum and (path := self._stored(checksum.sha256)):
                 return _finished(path, checksum, candidates)
             with self._client:
-                return self._from_any(candidates, checksum, begins)
+                return self._from_any(candidates, checksum)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _from_any(
-        self, candidates: Sequence[Candidate], known: Checksum | None, begins: Begins
-    ) -> Download:
+    def _from_any(self, candidates: Sequence[Candidate], known: Checksum | None) -> Download:
         """Goes through the places in order, and again through those that were out of reach."""
         failures: dict[Candidate, TransferError] = {}
         until = self._pace.clock() + self._network_wait
         todo, rounds = list(candidates), 0
         while todo:
             for candidate in todo:
-                result = self._attempt(candidate, known, begins)
+                result = self._attempt(candidate, known)
                 if isinstance(result, Download):
                     return result
                 failures[candidate] = result
@@ -152,10 +137,10 @@ class Fetcher:
         raise _all_failed(failures)
 
     def _attempt(
-        self, candidate: Candidate, known: Checksum | None, begins: Begins
+        self, candidate: Candidate, known: Checksum | None
     ) -> Download | TransferError:
         try:
-            return self._from(candidate, known, begins)
+            return self._from(candidate, known)
         except TransferError as error:
             text = f"{redact(candidate.url)}: {error.cause}"
             if error.kind is Kind.INTEGRITY:
@@ -164,7 +149,7 @@ class Fetcher:
                 self._reporter.phase("fetch", text)
             return error
 
-    def _from(self, candidate: Candidate, known: Checksum | None, begins: Begins) -> Download:
+    def _from(self, candidate: Candidate, known: Checksum | None) -> Download:
         checksum = known or self._beside(candidate)
         shown = redact(candidate.url)
         ident = checksum.sha256 if checksum else hashlib.sha256(shown.encode()).hexdigest()
@@ -180,18 +165,13 @@ class Fetcher:
                 part.discard()
                 return _finished(path, checksum, [candidate])
             self._reporter.phase("fetch", shown)
-            growth = begins(part.path, candidate.format)
-            part.tell(growth)
             try:
                 self._complete(part, candidate, checksum)
                 digest, size, path = part.sha256, part.size, part.commit()
-                growth.end()
             except OSError as error:
                 if error.errno in _FULL:
                     part.discard()
                 raise
-            finally:
-                growth.lose()
         by = checksum.origin if checksum else UNVERIFIED
         return Download(path, digest, size, shown, candidate.format, by)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
-from modulus.host.archive.growing import Growth
 from modulus.host.files import atomic
 from modulus.host.files.lock import acquire
 from modulus.host.files.record import read_record
@@ -52,7 +51,6 @@ class Partial:
         self.size = 0
         self.pieced = False
         self.origin: Origin | None = None
-        self._growth: Growth | None = None
         self._handle = handle
         self._digest = hashlib.sha256()
         self._head = b""
@@ -78,15 +76,8 @@ class Partial:
         """Whether what is there so far begins like a page for a browser."""
         return looks_like_html(self._head)
 
-    def tell(self, growth: Growth) -> None:
-        """Has ``growth`` know how far it is, from now on."""
-        self._growth = growth
-        growth.reach(self.size)
-
     def restart(self) -> None:
         """Empties it."""
-        if self._growth and self.size:
-            self._growth.lose()
         os.ftruncate(self._handle, 0)
         os.lseek(self._handle, 0, os.SEEK_SET)
         self.size, self._digest, self._head = 0, hashlib.sha256(), b""
@@ -107,8 +98,6 @@ class Partial:
     def _account(self, chunk: bytes) -> None:
         self._digest.update(chunk)
         self.size += len(chunk)
-        if self._growth:
-            self._growth.reach(self.size)
         if len(self._head) < _HEAD:
             self._head += chunk[: _HEAD - len(self._head)]
 

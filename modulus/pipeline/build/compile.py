@@ -100,10 +100,9 @@ def compile_job(
 def _unpack(node: Node, job: Job, package: source.Source, target: Path) -> None:
     flavour = job.wanted.facts.flavour
     members = source.members(node, flavour)
-    listed = package.listed(members.folders)
+    listed = members.listed(package.manifest)
     node.reporter.phase("unpack", f"the {flavour} sources of {node.instance}")
-    # What nobody vouches for is first held to the sums that it brings along.
-    if package.archive.vouched and job.early.take(members, listed, target):
+    if job.one_pass.take(members, listed, target):
         return
     with source.discarding(node, package):
         extracted = package.archive.extract(

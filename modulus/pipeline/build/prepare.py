@@ -20,7 +20,9 @@ from modulus.host.process.background import Aside, SharedReporter
 from modulus.host.reuse.object_cache import Kept
 from modulus.host.status.build_counts import change_record
 from modulus.host.store.store import Entry
-from modulus.pipeline.build import early, source, twin
+from modulus.pipeline.build import source, twin
+from modulus.pipeline.build.one_pass import SCRATCH as SOURCES
+from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.build.plan import gather, plan
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
@@ -60,14 +62,14 @@ class Built:
 @dataclass(frozen=True)
 class Job:
     """A build that is to be done, and all that it takes: the package, or what was compiled for
-    a twin of the kernel. ``early`` may have the sources by now, and is closed by the build.
+    a twin of the kernel. ``one_pass`` may have the sources by now, and is closed by the build.
     ``plain``: it takes no shortcut, and the place of what is stored."""
 
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
     made_of: source.Source | Kept
-    early: early.Early
+    one_pass: OnePass
     plain: bool = False
 
 
@@ -99,7 +101,7 @@ def _find(node: Node, release: str) -> Built | None:
     found = stored(node, plan(node, release))
     if found:
         # One that was killed at its very end was a build all the same.
-        for prefix in (SCRATCH, early.SCRATCH):
+        for prefix in (SCRATCH, SOURCES):
             atomic.sweep(node.site.cache / "builds" / release, prefix)
     return found
 
@@ -118,13 +120,11 @@ def provide(
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
     members = source.members(node, first.facts.flavour)
-    unpacking = early.Early(
-        node.site.cache / "builds" / release, members, source.described_by(node)
-    )
+    one_pass = OnePass(node.site.cache / "builds" / release, members)
     with contextlib.ExitStack() as unless_used:
-        unless_used.callback(unpacking.close)
+        unless_used.callback(one_pass.close)
         with Aside(
-            lambda aside: source.provide(told.beside(aside), unpacking.begins, unpacking.read),
+            lambda aside: source.provide(told.beside(aside), one_pass),
             shared,
             patience=_PATIENCE,
         ) as package:
@@ -142,7 +142,7 @@ def provide(
         if found:
             return found
         unless_used.pop_all()
-        return Job(final, headers, toolchain, made_of, unpacking, plain)
+        return Job(final, headers, toolchain, made_of, one_pass, plain)
 
 
 def stored(node: Node, wanted: Plan) -> Built | None:

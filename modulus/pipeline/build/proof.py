@@ -31,8 +31,9 @@ from modulus.host.files.place import writing
 from modulus.host.report.clock import rfc3339
 from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
-from modulus.pipeline.build import early, source
+from modulus.pipeline.build import source
 from modulus.pipeline.build.compile import commit, compile_job
+from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.build.plan import plan
 from modulus.pipeline.build.prepare import Job
 from modulus.pipeline.build.recipe import recipe_for
@@ -181,7 +182,7 @@ def _job(node: Node, entry: Entry, manifest: Manifest) -> Job:
     package = source.provide(node)
     folder = node.site.cache / "builds" / manifest.kernel
     members = source.members(node, manifest.flavour)
-    return Job(wanted, headers, toolchain, package, early.Early(folder, members))
+    return Job(wanted, headers, toolchain, package, OnePass(folder, members))
 
 
 @contextlib.contextmanager

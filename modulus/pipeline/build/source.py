@@ -5,43 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from modulus.core.package.members import Members
 from modulus.core.package.vendor_manifest import Manifest, parse_manifest
 from modulus.core.profile.sources import Candidate, candidates, filename
 from modulus.core.record.json_text import parse_json
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host.archive.reader import Archive
-from modulus.host.fetch.fetcher import UNVERIFIED, Begins, Checksum, unheeded
+from modulus.host.fetch.fetcher import UNVERIFIED, Checksum
 from modulus.host.fetch.source_record import Record, read_source, source_path, write_source
 from modulus.host.files.place import writing
 from modulus.host.files.removal import set_aside
-from modulus.pipeline.build.early import TEXT_BYTES
+from modulus.pipeline.build.one_pass import TEXT_BYTES, OnePass
 from modulus.pipeline.node import Node
 
 _PACKAGE_SCHEME = "apt:"
-
-Reads = Callable[[Collection[str]], Mapping[str, bytes] | None]
-"""What of these members of the package was read as it came; None if unknown."""
-
-
-@dataclass(frozen=True)
-class Members:
-    """Chooses the members of a package that are below ``folders``; ``.`` is all of it."""
-
-    folders: tuple[str, ...]
-
-    def __call__(self, name: str) -> str | None:
-        """Where ``name`` goes, None for nowhere."""
-        for folder in self.folders:
-            if folder == ".":
-                return name
-            if name.startswith(f"{folder}/"):
-                return name.removeprefix(f"{folder}/")
-        return None
 
 
 @dataclass(frozen=True)
@@ -62,15 +44,6 @@ class Source:
         """Its contents."""
         kind = cast(Literal["run", "tar"], self.format)
         return Archive(self.path, kind, vouched=self.verified_by != UNVERIFIED)
-
-    def listed(self, folders: Sequence[str]) -> frozenset[str]:
-        """The files below ``folders`` that it is known to have; none where that is unknown."""
-        entries = self.manifest.entries if self.manifest else ()
-        return frozenset(
-            entry.file
-            for entry in entries
-            if entry.link is None and any(entry.file.startswith(f"{top}/") for top in folders)
-        )
 
 
 def known_checksum(node: Node) -> Checksum | None:
@@ -106,14 +79,14 @@ def is_downloaded(node: Node, sha256: str) -> bool:
     )
 
 
-def provide(node: Node, begins: Begins = unheeded, read: Reads = lambda _: None) -> Source:
+def provide(node: Node, one_pass: OnePass | None = None) -> Source:
     """The package, downloaded if need be, held to the version asked for and recorded.
 
-    ``begins`` is for who would read it while it comes, and ``read`` asks what he found.
+    Where it has to be read for that, ``one_pass`` does so.
     """
-    source = _fetch(node, begins)
+    source = _fetch(node)
     with discarding(node, source):
-        text, gpus = _known(node, source) or _describe(node, source, read)
+        text, gpus = _known(node, source) or _describe(node, source, one_pass)
         manifest = None if text is None else parse_manifest(text)
     if manifest and manifest.version != node.instance.version:
         raise IntegrityError(
@@ -158,7 +131,7 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
         ) from error
 
 
-def _fetch(node: Node, begins: Begins) -> Source:
+def _fetch(node: Node) -> Source:
     known, record = known_checksum(node), recorded(node)
     if known is None and record and is_downloaded(node, record.sha256):
         known = Checksum(record.sha256, record.verified_by)
@@ -169,7 +142,7 @@ def _fetch(node: Node, begins: Begins) -> Source:
             if packaged and known is None:
                 return _from_packages(node, next(places).url)
             # With a hash that is known only a file of that hash will do.
-            return _download(node, tuple(places), known, begins)
+            return _download(node, tuple(places), known)
         except (FetchError, IntegrityError) as error:
             if _is_full(error):
                 raise
@@ -207,11 +180,9 @@ def _from_packages(node: Node, url: str) -> Source:
     return Source(package.path, package.sha256, "tar", "the distribution")
 
 
-def _download(
-    node: Node, places: Sequence[Candidate], known: Checksum | None, begins: Begins
-) -> Source:
+def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> Source:
     digest, origin = (known.sha256, known.origin) if known else (None, "")
-    found = node.fetcher.fetch(places, digest, origin, begins)
+    found = node.fetcher.fetch(places, digest, origin)
     return Source(found.path, found.sha256, found.format, found.verified_by)
 
 
@@ -240,26 +211,17 @@ def _known(node: Node, source: Source) -> tuple[str, Any] | None:
     return None
 
 
-def described_by(node: Node) -> tuple[str, ...]:
-    """The members of the package that say what it is, as far as its profile names them."""
-    profile = node.profile
-    places = (
-        profile.installer.manifest if profile.installer else None,
-        profile.gpu_list.path if profile.gpu_list else None,
-    )
-    return tuple(name for name in places if name)
-
-
-def _describe(node: Node, source: Source, read: Reads) -> tuple[str | None, Any]:
+def _describe(node: Node, source: Source, one_pass: OnePass | None) -> tuple[str | None, Any]:
     """The installer's manifest and the list of GPUs, as far as the profile names them."""
     profile = node.profile
     manifest_name = profile.installer.manifest if profile.installer else None
     list_name = profile.gpu_list.path if profile.gpu_list else None
-    names = described_by(node)
+    names = tuple(name for name in (manifest_name, list_name) if name)
     if not names:
         return None, None
-    found = read(names)
-    if found is None:
+    if one_pass:
+        found = one_pass.read(source.archive, names, manifest_name, node.reporter)
+    else:
         found = source.archive.read(names, TEXT_BYTES)
     if manifest_name and manifest_name not in found:
         raise IntegrityError(
