@@ -6,19 +6,18 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from modulus.agent.failure_record import Record
+from modulus.agent.failure_record import FailureRecord
 from modulus.agent.failures import span, with_error
-from modulus.agent.job_queue import BUILD, REPAIR, UP, Lane, Work
+from modulus.agent.job_queue import BUILD, REPAIR, UP, JobQueue, Work
 from modulus.agent.keep_right import Upkeep
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.retry import Tries
-from modulus.agent.selection import Selection
-from modulus.agent.show.instance_status import Face
+from modulus.agent.selection import SelectedInstance
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.standby import Standby
 from modulus.agent.task import Task
 from modulus.core.agent.backoff import PERMANENT
-from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, Event, Source
-from modulus.core.agent.events import REPAIR as WRONG
+from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, WRONG, Event, EventSource
 from modulus.core.agent.rate import Rate
 from modulus.core.agent.role import STANDBY
 from modulus.core.status.text import status_text, stopped
@@ -37,22 +36,24 @@ class Agent:
         self,
         task: Task,
         loop: Loop,
-        face: Face,
+        status: InstanceStatus,
         reporter: Reporter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task = task
         self._loop = loop
-        self._face = face
+        self._status = status
         self._reporter = reporter
         self._clock = clock
         self._stopping = self._fallen = False
         self._bugs = Rate()
         self._count = 0
         self._anew: Cancel | None = None
-        self._selection = Selection(task.root, task.instance, task.at_boot, face.complain)
-        self._lane = Lane(loop, self._start, self._ended)
-        record = Record(task.root, str(task.instance), face.complain)
+        self._selection = SelectedInstance(
+            task.root, task.instance, task.at_boot, status.complain
+        )
+        self._queue = JobQueue(loop, self._start, self._ended)
+        record = FailureRecord(task.root, str(task.instance), status.complain)
         tries = Tries(
             loop,
             record,
@@ -62,11 +63,13 @@ class Agent:
             poll=task.poll,
             clock=clock,
         )
-        self._upkeep = Upkeep(task, self._lane, tries, loop, face, reporter, clock)
-        self._standby = Standby(task, self._lane, loop, face, lambda: self._selection.selected)
+        self._upkeep = Upkeep(task, self._queue, tries, loop, status, reporter, clock)
+        self._standby = Standby(
+            task, self._queue, loop, status, lambda: self._selection.selected
+        )
 
     def run(
-        self, watchdog: float | None, sources: Callable[[], Iterable[Source]] = tuple
+        self, watchdog: float | None, sources: Callable[[], Iterable[EventSource]] = tuple
     ) -> int:
         """Stays until told to end, or until there is nothing more to try: an exit code.
 
@@ -76,7 +79,7 @@ class Agent:
         """
         ending, again = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP,)
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*ending, *again))
-        started: list[Source] = []
+        started: list[EventSource] = []
         try:
             # First, so that it does not wait for what the loop itself takes to begin.
             warning = self._selection.begin()
@@ -93,7 +96,7 @@ class Agent:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if watchdog is not None:
             # Not before all that is due has had its turn, or nobody would see it starve.
-            self._loop.every(watchdog, lambda: self._loop.at_rest(self._face.alive))
+            self._loop.every(watchdog, lambda: self._loop.at_rest(self._status.alive))
         try:
             return self._loop.run()
         finally:
@@ -131,7 +134,7 @@ class Agent:
     @property
     def at_work(self) -> bool:
         """Whether a child builds or starts the driver; a quick look at it does not count."""
-        return self._lane.running in (BUILD, UP)
+        return self._queue.running in (BUILD, UP)
 
     @property
     def _stands_by(self) -> bool:
@@ -153,12 +156,12 @@ class Agent:
 
     def _play(self) -> None:
         """Begins the part that it has now."""
-        self._lane.forget()
+        self._queue.forget()
         self._upkeep.rest()
         self._standby.rest()
         if not self._stands_by:
             self._upkeep.work()
-        elif self._lane.running != UP:
+        elif self._queue.running != UP:
             self._standby.begin()
 
     def _start(self, work: Work) -> int:
@@ -177,10 +180,10 @@ class Agent:
             # Another generation of this very instance works, and wants to be kept right.
             self._upkeep.work()
         elif work == UP and code in PERMANENT:
-            state, _ = with_error(self._face.read(), code)
-            state = self._face.enter(state, "failed")
+            state, _ = with_error(self._status.read(), code)
+            state = self._status.enter(state, "failed")
             # Said again: systemd drops the last words of a process that is gone already.
-            self._face.say(status_text(state))
+            self._status.say(status_text(state))
             # After a fallback another one is selected, but only a person starts this unit now.
             self._stopping = True
             self._selection.forget()
@@ -224,14 +227,14 @@ class Agent:
         if self._stopping:
             return
         self._stopping = True
-        self._face.say("stopping; the driver stays as it is", stopping=True)
+        self._status.say("stopping; the driver stays as it is", stopping=True)
         self._upkeep.rest()
         self._standby.rest()
         if self._stands_by and self._task.stopped():
             self._selection.forget()
-        if not self._lane.terminate():
+        if not self._queue.terminate():
             self._end()
 
     def _end(self) -> None:
-        self._face.write(stopped(self._face.read()))
+        self._status.write(stopped(self._status.read()))
         self._loop.end(0)

@@ -16,7 +16,7 @@ from modulus.host.files.record import read_record
 from modulus.host.status.files import failures_file
 
 
-class Record:
+class FailureRecord:
     """The failures of ``instance`` with the same inputs.
 
     Where the file cannot be used ``complain`` is told, and the count kept here.

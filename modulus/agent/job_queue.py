@@ -22,7 +22,7 @@ _ORDER = (REPAIR, BUILD, UP)
 """The later ones do what the earlier ones would, as far as that is still wanted then."""
 
 
-class Lane:
+class JobQueue:
     """Runs what is asked for; of what is asked for meanwhile, the most thorough comes next.
 
     ``start`` starts a child and returns its pid. ``ended`` is told of each child's exit code,

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modulus.agent.failures import how, span, with_error
-from modulus.agent.job_queue import REPAIR, UP, Lane, Work
+from modulus.agent.job_queue import REPAIR, UP, JobQueue, Work
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.retry import Tries
-from modulus.agent.show.instance_status import Face
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
-from modulus.core.agent.events import GPUS, KERNELS, Event
-from modulus.core.agent.events import REPAIR as WRONG
+from modulus.core.agent.events import GPUS, KERNELS, WRONG, Event
 from modulus.core.agent.rate import Rate
 from modulus.core.status.state import Failure, State
 from modulus.core.status.text import pending, pending_text, status_text
@@ -31,18 +30,18 @@ class Upkeep:
     def __init__(
         self,
         task: Task,
-        lane: Lane,
+        queue: JobQueue,
         tries: Tries,
         loop: Loop,
-        face: Face,
+        status: InstanceStatus,
         reporter: Reporter,
         clock: Callable[[], float],
     ) -> None:
         self._task = task
-        self._lane = lane
+        self._queue = queue
         self._tries = tries
         self._loop = loop
-        self._face = face
+        self._status = status
         self._reporter = reporter
         self._clock = clock
         self._repairs = Rate()
@@ -61,7 +60,7 @@ class Upkeep:
     def work(self) -> None:
         """Has all of it done, now."""
         self.rest()
-        self._lane.ask(UP)
+        self._queue.ask(UP)
 
     def rest(self) -> None:
         """Waits for nothing any more."""
@@ -75,7 +74,7 @@ class Upkeep:
 
     def heard(self, event: Event) -> None:
         """Something happened to the driver, its nodes or its GPUs."""
-        if event.kind == GPUS and self._lane.running == UP:
+        if event.kind == GPUS and self._queue.running == UP:
             # It may have looked for GPUs already.
             self._gpus = (*self._gpus, event.text)[-1:]
         elif self._at_rest:
@@ -97,21 +96,21 @@ class Upkeep:
             self._succeeded(gpus)
         elif code == BusyError.code:
             # What is in use may be a driver that works: then there is time.
-            _, self._refused = with_error(self._face.read(), code)
-            self._lane.ask(REPAIR)
+            _, self._refused = with_error(self._status.read(), code)
+            self._queue.ask(REPAIR)
         else:
             self._failed(code)
 
     def _succeeded(self, gpus: tuple[str, ...]) -> None:
-        state = replace(self._face.read(active=True), error=None)
+        state = replace(self._status.read(active=True), error=None)
         # What waits and has ended waits for a GPU: the watching is ours.
         waiting = state.phase in ("wait", None)
         phase = "wait" if waiting else "watch"
         # First: whatever becomes of our own files, the driver is there.
-        self._face.say(status_text(replace(state, phase=phase)), ready=True)
+        self._status.say(status_text(replace(state, phase=phase)), ready=True)
         self._tries.succeeded()
         self.rest()
-        state = self._face.enter(state, phase)
+        state = self._status.enter(state, phase)
         if waiting:
             self._waiting = True
             self._await_gpu()
@@ -125,7 +124,7 @@ class Upkeep:
         if self._deaf is None:
             self._reporter.phase("wait", "for a GPU to be plugged in")
             return
-        self._face.warn_once(
+        self._status.warn_once(
             "the kernel does not tell when a GPU is plugged in: looked for every "
             f"{span(self._task.census)}",
             f" ({self._deaf})",
@@ -134,9 +133,9 @@ class Upkeep:
 
     def _failed(self, code: int) -> None:
         """Waits, ever longer, for time to pass or for something to change."""
-        self._lane.forget()
+        self._queue.forget()
         delay, count = self._tries.failed(code)
-        state, error = with_error(self._face.read(), code)
+        state, error = with_error(self._status.read(), code)
         cause = error.message.partition("\n")[0]
         if code < 0:
             # It could not say so itself.
@@ -149,8 +148,8 @@ class Upkeep:
         )
 
         def show(left: float) -> None:
-            self._face.enter(replace(state, eta_s=left), "wait")
-            self._face.say(
+            self._status.enter(replace(state, eta_s=left), "wait")
+            self._status.say(
                 f"wait: {span(left)} to the next try, for {cause}",
                 extend=self._task.poll + EXTEND,
             )
@@ -159,9 +158,9 @@ class Upkeep:
 
     def _pending(self, refused: Failure) -> None:
         """Another one's driver is in use, and works: ours has time."""
-        state = pending(self._face.read(), refused)
-        self._face.say(pending_text(refused), ready=True)
-        self._at_rest = self._face.enter(state, "watch")
+        state = pending(self._status.read(), refused)
+        self._status.say(pending_text(refused), ready=True)
+        self._at_rest = self._status.enter(state, "watch")
         self._task.ahead("")
         if self._task.waits():
             self._tries.failed(BusyError.code)
@@ -174,7 +173,7 @@ class Upkeep:
             self._rest(self._loop.after(delay, lambda: self._repair(why)))
             return
         self._rest(None)
-        if self._lane.ask(REPAIR):
+        if self._queue.ask(REPAIR):
             self._repairs.done(self._clock())
             if why:
                 self._reporter.phase("watch", why)
@@ -204,8 +203,8 @@ class Upkeep:
     def _put_back(self) -> None:
         """Shows what was so before a repair, and still is."""
         if self._at_rest:
-            self._face.write(self._at_rest)
-        self._face.again()
+            self._status.write(self._at_rest)
+        self._status.again()
 
     def _rest(self, timer: Cancel | None) -> None:
         """Has only ``timer`` wake us, of those there were."""

@@ -13,9 +13,9 @@ from modulus.agent.agent import Agent
 from modulus.agent.commands import command, passed_on
 from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
-from modulus.agent.show.instance_status import Face
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
-from modulus.core.agent.events import Source
+from modulus.core.agent.events import EventSource
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError
@@ -24,7 +24,7 @@ from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
-    from modulus.agent.wiring import Sources
+    from modulus.agent.wiring import Wiring
     from modulus.host.bus.systemd import Systemd
 
 
@@ -58,7 +58,7 @@ class Resident:
         self._uevents = uevents
         self._verbose = verbose
         self._loop = Loop()
-        self._face = Face(site.root, str(instance), make_notifier(), site.reporter)
+        self._status = InstanceStatus(site.root, str(instance), make_notifier(), site.reporter)
         task = Task(
             root=site.root,
             instance=instance,
@@ -71,22 +71,22 @@ class Resident:
             at_boot=lambda: _at_boot(site.root, instance),
             stopped=lambda: _is_stopped(site.root, instance),
         )
-        self._agent = Agent(task, self._loop, self._face, site.reporter)
-        self._sources: Sources | None = None
+        self._agent = Agent(task, self._loop, self._status, site.reporter)
+        self._sources: Wiring | None = None
 
     def run(self) -> int:
         """Until it is told to end."""
         return self._agent.run(watchdog_seconds(), self._make_sources)
 
-    def _make_sources(self) -> tuple[Source, ...]:
-        from modulus.agent.wiring import Sources
+    def _make_sources(self) -> tuple[EventSource, ...]:
+        from modulus.agent.wiring import Wiring
 
-        self._sources = Sources(
+        self._sources = Wiring(
             self._site,
             self._instance,
             self._loop,
             self._agent,
-            self._face,
+            self._status,
             self._uevents,
             verbose=self._verbose,
         )
@@ -122,9 +122,9 @@ def _open_uevents(root: Path) -> Callable[[], Uevents] | None:
 
 def _at_work(root: Path, instance: Instance) -> Instance:
     """Whose driver is loaded; ``instance`` where nothing is known of that."""
-    from modulus.host.generation.recorded_state import read_wanted
+    from modulus.host.generation.recorded_state import read_recorded_state
 
-    state = read_wanted(root, instance.profile)
+    state = read_recorded_state(root, instance.profile)
     with contextlib.suppress(UsageError):
         return parse_instance(state.instance, "") if state else instance
     return instance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modulus.agent.failure_record import Record
+from modulus.agent.failure_record import FailureRecord
 from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.backoff import Backoff
 
@@ -19,7 +19,7 @@ class Tries:
     def __init__(
         self,
         loop: Loop,
-        record: Record,
+        record: FailureRecord,
         inputs: Callable[[], str],
         again: Callable[[], object],
         *,

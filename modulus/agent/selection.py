@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modulus.host.watch.monitor import FolderMonitor
 
 
-class Selection:
+class SelectedInstance:
     """The role of the agent of ``mine``.
 
     ``at_boot`` asks whether the boot started it, which only counts where another instance is

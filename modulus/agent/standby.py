@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modulus.agent.failures import how
-from modulus.agent.job_queue import BUILD, Lane
+from modulus.agent.job_queue import BUILD, JobQueue
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.show.instance_status import Face
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
 from modulus.core.agent.backoff import PERMANENT
 from modulus.core.instance import Instance
@@ -21,15 +21,15 @@ class Standby:
     def __init__(
         self,
         task: Task,
-        lane: Lane,
+        queue: JobQueue,
         loop: Loop,
-        face: Face,
+        status: InstanceStatus,
         selected: Callable[[], Instance | None],
     ) -> None:
         self._task = task
-        self._lane = lane
+        self._queue = queue
         self._loop = loop
-        self._face = face
+        self._status = status
         self._selected = selected
         self._timer: Cancel | None = None
         self._failures = 0
@@ -37,7 +37,7 @@ class Standby:
     def begin(self) -> None:
         """Another instance is selected."""
         state = replace(
-            self._face.read(),
+            self._status.read(),
             active=False,
             selected=False,
             progress=None,
@@ -46,14 +46,14 @@ class Standby:
             error=None,
         )
         self._say(None)
-        self._face.enter(state, "watch")
+        self._status.enter(state, "watch")
         # Not while the other one is brought up, or comes back.
         self._rest(self._loop.after(self._task.calm, self.work))
 
     def work(self) -> None:
         """Has it built, now."""
         self._rest(None)
-        self._lane.ask(BUILD)
+        self._queue.ask(BUILD)
 
     def ended(self, code: int) -> None:
         """What the build came to; it said itself why it failed."""
@@ -79,7 +79,7 @@ class Standby:
 
     def _say(self, failed: str | None) -> None:
         selected = self._selected()
-        self._face.say(standby_text(str(selected) if selected else None, failed), ready=True)
+        self._status.say(standby_text(str(selected) if selected else None, failed), ready=True)
 
     def _rest(self, timer: Cancel | None) -> None:
         """Has only ``timer`` wake us."""

@@ -11,28 +11,36 @@ from modulus.agent.commands import passed_on, prove_command
 from modulus.agent.inputs import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
-from modulus.agent.prebuild.reboot_hold import Hold
-from modulus.agent.prebuild.setup import make_lane
+from modulus.agent.prebuild.reboot_hold import RebootHold
+from modulus.agent.prebuild.setup import make_queue
 from modulus.agent.selection import SelectionWatch
 from modulus.agent.show.bus_link import BusLine
-from modulus.agent.show.instance_status import Face
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.show.publisher import Publisher
 from modulus.agent.watch.kernels import Kernels
 from modulus.agent.watch.modules import ModuleWatch
 from modulus.agent.watch.nodes import NodeWatch
-from modulus.core.agent.events import BUILD, KERNELS, REPAIR, SELECTED, UPDATE, Event, Source
+from modulus.core.agent.events import (
+    BUILD,
+    KERNELS,
+    SELECTED,
+    UPDATE,
+    WRONG,
+    Event,
+    EventSource,
+)
 from modulus.core.instance import Instance
 from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.updates import NEED_REBOOT
-from modulus.host.generation.recorded_state import drift, read_wanted
+from modulus.host.generation.recorded_state import drift, read_recorded_state
 from modulus.host.kernel.facts import all_builds
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 
-class Sources:
+class Wiring:
     """The watches, the bus and the builds ahead of the ``agent`` of one instance.
 
     ``uevents`` opens the kernel's messages, None for another root.
@@ -44,7 +52,7 @@ class Sources:
         instance: Instance,
         loop: Loop,
         agent: Agent,
-        face: Face,
+        status: InstanceStatus,
         uevents: Callable[[], Uevents] | None,
         *,
         verbose: bool,
@@ -52,10 +60,10 @@ class Sources:
         self._site = replace(site, driver=instance.profile)
         self._instance = instance
         self._agent = agent
-        self._face = face
+        self._status = status
         self._digest: str | None = None
         root, name, reporter = site.root, instance.profile, site.reporter
-        self._hold = Hold(root, str(instance), None, loop, reporter, self._held)
+        self._hold = RebootHold(root, str(instance), None, loop, reporter, self._held)
         self._prover = Prover(
             prove_command(site, verbose),
             passed_on(os.environ),
@@ -63,7 +71,7 @@ class Sources:
             loop,
             agent.again,
         )
-        self._lane = make_lane(
+        self._queue = make_queue(
             site,
             instance,
             loop,
@@ -82,7 +90,7 @@ class Sources:
             metrics_dir=lambda: self._site.settings.metrics_dir,
         )
         self._bus = BusLine(loop, root, self._attach, self._detach)
-        self._watches: tuple[Source, ...] = (
+        self._watches: tuple[EventSource, ...] = (
             ModuleWatch(root, name, loop, self._tell, self._gpus, agent.deaf, uevents),
             NodeWatch(root, name, loop, self._tell, self._deaf),
             SelectionWatch(root, name, self._tell),
@@ -103,7 +111,7 @@ class Sources:
         """Ends all of that; a build that is a service goes on."""
         for watch in self._watches:
             watch.stop()
-        self._lane.stop()
+        self._queue.stop()
         self._hold.stop()
         self._publisher.stop()
         self._bus.stop()
@@ -111,7 +119,7 @@ class Sources:
     def ahead(self, why: str) -> None:
         """Has built what is missing for kernels that do not run."""
         self._want_hold()
-        self._lane.look(why)
+        self._queue.look(why)
 
     def busy(self) -> None:
         """Something is begun that nothing may be in the way of."""
@@ -134,7 +142,7 @@ class Sources:
             self._publisher.refresh()
 
     def _deaf(self, why: str) -> None:
-        self._face.warn_once("not every change on the node is noticed", f": {why}")
+        self._status.warn_once("not every change on the node is noticed", f": {why}")
 
     def _attach(self, bus: SystemBus) -> None:
         self._publisher.attach(bus)
@@ -143,21 +151,21 @@ class Sources:
         bus.on_update(self._update)
         self._want_hold()
         self._hold.attach(bus)
-        self._lane.attach(bus)
+        self._queue.attach(bus)
 
     def _detach(self) -> None:
         self._hold.detach()
-        self._lane.detach()
+        self._queue.detach()
 
     def _reloading(self, begun: bool) -> None:
         """systemd loads its units anew, after which containers may have lost their devices."""
         if begun:
             return
-        state = read_wanted(self._site.root, self._instance.profile)
+        state = read_recorded_state(self._site.root, self._instance.profile)
         wrong = drift(self._site.root, state) if state else ()
         if wrong:
             text = f"after systemd has loaded its units anew: {'; '.join(wrong)}"
-            self._tell(Event(REPAIR, text))
+            self._tell(Event(WRONG, text))
 
     def _update(self, status: str, version: str) -> None:
         if status == NEED_REBOOT:
@@ -179,7 +187,7 @@ class Sources:
         self._hold.want(seconds)
 
     def _held(self) -> None:
-        self._face.hold(self._hold.really, self._hold.text)
+        self._status.hold(self._hold.really, self._hold.text)
 
     def _gpus(self) -> Sequence[PciMatch]:
         # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.

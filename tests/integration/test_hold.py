@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.show.bus_link import BusLine
 from modulus.host.bus.connection import SystemBus
 from modulus.host.report.reporter import PlainReporter
@@ -58,7 +58,7 @@ def test_a_shutdown_is_held_and_let_go(bus: PrivateBus, tmp_path: Path) -> None:
     loop, log = Loop(), io.StringIO()
     root = tmp_path / "root"
     root.mkdir()
-    hold = Hold(root, "driver-1.0", 900, loop, PlainReporter(log))
+    hold = RebootHold(root, "driver-1.0", 900, loop, PlainReporter(log))
 
     def attach(connected: SystemBus) -> None:
         connected.on_shutdown(hold.shutdown)

@@ -20,11 +20,11 @@ from modulus.agent.inputs import inputs_digest
 from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
 from modulus.agent.selection import SelectionWatch
-from modulus.agent.show.instance_status import Face
+from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
 from modulus.agent.watch.modules import ModuleWatch
 from modulus.core.agent.backoff import Backoff
-from modulus.core.agent.events import Event, Source
+from modulus.core.agent.events import Event, EventSource
 from modulus.core.instance import parse_instance
 from modulus.core.pci import PciMatch
 from modulus.core.status.state import State
@@ -197,11 +197,13 @@ class Bench:
 
     def _run(self, reporter: PlainReporter, watchdog: float | None) -> int:
         loop = self.loop()
-        face = Face(self.root, NAME, Notifier(str(self.folder / "notify")), reporter)
-        agent = Agent(self.task, loop, face, reporter)
+        status = InstanceStatus(
+            self.root, NAME, Notifier(str(self.folder / "notify")), reporter
+        )
+        agent = Agent(self.task, loop, status, reporter)
         name = self.task.instance.profile
 
-        def sources() -> tuple[Source, ...]:
+        def sources() -> tuple[EventSource, ...]:
             gpus = (PciMatch(0x10DE, 0x0302),)
             return (
                 Pipe(loop, self.heard, agent.tell),

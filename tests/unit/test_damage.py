@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from modulus.agent.failure_record import Record as Failures
+from modulus.agent.failure_record import FailureRecord
 from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.backoff import Backoff
 from modulus.core.build.proof import Disproof, condemned
@@ -25,14 +25,14 @@ from modulus.core.devices.wanted import DeviceNode, Minors, NodeRule, Params, Wh
 from modulus.core.distribution.families import DEBIAN, Distribution
 from modulus.core.generation.generation import Contents, Identity, manifest_value
 from modulus.core.generation.last_good import Good, good_value
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.gpu.supported import parse_gpu_list
 from modulus.core.health.checks.answers import check_answers
 from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.core.kernel.release import Compiler
 from modulus.core.kernel.upcoming import Kernel, Tried
-from modulus.core.modules import initramfs
+from modulus.core.modules.initramfs import Image, InitramfsRecord
 from modulus.core.pci import PciMatch
 from modulus.core.profile.libraries import Answer, Library
 from modulus.core.profile.profile import GpuListFormat
@@ -45,17 +45,20 @@ from modulus.errors import ModulusError
 from modulus.host.build.proofs import add_disproof, read_disproofs, read_proof, write_proof
 from modulus.host.config.load import load_profile, load_settings
 from modulus.host.distribution.dpkg_status import installed_versions
-from modulus.host.distribution.header_tree import Tree as HeaderTree
-from modulus.host.distribution.header_tree import objection
+from modulus.host.distribution.header_tree import HeaderTree, objection
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.fetch.partial import held
-from modulus.host.fetch.source_record import Record, read_source, write_source
+from modulus.host.fetch.source_record import PackageRecord, read_source, write_source
 from modulus.host.files import record
 from modulus.host.files.regular import read_text
 from modulus.host.generation import install
 from modulus.host.generation.last_good import good_generations
-from modulus.host.generation.recorded_state import drift, read_wanted, write_wanted
+from modulus.host.generation.recorded_state import (
+    drift,
+    read_recorded_state,
+    write_recorded_state,
+)
 from modulus.host.generation.selected import read_selected
 from modulus.host.generation.soname import read_soname
 from modulus.host.generation.userspace import find_userspace
@@ -96,7 +99,7 @@ RULES = (
     NodeRule("gpu{minor}", ("gpu",), 195, "gpu", None, Minors(("driver/*",), "Minor"),
              params=Params("driver/params", "UID"), when=When("driver/params", "On")),
 )  # fmt: skip
-WANTED = WantedState(
+WANTED = RecordedState(
     NAME,
     GENERATION,
     ("gpu",),
@@ -147,7 +150,7 @@ def _use_tried(root: Path) -> object:
 
 
 def _use_failures(root: Path) -> object:
-    count = Failures(root, NAME, _never).failed("inputs")
+    count = FailureRecord(root, NAME, _never).failed("inputs")
     assert 0 < Backoff().delay(count, 14) <= 3600
     return count > 1
 
@@ -167,7 +170,7 @@ def _use_states(root: Path) -> object:
 
 
 def _use_wanted(root: Path) -> object:
-    state = read_wanted(root, "gpu")
+    state = read_recorded_state(root, "gpu")
     if state:
         drift(root, state)
         assert all(rule.files() for rule in state.rules) in (True, False)
@@ -291,7 +294,7 @@ def _use_kept(root: Path) -> object:
 
 def _source(root: Path) -> None:
     gpus = {"chips": [{"devid": "0x2330", "name": "H", "features": ["a"]}]}
-    write_source(root / "cache/source.json", Record(SHA, "settings", gpus, "a\n1\n"))
+    write_source(root / "cache/source.json", PackageRecord(SHA, "settings", gpus, "a\n1\n"))
 
 
 def _use_source(root: Path) -> object:
@@ -378,14 +381,14 @@ READERS = (
            lambda root: write(root / f"run/modulus/ahead/{NAME}.json",
                               json.dumps(TRIED.value())), _use_tried),
     Reader("failures", f"run/modulus/backoff/{NAME}.json",
-           lambda root: Failures(root, NAME, _never).failed("inputs"), _use_failures),
+           lambda root: FailureRecord(root, NAME, _never).failed("inputs"), _use_failures),
     Reader("state", f"run/modulus/{NAME}.json",
            lambda root: write_state(root, STATE), _use_states),
     Reader("wanted.json", "run/modulus/gpu/wanted.json",
-           lambda root: write_wanted(root, "gpu", WANTED), _use_wanted),
+           lambda root: write_recorded_state(root, "gpu", WANTED), _use_wanted),
     Reader("initramfs.json", "var/lib/modulus/gpu/initramfs.json",
            lambda root: write(root / "var/lib/modulus/gpu/initramfs.json", json.dumps(
-               initramfs.Record(initramfs.Image("/boot/x", 1, 2), ("a",), "b", ("a",)).value()
+               InitramfsRecord(Image("/boot/x", 1, 2), ("a",), "b", ("a",)).value()
            )), _use_initramfs),
     Reader("firmware.json", "var/lib/modulus/gpu/firmware.json",
            lambda root: (write(root / "lib/firmware/a", ""), write(

@@ -1,4 +1,4 @@
-"""The lane of builds for kernels that do not run yet."""
+"""The queue of builds for kernels that do not run yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.prebuild.prover import Prover
-from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.agent.reboot_hold import span
@@ -28,7 +28,7 @@ _STOPPED = 128 + signal.SIGTERM
 
 
 class Units(Protocol):
-    """What the lane asks of the bus; answers come from the main loop, none if it is lost."""
+    """What the queue asks of the bus; answers come from the main loop, none if it is lost."""
 
     def on_unit(self, name: str, callback: Callable[[UnitState], object]) -> Cancel:
         """Tells the state of the service ``name``, and every other one that it comes to."""
@@ -38,7 +38,7 @@ class Units(Protocol):
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Prebuild:
     """What to build ahead: ``command`` with ``env``, or the service ``unit`` that is the same.
 
     ``kernels`` looks at the installed kernels that do not run. While a failure is waited out
@@ -53,7 +53,7 @@ class Ahead:
     poll: float = 60.0
 
 
-class KernelLane:
+class PrebuildQueue:
     """At most one build in the background; tells a BUILD event when one has ended.
 
     What was done once is not begun again, not even by the next agent. ``attach`` brings the
@@ -63,12 +63,12 @@ class KernelLane:
 
     def __init__(
         self,
-        ahead: Ahead,
+        ahead: Prebuild,
         record: KernelRecord,
         loop: Loop,
         reporter: Reporter,
         tell: Callable[[Event], object],
-        hold: Hold | None = None,
+        hold: RebootHold | None = None,
         now: Callable[[], float] = time.time,
         prover: Prover | None = None,
     ) -> None:

@@ -33,7 +33,7 @@ class Logind(Protocol):
         """Has logind read its configuration again."""
 
 
-class Hold:
+class RebootHold:
     """A delay lock of logind, held from ``take`` to ``release``, for at most ``seconds``.
 
     For 0 seconds there is none, and what was set up for it is taken away; None is not known

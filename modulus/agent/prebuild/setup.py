@@ -1,4 +1,4 @@
-"""Puts the lane of builds ahead together, from an agent's options."""
+"""Puts the queue of builds ahead together, from an agent's options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from modulus.agent.commands import ahead_command, passed_on
 from modulus.agent.inputs import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
-from modulus.agent.prebuild.queue import Ahead, KernelLane
-from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.queue import Prebuild, PrebuildQueue
+from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import Event
 from modulus.core.instance import Instance
@@ -29,23 +29,23 @@ _BOOTED = Path("/run/systemd/system")
 """There if systemd is PID 1, sd_booted(3)."""
 
 
-def make_lane(
+def make_queue(
     site: Site,
     instance: Instance,
     loop: Loop,
     tell: Callable[[Event], object],
-    hold: Hold | None,
+    hold: RebootHold | None,
     prover: Prover | None = None,
     *,
     verbose: bool = False,
-) -> KernelLane:
-    """The lane for an agent with these options.
+) -> PrebuildQueue:
+    """The queue for an agent with these options.
 
     Its builds are a service where systemd runs and knows the same settings, else children.
     """
     name = str(instance)
     own_settings = bool(site.config or site.assignments)
-    ahead = Ahead(
+    ahead = Prebuild(
         instance=name,
         unit=(
             build_unit_name(name)
@@ -60,7 +60,7 @@ def make_lane(
     record = KernelRecord(
         site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")
     )
-    return KernelLane(ahead, record, loop, reporter, tell, hold, prover=prover)
+    return PrebuildQueue(ahead, record, loop, reporter, tell, hold, prover=prover)
 
 
 def next_kernels(

@@ -14,7 +14,7 @@ from modulus.host.report.reporter import Reporter
 from modulus.host.status.files import clear_state, is_anothers, read_state, write_state
 
 
-class Face:
+class InstanceStatus:
     """The state and the STATUS of ``instance``."""
 
     def __init__(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.events import GPUS, MODULES, Event, Tell
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.gpu.uevent import Uevent, pci_device
 from modulus.core.pci import PciMatch, devices_of
 from modulus.host.generation.recorded_state import (
     gpu_drift,
     module_drift,
     node_drift,
-    read_wanted,
+    read_recorded_state,
 )
 from modulus.host.watch.uevents import Uevents
 
@@ -94,7 +94,7 @@ class ModuleWatch:
 
     def _read(self) -> None:
         before = len(self._modules) + len(self._devices)
-        state: WantedState | None = None
+        state: RecordedState | None = None
         asked = False
         for event in self._uevents.take() if self._uevents else ():
             if event is None:
@@ -102,14 +102,14 @@ class ModuleWatch:
             elif event.subsystem in ("module", "pci"):
                 # Read once for all of them, and only now: most messages are about others.
                 if not asked:
-                    state, asked = read_wanted(self._root, self._name), True
+                    state, asked = read_recorded_state(self._root, self._name), True
                 self._note(event, state)
         if len(self._modules) + len(self._devices) > before:
             if self._timer:
                 self._timer()
             self._timer = self._loop.after(_SETTLE, self._settled)
 
-    def _note(self, event: Uevent, state: WantedState | None) -> None:
+    def _note(self, event: Uevent, state: RecordedState | None) -> None:
         """Keeps what matters of ``event`` until no more comes."""
         if event.subsystem == "module":
             name = posixpath.basename(event.fields.get("DEVPATH", ""))
@@ -125,7 +125,7 @@ class ModuleWatch:
     def _settled(self) -> None:
         modules, devices = self._modules, self._devices
         self._forget()
-        root, state = self._root, read_wanted(self._root, self._name)
+        root, state = self._root, read_recorded_state(self._root, self._name)
         if state and modules and (module_drift(root, state) or node_drift(root, state)):
             self._tell(Event(MODULES, _said(modules)))
         if devices and (state is None or gpu_drift(root, state)):

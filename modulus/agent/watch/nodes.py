@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.agent.events import REPAIR, Event, Tell
+from modulus.core.agent.events import WRONG, Event, Tell
 from modulus.core.devices.changes import link_path
 from modulus.core.devices.wanted import DEV
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.host.devices.facts import in_dev
 from modulus.host.files.place import below
 from modulus.host.generation.recorded_state import (
     RECORD,
     driver_majors,
     node_drift,
-    read_wanted,
+    read_recorded_state,
     wanted_file,
 )
 from modulus.host.watch.monitor import FolderMonitor
@@ -33,7 +33,7 @@ _MOST = 3
 
 
 class NodeWatch:
-    """Tells REPAIR when a node or link of the driver ``name`` is other than recorded.
+    """Tells WRONG when a node or link of the driver ``name`` is other than recorded.
 
     What is recorded may change at any time, and then counts. Only the names that are recorded
     are looked at, and nothing is told where all of them turn out to be right, as after the
@@ -48,7 +48,7 @@ class NodeWatch:
         self._loop = loop
         self._tell = tell
         self._deaf = deaf
-        self._state: WantedState | None = None
+        self._state: RecordedState | None = None
         self._paths: frozenset[str] = frozenset()
         self._record: FolderMonitor | None = None
         self._monitors: dict[str, FolderMonitor] = {}
@@ -76,7 +76,7 @@ class NodeWatch:
             self._load()
 
     def _load(self) -> None:
-        self._state = read_wanted(self._root, self._name)
+        self._state = read_recorded_state(self._root, self._name)
         nodes = [node for node in self._state.nodes if node.managed] if self._state else []
         self._watch(
             frozenset(path for node in nodes for path in (node.path, link_path(*node.number)))
@@ -125,4 +125,4 @@ class NodeWatch:
             self._timer = self._loop.after(_LOADED_ANEW, lambda: self._look(patient=False))
             return
         more = f" (and {len(wrong) - _MOST} more)" if len(wrong) > _MOST else ""
-        self._tell(Event(REPAIR, "; ".join(wrong[:_MOST]) + more))
+        self._tell(Event(WRONG, "; ".join(wrong[:_MOST]) + more))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["repair", "modules", "gpus", "kernels", "selected", "build", "update"]
+Kind = Literal["wrong", "modules", "gpus", "kernels", "selected", "build", "update"]
 
-REPAIR: Kind = "repair"
+WRONG: Kind = "wrong"
 """Nodes, links or the firmware path may be other than wanted."""
 MODULES: Kind = "modules"
 """Modules were loaded or unloaded."""
@@ -36,7 +36,7 @@ Tell = Callable[[Event], object]
 """How an event is passed on, in the thread of the main loop."""
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Watches something and tells events, from ``start`` until ``stop``.
 
     Both may be called more than once.

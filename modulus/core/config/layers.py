@@ -18,18 +18,18 @@ from modulus.core.config.settings import DEFAULTS, GENERAL, Settings
 
 
 @dataclass(frozen=True)
-class Source:
+class SettingsSource:
     """The checked but unconverted settings of one file, of the environment, of ``--set``."""
 
     origin: str
     value: Mapping[str, Any]
 
 
-def merge(layers: Sequence[Sequence[Source]], driver: str | None) -> Settings:
+def merge(layers: Sequence[Sequence[SettingsSource]], driver: str | None) -> Settings:
     """The settings for ``driver``, or the general ones, from checked layers above DEFAULTS."""
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for layer in ((Source("default", DEFAULTS),), *layers):
+    for layer in ((SettingsSource("default", DEFAULTS),), *layers):
         for source in layer:
             _lay(GENERAL, source.value, source.origin, merged, origins)
         for source in layer:

@@ -32,7 +32,7 @@ _LOCAL = re.compile(r"((?:mirror\+)?(?:file|copy)):(?://)?(/.*)")
 
 
 @dataclass(frozen=True)
-class Entry:
+class AptEntry:
     """One apt source; ``options`` by their deb822 name in lower case."""
 
     types: tuple[str, ...]
@@ -45,7 +45,7 @@ class Entry:
         return " ".join(self.uris + self.suites + self.components)
 
 
-def parse_list(text: str) -> tuple[Entry, ...]:
+def parse_list(text: str) -> tuple[AptEntry, ...]:
     """The entries of a one-line-style file (``*.list``); others lines are passed over."""
     entries = []
     for line in text.splitlines():
@@ -58,12 +58,12 @@ def parse_list(text: str) -> tuple[Entry, ...]:
             options["architectures"] = options.pop("arch").replace(",", " ")
         if len(words) >= 2:
             entries.append(
-                Entry((match[1],), (words[0],), (words[1],), tuple(words[2:]), options)
+                AptEntry((match[1],), (words[0],), (words[1],), tuple(words[2:]), options)
             )
     return tuple(entries)
 
 
-def parse_sources(text: str) -> tuple[Entry, ...]:
+def parse_sources(text: str) -> tuple[AptEntry, ...]:
     """The enabled entries of a deb822-style file (``*.sources``)."""
     entries = []
     for fields in stanzas(text):
@@ -74,13 +74,13 @@ def parse_sources(text: str) -> tuple[Entry, ...]:
             for key in ("types", "uris", "suites", "components")
         )
         if types and uris and suites:
-            entries.append(Entry(types, uris, suites, components, fields))
+            entries.append(AptEntry(types, uris, suites, components, fields))
     return tuple(entries)
 
 
 def own(
-    entries: Iterable[Entry], distribution: Distribution, release: str = ""
-) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    entries: Iterable[AptEntry], distribution: Distribution, release: str = ""
+) -> tuple[tuple[AptEntry, ...], tuple[str, ...]]:
     """The ``entries`` of the distribution itself, narrowed to what is used, and a line with
     the reason for each other one; kernel ``release`` decides on backports."""
     kept, refused = [], []
@@ -103,7 +103,7 @@ def own(
     return tuple(kept), tuple(refused)
 
 
-def rebased(entry: Entry, root: str) -> Entry:
+def rebased(entry: AptEntry, root: str) -> AptEntry:
     """``entry``, read below ``root``, with its local paths as seen from outside."""
     if root.rstrip("/") == "":
         return entry
@@ -111,7 +111,7 @@ def rebased(entry: Entry, root: str) -> Entry:
     return replace(entry, uris=tuple(uris))
 
 
-def render(entries: Iterable[Entry], arch: str, keyring: str) -> str:
+def render(entries: Iterable[AptEntry], arch: str, keyring: str) -> str:
     """``entries`` as a deb822 file, each signed by ``keyring`` and nothing else."""
     return "\n".join(
         "Types: deb\n"
@@ -124,7 +124,7 @@ def render(entries: Iterable[Entry], arch: str, keyring: str) -> str:
     )
 
 
-def _objection(entry: Entry, narrowed: Entry, distribution: Distribution) -> str | None:
+def _objection(entry: AptEntry, narrowed: AptEntry, distribution: Distribution) -> str | None:
     for option in _INSECURE:
         if entry.options.get(option, "no").lower() not in _NO:
             return f"marked {option}"

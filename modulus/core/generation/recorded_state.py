@@ -16,7 +16,7 @@ _SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class WantedState:
+class RecordedState:
     """A driver at work: the generation ``generation`` of ``instance``.
 
     ``modules`` are all that the driver has, by the kernel's names, with the srcversion of
@@ -45,17 +45,17 @@ class WantedState:
         return frozenset(name for rule in self.rules for name in rule.major)
 
 
-def wanted_value(state: WantedState) -> dict[str, Any]:
+def recorded_state_value(state: RecordedState) -> dict[str, Any]:
     """As JSON values."""
     return {"schema": _SCHEMA, **asdict(state)}
 
 
-def parse_wanted(value: object) -> WantedState:
-    """What ``wanted_value`` told of; ValueError for anything else."""
+def parse_recorded_state(value: object) -> RecordedState:
+    """What ``recorded_state_value`` told of; ValueError for anything else."""
     of = Fields(value, "the wanted state")
     of("schema", forms.exactly(_SCHEMA))
     modules, majors = forms.module_name, forms.number(0, MOST_MAJOR)
-    return WantedState(
+    return RecordedState(
         instance=str(of("instance", forms.instance)),
         generation=of("generation", forms.name),
         needed=of("needed", forms.list_of(modules)),

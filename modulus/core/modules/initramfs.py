@@ -34,7 +34,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Record:
+class InitramfsRecord:
     """What is known of an image: which of ``rivals`` it holds without our ``config``.
 
     ``problem`` is why a rebuild did not help, or that one was begun; None where none was.
@@ -54,11 +54,11 @@ class Record:
         return (self.image, self.rivals, self.config) == (image, tuple(rivals), config)
 
 
-def parse_record(value: object) -> Record:
+def parse_record(value: object) -> InitramfsRecord:
     """The record in JSON ``value``; ValueError for what is none."""
     of = Fields(value, "the record of an initramfs")
     names = forms.list_of(forms.module_name)
-    return Record(
+    return InitramfsRecord(
         of("image", _image),
         of("rivals", names),
         of("config", forms.name),

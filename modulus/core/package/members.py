@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modulus.core.package.vendor_manifest import Manifest
+from modulus.core.package.vendor_manifest import VendorManifest
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Members:
                 return name.removeprefix(f"{folder}/")
         return None
 
-    def listed(self, manifest: Manifest | None) -> frozenset[str]:
+    def listed(self, manifest: VendorManifest | None) -> frozenset[str]:
         """The files among them that a package is known to have; none where that is unknown."""
         return frozenset(
             entry.file

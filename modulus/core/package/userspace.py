@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from modulus.core.package.vendor_manifest import Manifest, ManifestEntry
+from modulus.core.package.vendor_manifest import ManifestEntry, VendorManifest
 from modulus.core.profile.profile import ComponentRule
 from modulus.core.record.forms import is_inside
 from modulus.core.store.keys import digest
@@ -72,7 +72,7 @@ def userspace_id(source_sha256: str, version: str, selection: Selection) -> str:
     )
 
 
-def plan_layout(manifest: Manifest, selection: Selection) -> Layout:
+def plan_layout(manifest: VendorManifest, selection: Selection) -> Layout:
     """What ``selection`` takes of the package, 32-bit files left out.
 
     A link without its file is left out too. Raises IntegrityError where the manifest puts two

@@ -40,7 +40,7 @@ class ManifestEntry:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class VendorManifest:
     """A whole manifest; ``modules`` are the kernel modules the package can build."""
 
     description: str
@@ -148,7 +148,7 @@ def type_fields(name: str, words: list[str]) -> TypeFields:
     return TypeFields(arch, len(named) > arch + link, link, inherit)
 
 
-def parse_manifest(text: str) -> Manifest:
+def parse_manifest(text: str) -> VendorManifest:
     """Reads a manifest; raises IntegrityError with the number of the line that is wrong.
 
     Entries end at the first empty line, as in the vendor's parser.
@@ -167,7 +167,7 @@ def parse_manifest(text: str) -> Manifest:
         if not line.strip():
             break
         entries.append(_entry(line.split(), number))
-    return Manifest(lines[0].strip(), version, modules, tuple(entries))
+    return VendorManifest(lines[0].strip(), version, modules, tuple(entries))
 
 
 def _entry(words: list[str], line: int) -> ManifestEntry:

@@ -20,7 +20,7 @@ RECIPE_FILES = ("build.sh", "batch.sh", "batch-cc.sh", "forkcc.c", "forkcc-text.
 
 
 @dataclass(frozen=True)
-class Source:
+class PackageSource:
     """A template of URLs of the driver's package.
 
     ``apt:NAME`` is the distribution's package of that name. Without ``checksum_url`` the
@@ -177,7 +177,7 @@ class Profile:
     """A driver; the fields are those of a profile's file (docs/reference.md)."""
 
     name: str
-    sources: tuple[Source, ...]
+    sources: tuple[PackageSource, ...]
     flavours: Mapping[str, Flavour]
     build: tuple[str, ...]
     make: Make

@@ -56,10 +56,10 @@ from modulus.core.profile.profile import (
     GpuListFormat,
     Installer,
     Make,
+    PackageSource,
     Patch,
     Profile,
     Remake,
-    Source,
     Vgpu,
 )
 from modulus.core.profile.progress import Work
@@ -86,7 +86,7 @@ SCHEMA = Record(
                     "checksum_url": URL,
                 },
                 ("url", "format"),
-                make=Source,
+                make=PackageSource,
             ),
         ),
         "sha256": MapOf(text(r"[0-9][0-9A-Za-z._]*", "a version"), SHA256),

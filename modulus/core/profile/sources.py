@@ -22,7 +22,7 @@ class Mirror(Protocol):
     def trusted(self) -> bool: ...
 
 
-class Source(Protocol):
+class PackagePlace(Protocol):
     """A place the profile names."""
 
     @property
@@ -48,7 +48,7 @@ class Candidate:
 
 def candidates(
     mirrors: Sequence[Mirror],
-    sources: Sequence[Source],
+    sources: Sequence[PackagePlace],
     *,
     name: str,
     version: str,

@@ -25,7 +25,7 @@ class Reader(Protocol):
         """The next bytes, at most ``limit``; none at the end."""
 
 
-class Source:
+class Stretch:
     """``size`` bytes of ``file`` from where it stands, counted as they are read."""
 
     def __init__(self, file: BufferedReader, size: int, on_read: Callable[[int], None]) -> None:
@@ -79,7 +79,7 @@ class _Inflate:
 class _Streams:
     """One compressed stream after another; zeros may follow, as in xz and on tapes."""
 
-    def __init__(self, source: Source, magic: bytes, make: Callable[[], _Decoder]) -> None:
+    def __init__(self, source: Stretch, magic: bytes, make: Callable[[], _Decoder]) -> None:
         self._source = source
         self._magic = magic
         self._make = make
@@ -121,7 +121,7 @@ class _Streams:
 class _Zstd:
     """Zstandard frames; the library itself goes from one to the next."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Stretch) -> None:
         import zstandard
 
         decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
@@ -152,7 +152,7 @@ def _bzip2() -> _Decoder:
 MAGIC_BYTES = 6
 
 
-def open_reader(magic: bytes, source: Source) -> Reader:
+def open_reader(magic: bytes, source: Stretch) -> Reader:
     """The reader for data that begins with ``magic``; what has no known one is plain."""
     if magic.startswith(b"\x1f\x8b"):
         return _Streams(source, b"\x1f\x8b", _Inflate)

@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 
 from modulus.core.package.run_header import HEADER_BYTES, RunHeader, parse_header
 from modulus.errors import IntegrityError
-from modulus.host.archive.decompress import CHUNK, MAGIC_BYTES, Source, damaged, open_reader
+from modulus.host.archive.decompress import CHUNK, MAGIC_BYTES, Stretch, damaged, open_reader
 from modulus.host.archive.untar import (
     ExtractLimits,
     Extractor,
@@ -193,7 +193,7 @@ class Archive:
                 if reporter is not None:
                     reporter.progress("unpack", done, size, "B")
 
-            source = Source(file, size, progress)
+            source = Stretch(file, size, progress)
             yield TarStream(open_reader(magic, source), source, limits)
             if source.done < size:
                 progress(size)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from modulus.errors import IntegrityError
-from modulus.host.archive.decompress import CHUNK, Reader, Source, damaged
+from modulus.host.archive.decompress import CHUNK, Reader, Stretch, damaged
 
 _BLOCK = tarfile.BLOCKSIZE
 _HEADER_BYTES = 16 << 10  # of all headers of one member: long names, extended attributes
@@ -48,7 +48,7 @@ class _TarFile(tarfile.TarFile):
 class TarStream:
     """The members of a tar, in order; also the file object that tarfile reads headers from."""
 
-    def __init__(self, reader: Reader, source: Source, limits: ExtractLimits) -> None:
+    def __init__(self, reader: Reader, source: Stretch, limits: ExtractLimits) -> None:
         self._reader = reader
         self._source = source
         self._limits = limits

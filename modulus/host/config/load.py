@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modulus.core.config.layers import Source, merge, place
+from modulus.core.config.layers import SettingsSource, merge, place
 from modulus.core.config.schema import Problems, close
 from modulus.core.config.settings import SCHEMA, Settings
 from modulus.core.profile.profile import BuildFile, Patch, Profile
@@ -110,16 +110,16 @@ def _seen(root: Path, path: str) -> Path:
         return root / path.lstrip("/")
 
 
-def _sources(files: Iterator[tuple[str, Path]], problems: Problems) -> Iterator[Source]:
+def _sources(files: Iterator[tuple[str, Path]], problems: Problems) -> Iterator[SettingsSource]:
     for origin, path in files:
         found = problems.within(origin)
         value = read_yaml(path, found)
         if value is not None:
             SCHEMA.check(value, "", found)
-            yield Source(origin, value)
+            yield SettingsSource(origin, value)
 
 
-def _environment(environ: Mapping[str, str], problems: Problems) -> Iterator[Source]:
+def _environment(environ: Mapping[str, str], problems: Problems) -> Iterator[SettingsSource]:
     for name in sorted(environ):
         if name.startswith(_PREFIX):
             found = problems.within(name)
@@ -127,7 +127,7 @@ def _environment(environ: Mapping[str, str], problems: Problems) -> Iterator[Sou
             yield from _one(name, parts, "__", environ[name], found, found)
 
 
-def _assigned(assignments: Sequence[str], problems: Problems) -> Iterator[Source]:
+def _assigned(assignments: Sequence[str], problems: Problems) -> Iterator[SettingsSource]:
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign:
@@ -145,14 +145,14 @@ def _one(
     text: str,
     unreadable: Problems,
     problems: Problems,
-) -> Iterator[Source]:
+) -> Iterator[SettingsSource]:
     """One value, as YAML, under one key."""
     before = len(problems)
     value = parse_yaml(text, unreadable)
     if len(problems) == before:
         placed: dict[str, Any] = place(SCHEMA, parts, value, separator)
         SCHEMA.check(placed, "", problems)
-        yield Source(origin, placed)
+        yield SettingsSource(origin, placed)
 
 
 def _profile_folders(root: Path) -> tuple[tuple[Path, str], ...]:

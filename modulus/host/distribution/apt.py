@@ -35,7 +35,7 @@ _DOWNLOAD_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Package:
+class AptPackage:
     """One version of a package that the archive offers; ``size`` in bytes."""
 
     name: str
@@ -46,10 +46,10 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Archive:
+class AptArchive:
     """A downloaded package, its bytes as the signed lists say they must be."""
 
-    package: Package
+    package: AptPackage
     path: Path
 
 
@@ -86,16 +86,16 @@ class Apt:
         """The names of all known packages that begin with ``prefix``."""
         return tuple(self._query("apt-cache", "pkgnames", prefix).split())
 
-    def versions(self, names: Iterable[str]) -> dict[str, tuple[Package, ...]]:
+    def versions(self, names: Iterable[str]) -> dict[str, tuple[AptPackage, ...]]:
         """The versions that the lists at hand have of each of ``names``, best first."""
         words = tuple(names)
         if not words:
             return {}
         # Status 100: it does not know one of them; it shows the others all the same.
         text = self._query("apt-cache", "show", *words, ok=(0, 100))
-        found: dict[str, tuple[Package, ...]] = {}
+        found: dict[str, tuple[AptPackage, ...]] = {}
         for fields in stanzas(text):
-            package = Package(
+            package = AptPackage(
                 fields.get("package", ""),
                 fields.get("version", ""),
                 fields.get("sha256", ""),
@@ -137,7 +137,7 @@ class Apt:
 
     def obtain(
         self, choose: Callable[[], Mapping[str, str] | None], into: Path
-    ) -> tuple[Archive, ...] | None:
+    ) -> tuple[AptArchive, ...] | None:
         """Downloads what ``choose`` finds in the lists; None if it finds nothing.
 
         The lists are updated only where that is needed: it finds nothing in those at hand, or
@@ -155,7 +155,7 @@ class Apt:
         wanted = choose()
         return None if wanted is None else self.download(wanted, into)
 
-    def download(self, wanted: Mapping[str, str], into: Path) -> tuple[Archive, ...]:
+    def download(self, wanted: Mapping[str, str], into: Path) -> tuple[AptArchive, ...]:
         """Fetches ``wanted`` (names with versions) into the empty folder ``into``.
 
         Raises ToolchainError where that fails, IntegrityError for bytes that are not what the
@@ -187,7 +187,7 @@ class Apt:
                     f"{path.name} is not what the distribution's signed lists say",
                     "try again; if it stays so, the mirror in the apt sources is broken",
                 )
-            archives.append(Archive(package, path))
+            archives.append(AptArchive(package, path))
         return tuple(archives)
 
     def _fetch(self, words: Sequence[str], into: Path, total: int) -> None:

@@ -90,7 +90,9 @@ def _options(
     return options
 
 
-def _entries(root: Path, distribution: Distribution, release: str) -> list[apt_sources.Entry]:
+def _entries(
+    root: Path, distribution: Distribution, release: str
+) -> list[apt_sources.AptEntry]:
     refused: list[str] = []
     for base in dict.fromkeys((root, Path("/"))):
         own, others = apt_sources.own(_configured(base), distribution, release)
@@ -105,10 +107,10 @@ def _entries(root: Path, distribution: Distribution, release: str) -> list[apt_s
     )
 
 
-def _configured(root: Path) -> list[apt_sources.Entry]:
+def _configured(root: Path) -> list[apt_sources.AptEntry]:
     folder = resolve(root, "/etc/apt/sources.list.d")
     paths = [resolve(root, "/etc/apt/sources.list"), *sorted(folder.glob("*"))]
-    entries: list[apt_sources.Entry] = []
+    entries: list[apt_sources.AptEntry] = []
     for path in paths:
         parse = apt_sources.parse_list if path.suffix == ".list" else apt_sources.parse_sources
         if path.suffix in (".list", ".sources"):

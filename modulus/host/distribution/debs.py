@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modulus.errors import ToolchainError
-from modulus.host.distribution.apt import Archive, leashed
+from modulus.host.distribution.apt import AptArchive, leashed
 from modulus.host.process.run import CommandError, run
 from modulus.host.report.reporter import Reporter
 
 _SECONDS = 300
 
 
-def unpack(archives: Sequence[Archive], into: Path, reporter: Reporter) -> None:
+def unpack(archives: Sequence[AptArchive], into: Path, reporter: Reporter) -> None:
     """Lays the files of ``archives`` into ``into`` and removes the archives; no maintainer
     script runs. Raises ToolchainError for a bad package, OSError on a full disk."""
     into.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def unpack(archives: Sequence[Archive], into: Path, reporter: Reporter) -> None:
         archive.path.unlink()
 
 
-def recorded(archives: Sequence[Archive]) -> Mapping[str, Mapping[str, str]]:
+def recorded(archives: Sequence[AptArchive]) -> Mapping[str, Mapping[str, str]]:
     """The packages as a record keeps them: name to version and sha256."""
     return {
         archive.package.name: {

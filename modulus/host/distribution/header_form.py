@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 
 from modulus.errors import ToolchainError
-from modulus.host.distribution.header_tree import Tree
+from modulus.host.distribution.header_tree import HeaderTree
 from modulus.host.files.paths import inside, resolve
 from modulus.host.files.regular import read_bytes
 from modulus.host.files.tree_digest import listing_digest
@@ -28,7 +28,7 @@ _PATH = re.compile(r"(?<![^\s=:\"'(])(?:/|\.\./)[\w.+~/-]+")
 _HERE = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))"
 
 
-def normalise(tree: Tree, into: Path, *, move: bool = False) -> str:
+def normalise(tree: HeaderTree, into: Path, *, move: bool = False) -> str:
     """Writes ``tree`` in its normal form to the new folder ``into``; returns its digest.
 
     The digest covers every path, type, executable bit, content and link target. ``move`` takes
@@ -40,7 +40,7 @@ def normalise(tree: Tree, into: Path, *, move: bool = False) -> str:
 class _Import:
     """One tree on its way into the normal form."""
 
-    def __init__(self, tree: Tree, into: Path, move: bool) -> None:
+    def __init__(self, tree: HeaderTree, into: Path, move: bool) -> None:
         self._tree = tree
         self._into = into
         self._move = move

@@ -8,7 +8,7 @@ from modulus.core.distribution.deb822 import Relation, relations
 from modulus.core.distribution.families import Distribution
 from modulus.core.kernel.release import near_releases
 from modulus.errors import ToolchainError
-from modulus.host.distribution.apt import Apt, Package
+from modulus.host.distribution.apt import Apt, AptPackage
 
 
 def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> ToolchainError:
@@ -23,7 +23,7 @@ def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> 
     )
 
 
-class Choice:
+class HeaderChoice:
     """Picks the packages that make up a release's headers from apt's lists.
 
     ``image`` is the version the kernel is installed in: headers of it are wanted, and others
@@ -50,7 +50,7 @@ class Choice:
             return self._with_dependencies(chosen)
         return None
 
-    def _with_dependencies(self, chosen: Package) -> dict[str, str] | None:
+    def _with_dependencies(self, chosen: AptPackage) -> dict[str, str] | None:
         pattern = self._distribution.family.headers_depends
         wanted = {
             relation.name: relation
@@ -68,7 +68,7 @@ class Choice:
         return picked
 
 
-def _version(relation: Relation, beside: str, known: Sequence[Package]) -> str | None:
+def _version(relation: Relation, beside: str, known: Sequence[AptPackage]) -> str | None:
     """The version that ``relation`` asks for, the one released with ``beside`` if it may be."""
     versions = [package.version for package in known]
     if relation.operator == "=":

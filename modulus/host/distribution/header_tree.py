@@ -18,7 +18,7 @@ _TELLING = (
 
 
 @dataclass(frozen=True)
-class Tree:
+class HeaderTree:
     """A header tree below ``root``; ``build`` and ``source`` are its resolved folders."""
 
     root: Path
@@ -47,7 +47,7 @@ class Tree:
         return seen
 
 
-def find(root: Path, release: str) -> Tree | None:
+def find(root: Path, release: str) -> HeaderTree | None:
     """The header tree that ``/lib/modules/RELEASE/build`` below ``root`` leads to, if any."""
     try:
         return _find(root, release)
@@ -55,7 +55,7 @@ def find(root: Path, release: str) -> Tree | None:
         return None
 
 
-def _find(root: Path, release: str) -> Tree | None:
+def _find(root: Path, release: str) -> HeaderTree | None:
     modules = next(
         (base for base in ("/lib/modules", "/usr/lib/modules")
          if os.path.lexists(resolve(root, base) / release / "build")),
@@ -69,11 +69,11 @@ def _find(root: Path, release: str) -> Tree | None:
     for link in (f"{modules}/{release}/source", f"{inside(root, build)}/source"):
         source = resolve(root, link)
         if (source / "Makefile").is_file():
-            return Tree(root, build, source)
-    return Tree(root, build, build)
+            return HeaderTree(root, build, source)
+    return HeaderTree(root, build, build)
 
 
-def objection(tree: Tree, release: str) -> str | None:
+def objection(tree: HeaderTree, release: str) -> str | None:
     """Why modules cannot be built for ``release`` against ``tree``, or None."""
     needed = [".config", "Makefile", "include/generated/autoconf.h", "scripts/basic/fixdep"]
     try:

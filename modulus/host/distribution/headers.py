@@ -21,7 +21,7 @@ from modulus.host.distribution import debs, header_form, header_tree
 from modulus.host.distribution.apt import Apt
 from modulus.host.distribution.dpkg_status import installed_versions
 from modulus.host.distribution.entries import Entries
-from modulus.host.distribution.header_packages import Choice, missing
+from modulus.host.distribution.header_packages import HeaderChoice, missing
 from modulus.host.files import atomic
 from modulus.host.files.paths import inside
 from modulus.host.files.regular import read_text
@@ -115,7 +115,7 @@ class HeaderProvider:
             self._reporter.phase("provision", reason)
         return self._find(self._packages_name(release)) or self._download(release, reason)
 
-    def _import(self, tree: header_tree.Tree, release: str) -> Headers:
+    def _import(self, tree: header_tree.HeaderTree, release: str) -> Headers:
         self._reporter.phase("provision", f"taking the headers in {tree.build}")
         name = self._node_name(tree, release)
         with atomic.scratch(self.entries.folder, "new") as folder:
@@ -133,7 +133,7 @@ class HeaderProvider:
                 f"install them, so that /lib/modules/{release}/build has them",
             )
         apt = self._open_apt(release)
-        choice = Choice(apt, self._distribution, release, self._image_version(release))
+        choice = HeaderChoice(apt, self._distribution, release, self._image_version(release))
         with atomic.scratch(self.entries.folder, "new") as folder:
             folder.chmod(0o755)
             archives_folder, root = folder / "archives", folder / "root"
@@ -213,7 +213,7 @@ class HeaderProvider:
     def _named(self, release: str, image: str | None) -> str:
         return f"packages/{self._distribution}/{release}/{image or 'none'}"
 
-    def _node_name(self, tree: header_tree.Tree, release: str) -> str:
+    def _node_name(self, tree: header_tree.HeaderTree, release: str) -> str:
         installed = {}
         if self._distribution:
             package = self._distribution.headers_package(release)

@@ -16,7 +16,7 @@ from modulus.host.files.record import read_record
 
 
 @dataclass(frozen=True)
-class Record:
+class PackageRecord:
     """A package's sha256 and who vouches for that, its own list of GPUs and that of its files.
 
     ``more`` is what another version of Modulus has recorded.
@@ -34,12 +34,12 @@ def source_path(cache: Path, instance: Instance, arch: str) -> Path:
     return cache / "sources" / f"{instance}-{arch}.json"
 
 
-def read_source(path: Path) -> Record | None:
+def read_source(path: Path) -> PackageRecord | None:
     """The record at ``path``; None for none, or a bad one."""
     return read_record(path, parse_source)
 
 
-def write_source(path: Path, record: Record) -> None:
+def write_source(path: Path, record: PackageRecord) -> None:
     """Makes ``record`` that at ``path``; what another version has said of the same package
     stays. Raises BuildError for a full disk, ConfigError where nothing can be written."""
     before = read_source(path)
@@ -57,10 +57,10 @@ def write_source(path: Path, record: Record) -> None:
         )
 
 
-def parse_source(value: object) -> Record:
+def parse_source(value: object) -> PackageRecord:
     """The record in JSON ``value``; ValueError for what is none."""
     of = Fields(value, "the record of a package")
-    return Record(
+    return PackageRecord(
         of("sha256", forms.sha256),
         of("verified_by", forms.line),
         # Of the package's own form, which who reads it holds it to.

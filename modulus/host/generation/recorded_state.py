@@ -13,7 +13,11 @@ from pathlib import Path
 from modulus.core.devices.changes import compare, link_path, link_target
 from modulus.core.devices.numbers import parse_chardevs
 from modulus.core.devices.wanted import DEV
-from modulus.core.generation.recorded_state import WantedState, parse_wanted, wanted_value
+from modulus.core.generation.recorded_state import (
+    RecordedState,
+    parse_recorded_state,
+    recorded_state_value,
+)
 from modulus.host.devices.facts import in_dev, look
 from modulus.host.files import sysfs
 from modulus.host.files.place import below, replace_file, writing
@@ -30,20 +34,20 @@ def wanted_file(root: Path, name: str) -> Path:
     return below(root, f"{_RUN}/{name}") / RECORD
 
 
-def write_wanted(root: Path, name: str, state: WantedState) -> bool:
+def write_recorded_state(root: Path, name: str, state: RecordedState) -> bool:
     """Records what the driver ``name`` is to stay like; False if it is recorded already."""
     path = wanted_file(root, name)
     with writing(path):
-        text = json.dumps(wanted_value(state), indent=1) + "\n"
+        text = json.dumps(recorded_state_value(state), indent=1) + "\n"
         return replace_file(path, text, lasting=False)
 
 
-def read_wanted(root: Path, name: str) -> WantedState | None:
+def read_recorded_state(root: Path, name: str) -> RecordedState | None:
     """What is recorded of the driver ``name``; None for nothing."""
-    return read_record(wanted_file(root, name), parse_wanted)
+    return read_record(wanted_file(root, name), parse_recorded_state)
 
 
-def drift(root: Path, state: WantedState) -> tuple[str, ...]:
+def drift(root: Path, state: RecordedState) -> tuple[str, ...]:
     """All that is other than in ``state``, a line each."""
     return (
         *module_drift(root, state),
@@ -53,7 +57,7 @@ def drift(root: Path, state: WantedState) -> tuple[str, ...]:
     )
 
 
-def node_drift(root: Path, state: WantedState) -> tuple[str, ...]:
+def node_drift(root: Path, state: RecordedState) -> tuple[str, ...]:
     """Device nodes, and links to them, that are missing or wrong."""
     dev = below(root, DEV)
     managed = tuple(node for node in state.nodes if node.managed)
@@ -80,7 +84,7 @@ def node_drift(root: Path, state: WantedState) -> tuple[str, ...]:
     return tuple(wrong)
 
 
-def module_drift(root: Path, state: WantedState) -> tuple[str, ...]:
+def module_drift(root: Path, state: RecordedState) -> tuple[str, ...]:
     """Modules that were loaded, unloaded or replaced, and device numbers that changed."""
     wrong = []
     for name, recorded in state.modules.items():
@@ -101,7 +105,7 @@ def module_drift(root: Path, state: WantedState) -> tuple[str, ...]:
     return tuple(wrong)
 
 
-def setup_drift(root: Path, state: WantedState) -> tuple[str, ...]:
+def setup_drift(root: Path, state: RecordedState) -> tuple[str, ...]:
     """Generated files that are missing or changed, and the path of the firmware."""
     wrong = [
         f"{path} is {'changed' if below(root, path).is_file() else 'missing'}"
@@ -114,7 +118,7 @@ def setup_drift(root: Path, state: WantedState) -> tuple[str, ...]:
     return tuple(wrong)
 
 
-def gpu_drift(root: Path, state: WantedState) -> tuple[str, ...]:
+def gpu_drift(root: Path, state: RecordedState) -> tuple[str, ...]:
     """GPUs that came or went, or have another driver."""
     now, wrong = driven_gpus(root, state), []
     for address in sorted({*now, *state.gpus}):
@@ -131,7 +135,7 @@ def gpu_drift(root: Path, state: WantedState) -> tuple[str, ...]:
     return tuple(wrong)
 
 
-def changed_files(root: Path, state: WantedState) -> Iterator[str]:
+def changed_files(root: Path, state: RecordedState) -> Iterator[str]:
     """Those of the generated files that do not hold what they should."""
     for path, text in state.files.items():
         try:
@@ -150,14 +154,14 @@ def srcversion(root: Path, name: str) -> str | None:
     return sysfs.text(folder / "srcversion") or ""
 
 
-def driver_majors(root: Path, state: WantedState) -> dict[str, int]:
+def driver_majors(root: Path, state: RecordedState) -> dict[str, int]:
     """The majors, by name, that the kernel knows of those in the rules."""
     devices = parse_chardevs(sysfs.text(root / "proc/devices") or "")
     found = ((name, devices.major([name])) for name in sorted(state.major_names))
     return {name: major for name, major in found if major is not None}
 
 
-def driven_gpus(root: Path, state: WantedState) -> dict[str, str | None]:
+def driven_gpus(root: Path, state: RecordedState) -> dict[str, str | None]:
     """The drivers, by address, of the devices that ``state.pci`` describes."""
     if not state.pci:
         return {}

@@ -18,7 +18,7 @@ from modulus.core.package.userspace import (
     soname_links,
     userspace_id,
 )
-from modulus.core.package.vendor_manifest import Manifest
+from modulus.core.package.vendor_manifest import VendorManifest
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.tree import FileRecord, Tree, parse_tree, tree_value
@@ -82,7 +82,7 @@ def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace 
 def provide_userspace(
     cache: Path,
     archive: Archive,
-    manifest: Manifest,
+    manifest: VendorManifest,
     selection: Selection,
     source_sha256: str,
     reporter: Reporter,

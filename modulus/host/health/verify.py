@@ -25,7 +25,7 @@ from modulus.host.files.place import DRIVERS
 from modulus.host.generation.install import Generation
 from modulus.host.generation.linker import linker_cache
 from modulus.host.health.library_probe import ask
-from modulus.host.modules.load import Loaded, Wanted
+from modulus.host.modules.load import Loaded, WantedModule
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
     settings: Settings,
     generation: Generation,
     *,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedModule],
     loaded: Mapping[str, Loaded],
     census: Census,
     others: Sequence[Finding] = (),
@@ -78,7 +78,7 @@ def verify(
 
 
 def _is_running(
-    profile: Profile, wanted: Sequence[Wanted], loaded: Mapping[str, Loaded]
+    profile: Profile, wanted: Sequence[WantedModule], loaded: Mapping[str, Loaded]
 ) -> bool:
     """Whether the driver is in the kernel, with all that is ``wanted`` of it."""
     live = {name for name, module in loaded.items() if module.state == "live"}

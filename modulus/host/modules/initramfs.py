@@ -17,7 +17,7 @@ from modulus.core.findings import Finding
 from modulus.core.modules.initramfs import (
     FORCED_LIST,
     Image,
-    Record,
+    InitramfsRecord,
     candidates,
     forced_finding,
     forced_modules,
@@ -82,7 +82,7 @@ def _checked(
             held = _held(root, image, release, rivals, config)
         except ModulusError as error:
             return (unknown_finding(image.path, error.message),)
-        record = Record(image, tuple(rivals), config, held)
+        record = InitramfsRecord(image, tuple(rivals), config, held)
         _remember(root, name, record)
     if not record.held:
         return ()
@@ -155,8 +155,12 @@ def rebuild_command(root: Path, image: Image, release: str, config: str) -> tupl
 
 
 def _rebuilt(
-    root: Path, record: Record, release: str, command: Sequence[str], reporter: Reporter
-) -> Record:
+    root: Path,
+    record: InitramfsRecord,
+    release: str,
+    command: Sequence[str],
+    reporter: Reporter,
+) -> InitramfsRecord:
     """Rebuilds the image; what there is to know of it then."""
     held, path = ", ".join(record.held), record.image.path
     reporter.phase("load", f"{path} holds {held}; rebuilding it ({' '.join(command)})")
@@ -180,12 +184,12 @@ def _rebuilt(
         said = f"; its last line: {last[0].strip()}" if last else ""
         image = _find_image(root, release) or record.image
         problem = f"rebuilding it failed: {error.message}{said}"
-        return Record(image, record.rivals, record.config, record.held, problem)
+        return InitramfsRecord(image, record.rivals, record.config, record.held, problem)
     if left:
         problem = "it still does after it was rebuilt"
-        return Record(image, record.rivals, record.config, left, problem)
+        return InitramfsRecord(image, record.rivals, record.config, left, problem)
     reporter.phase("load", f"{path} is rebuilt; {held} is not loaded from it any more")
-    return Record(image, record.rivals, record.config, ())
+    return InitramfsRecord(image, record.rivals, record.config, ())
 
 
 def _build_beside(
@@ -214,11 +218,11 @@ def _record_path(root: Path, name: str) -> Path:
     return below(root, f"{STATE}/{name}/initramfs.json")
 
 
-def _recorded(root: Path, name: str) -> Record | None:
+def _recorded(root: Path, name: str) -> InitramfsRecord | None:
     return read_record(_record_path(root, name), parse_record)
 
 
-def _remember(root: Path, name: str, record: Record) -> None:
+def _remember(root: Path, name: str, record: InitramfsRecord) -> None:
     # It saves the next boot a look; where it cannot be kept that boot looks again.
     with contextlib.suppress(OSError):
         atomic.write_json(_record_path(root, name), record.value())

@@ -48,7 +48,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedModule:
     """A module to load: its name as in the profile, its file, and what sysfs will show.
 
     ``depends`` are the modules it names as those it needs.
@@ -92,10 +92,10 @@ def settled(root: Path, names: Sequence[str], reporter: Reporter) -> dict[str, L
         time.sleep(_POLL_SECONDS)
 
 
-def read_wanted(name: str, path: Path) -> Wanted:
+def read_wanted(name: str, path: Path) -> WantedModule:
     """What to expect of the module in ``path``; IntegrityError where it is none."""
     module = read_module_file(path)
-    return Wanted(
+    return WantedModule(
         name,
         path,
         module.info("version"),
@@ -105,8 +105,8 @@ def read_wanted(name: str, path: Path) -> Wanted:
 
 
 def check_loaded(
-    root: Path, name: str, release: str, wanted: Sequence[Wanted]
-) -> tuple[Wanted, ...]:
+    root: Path, name: str, release: str, wanted: Sequence[WantedModule]
+) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are still to be loaded into kernel ``release``.
 
     Raises BusyError where another version is loaded; it says where that comes from. ``name``
@@ -118,14 +118,16 @@ def check_loaded(
     return not_loaded(root, wanted)
 
 
-def strangers(root: Path, wanted: Sequence[Wanted]) -> tuple[tuple[Wanted, Loaded], ...]:
+def strangers(
+    root: Path, wanted: Sequence[WantedModule]
+) -> tuple[tuple[WantedModule, Loaded], ...]:
     """Those of ``wanted`` in whose place another version or build is loaded, with that one."""
     present = loaded(root, (module.name for module in wanted))
     found = ((module, present.get(module_name(module.name))) for module in wanted)
     return tuple((module, state) for module, state in found if state and not _is(state, module))
 
 
-def not_loaded(root: Path, wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+def not_loaded(root: Path, wanted: Sequence[WantedModule]) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are not in the kernel, or not at work there."""
     present = loaded(root, (module.name for module in wanted))
     return tuple(
@@ -140,7 +142,7 @@ def load(
     name: str,
     modules: ModuleRoot,
     config: Path,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedModule],
     causes: Sequence[LoadCause],
     reporter: Reporter,
 ) -> tuple[Finding, ...]:
@@ -180,7 +182,7 @@ def load(
 def _load(
     whole: Whole,
     command: Sequence[str | Path],
-    module: Wanted,
+    module: WantedModule,
     release: str,
     causes: Sequence[LoadCause],
     log: KernelLog,
@@ -198,7 +200,7 @@ def _load(
     return log.new_messages()
 
 
-def _is(state: Loaded, wanted: Wanted) -> bool:
+def _is(state: Loaded, wanted: WantedModule) -> bool:
     """Whether the loaded module is the wanted one, as far as the two tell."""
     return (wanted.version, wanted.srcversion) == (
         state.version if wanted.version else None,
@@ -206,12 +208,12 @@ def _is(state: Loaded, wanted: Wanted) -> bool:
     )
 
 
-def _is_live(present: Mapping[str, Loaded], wanted: Wanted) -> bool:
+def _is_live(present: Mapping[str, Loaded], wanted: WantedModule) -> bool:
     state = present.get(module_name(wanted.name))
     return state is not None and state.state == "live"
 
 
-def _refuse(root: Path, name: str, release: str, wanted: Wanted, state: Loaded) -> None:
+def _refuse(root: Path, name: str, release: str, wanted: WantedModule, state: Loaded) -> None:
     """Raises BusyError for a module that is not the wanted one."""
     origin = origin_of(root, name, release, wanted.name, state.srcversion)
     where = f" is loaded from {origin}" if origin else " is loaded"

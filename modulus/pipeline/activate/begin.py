@@ -10,7 +10,7 @@ from modulus.errors import ModulusError
 from modulus.host.generation.install import Generation, activate, is_active, write_selected
 from modulus.host.generation.last_good import record_good
 from modulus.host.generation.linker import configure_linker, update_linker
-from modulus.host.modules.load import Wanted, strangers
+from modulus.host.modules.load import WantedModule, strangers
 from modulus.host.retention import mark_used
 from modulus.pipeline.activate.load import modules_of, start
 from modulus.pipeline.activate.verify import failure, look
@@ -24,7 +24,7 @@ class Target:
 
     node: Node
     generation: Generation
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WantedModule, ...]
 
     @property
     def is_active(self) -> bool:

@@ -17,7 +17,7 @@ from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_c
 from modulus.host.gpu.census import bind_free, fix_numa, take_census
 from modulus.host.modules.firmware import provide_firmware
 from modulus.host.modules.initramfs import check_initramfs
-from modulus.host.modules.load import Wanted, check_loaded, load, loaded, read_wanted
+from modulus.host.modules.load import WantedModule, check_loaded, load, loaded, read_wanted
 from modulus.host.modules.module_root import ModuleRoot, compose
 from modulus.host.modules.other_drivers import (
     ModuleOrigin,
@@ -32,13 +32,13 @@ FORCE = "nouveau_unbind"
 """The setting that takes a rival off although it is in use."""
 
 
-def modules_of(node: Node, generation: Generation) -> tuple[Wanted, ...]:
+def modules_of(node: Node, generation: Generation) -> tuple[WantedModule, ...]:
     """The modules of ``generation`` that are to be loaded, in order.
 
     Those that are chosen, each after those of the driver's own that it needs.
     """
     known = {module_name(name): name for name in node.profile.build}
-    found: dict[str, Wanted] = {}
+    found: dict[str, WantedModule] = {}
 
     def add(name: str, asking: frozenset[str]) -> None:
         if name in found or name in asking:
@@ -75,7 +75,9 @@ def module_file(generation: Generation, name: str) -> Path:
     return generation.path / module_path(generation.contents.release, f"{name}.ko")
 
 
-def to_load(node: Node, generation: Generation, wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+def to_load(
+    node: Node, generation: Generation, wanted: Sequence[WantedModule]
+) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are not loaded; BusyError where another version is."""
     return check_loaded(
         node.site.root, node.instance.profile, generation.contents.release, wanted
@@ -96,7 +98,7 @@ def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
 
 
 def start(
-    node: Node, generation: Generation, wanted: Sequence[Wanted], census: Census
+    node: Node, generation: Generation, wanted: Sequence[WantedModule], census: Census
 ) -> tuple[Finding, ...]:
     """Loads what of ``wanted`` is missing and makes the device nodes; what is to be said of it.
 
@@ -150,7 +152,9 @@ def _free_gpus(
     return census, found.unbound, found.findings
 
 
-def compose_modules(node: Node, generation: Generation, wanted: Sequence[Wanted]) -> ModuleRoot:
+def compose_modules(
+    node: Node, generation: Generation, wanted: Sequence[WantedModule]
+) -> ModuleRoot:
     """The module root that ``wanted`` are loaded from; RefusedError where this node lacks what
     they need."""
     return compose(

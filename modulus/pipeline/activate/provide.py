@@ -53,7 +53,9 @@ def _made(node: Node, job: Job) -> Provided:
         beside, package = told.beside(aside), job.made_of
         return _userspace(
             beside,
-            lambda: package if isinstance(package, source.Source) else source.provide(beside),
+            lambda: (
+                package if isinstance(package, source.DriverPackage) else source.provide(beside)
+            ),
         )
 
     with Aside(lay_out, shared) as userspace:
@@ -130,7 +132,7 @@ def _userspace_id(node: Node) -> str | None:
     return None
 
 
-def _userspace(node: Node, provide: Callable[[], source.Source]) -> Userspace | None:
+def _userspace(node: Node, provide: Callable[[], source.DriverPackage]) -> Userspace | None:
     """The userspace that is wanted, from the cache or out of the package now."""
     selection, identity = _selection(node), _userspace_id(node)
     if selection is None:

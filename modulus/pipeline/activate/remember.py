@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import ModulusError
 from modulus.host.devices.apply import NodesResult
@@ -19,20 +19,20 @@ from modulus.host.generation.recorded_state import (
     driven_gpus,
     driver_majors,
     srcversion,
-    write_wanted,
+    write_recorded_state,
 )
 from modulus.host.kernel.firmware_path import firmware_path
-from modulus.host.modules.load import Wanted
+from modulus.host.modules.load import WantedModule
 from modulus.pipeline.node import Node
 
 
 def remember(
-    node: Node, generation: Generation, wanted: Sequence[Wanted], nodes: NodesResult
+    node: Node, generation: Generation, wanted: Sequence[WantedModule], nodes: NodesResult
 ) -> None:
     """Records that the driver is to stay as it is now: ``generation``, with ``wanted`` loaded
     and ``nodes`` made. Trouble with that is a warning: the driver is at work."""
     root, profile = node.site.root, node.profile
-    state = WantedState(
+    state = RecordedState(
         instance=str(node.instance),
         generation=generation.name,
         needed=tuple(module_name(module.name) for module in wanted),
@@ -45,7 +45,7 @@ def remember(
     )
     state = replace(state, majors=driver_majors(root, state), gpus=driven_gpus(root, state))
     try:
-        write_wanted(root, profile.name, state)
+        write_recorded_state(root, profile.name, state)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"what is to be kept right is not recorded: {error}")
 

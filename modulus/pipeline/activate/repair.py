@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modulus.core.findings import Finding
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.instance import Instance
 from modulus.errors import VerifyError
 from modulus.host.devices.apply import provide_nodes
@@ -25,10 +25,10 @@ from modulus.host.generation.recorded_state import (
     driver_majors,
     gpu_drift,
     module_drift,
-    read_wanted,
+    read_recorded_state,
     setup_drift,
     srcversion,
-    write_wanted,
+    write_recorded_state,
 )
 from modulus.host.kernel.firmware_path import firmware_path
 from modulus.host.report.reporter import Reporter
@@ -63,7 +63,7 @@ def repair(
             reporter.phase("verify", line)
         nodes = provide_nodes(root, state.rules, reporter, repair=True)
         _tell_gpus(root, state, reporter)
-        write_wanted(
+        write_recorded_state(
             root,
             name,
             replace(
@@ -89,9 +89,9 @@ def _locked(root: Path, name: str, reporter: Reporter, timeout: float | None) ->
         yield
 
 
-def _loaded_state(root: Path, instance: Instance) -> WantedState:
+def _loaded_state(root: Path, instance: Instance) -> RecordedState:
     """What is to be kept right; VerifyError where what is loaded is not that."""
-    state = read_wanted(root, instance.profile)
+    state = read_recorded_state(root, instance.profile)
     if state is None or state.instance != str(instance):
         found = f"{state.instance} is" if state else "no driver is known to be"
         raise VerifyError(
@@ -106,7 +106,7 @@ def _loaded_state(root: Path, instance: Instance) -> WantedState:
     return state
 
 
-def _put_back(root: Path, name: str, state: WantedState, reporter: Reporter) -> None:
+def _put_back(root: Path, name: str, state: RecordedState, reporter: Reporter) -> None:
     """Writes the generated files and the path of the firmware."""
     wrong = tuple(changed_files(root, state))
     for line in setup_drift(root, state):
@@ -130,7 +130,7 @@ def _put_back(root: Path, name: str, state: WantedState, reporter: Reporter) -> 
         provide_firmware(root, name, folder, reporter)
 
 
-def _tell_gpus(root: Path, state: WantedState, reporter: Reporter) -> None:
+def _tell_gpus(root: Path, state: RecordedState, reporter: Reporter) -> None:
     """Says which GPUs came, went or changed their driver since the last time."""
     now = driven_gpus(root, state)
     for address in sorted(state.gpus.keys() - now.keys()):

@@ -9,10 +9,10 @@ from modulus.errors import IntegrityError
 from modulus.host.files.digest import hash_file
 from modulus.host.files.tree import problems
 from modulus.host.generation.install import Generation
-from modulus.host.modules.load import Wanted
+from modulus.host.modules.load import WantedModule
 
 
-def check_startable(generation: Generation, modules: Iterable[Wanted]) -> None:
+def check_startable(generation: Generation, modules: Iterable[WantedModule]) -> None:
     """Raises IntegrityError where a file is gone or has another size or mode, or where one of
     ``modules``, which are to be loaded, has another hash.
 

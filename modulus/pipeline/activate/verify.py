@@ -21,7 +21,7 @@ from modulus.host.files.tree import problems
 from modulus.host.generation.install import Generation, active_generation
 from modulus.host.gpu.census import take_census
 from modulus.host.health.verify import verify
-from modulus.host.modules.load import Wanted, loaded
+from modulus.host.modules.load import WantedModule, loaded
 from modulus.host.modules.other_drivers import find_foreign, foreign_findings
 from modulus.pipeline.activate.load import modules_of
 from modulus.pipeline.node import Node
@@ -165,7 +165,7 @@ def _damaged(node: Node, error: IntegrityError) -> Finding:
 def look(
     node: Node,
     generation: Generation,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedModule],
     others: Sequence[Finding],
     level: str,
 ) -> tuple[Finding, ...]:

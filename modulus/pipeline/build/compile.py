@@ -97,7 +97,7 @@ def compile_job(
             raise
 
 
-def _unpack(node: Node, job: Job, package: source.Source, target: Path) -> None:
+def _unpack(node: Node, job: Job, package: source.DriverPackage, target: Path) -> None:
     flavour = job.wanted.facts.flavour
     members = source.members(node, flavour)
     listed = members.listed(package.manifest)

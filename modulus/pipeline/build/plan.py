@@ -8,7 +8,7 @@ from modulus.core.kernel.modprobe import choose_modules
 from modulus.core.kernel.release import check, check_name
 from modulus.core.store.keys import build_key
 from modulus.host.build.proofs import wrong_modules
-from modulus.host.fetch.source_record import Record
+from modulus.host.fetch.source_record import PackageRecord
 from modulus.pipeline.build import source
 from modulus.pipeline.build.recipe import recipe_digest_for
 from modulus.pipeline.node import Node
@@ -80,7 +80,7 @@ def gather(node: Node, release: str) -> Facts:
     )
 
 
-def flavour(node: Node, record: Record | None) -> FlavourChoice:
+def flavour(node: Node, record: PackageRecord | None) -> FlavourChoice:
     """Which flavour this node's GPUs and the driver's branch call for."""
     return decide(
         node.profile,

@@ -68,7 +68,7 @@ class Job:
     wanted: Plan
     headers: Headers
     toolchain: Toolchain
-    made_of: source.Source | Kept
+    made_of: source.DriverPackage | Kept
     one_pass: OnePass
     plain: bool = False
 

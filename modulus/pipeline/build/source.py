@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from modulus.core.package.members import Members
-from modulus.core.package.vendor_manifest import Manifest, parse_manifest
+from modulus.core.package.vendor_manifest import VendorManifest, parse_manifest
 from modulus.core.profile.sources import Candidate, candidates, filename
 from modulus.core.record.json_text import parse_json
 from modulus.errors import FetchError, IntegrityError, ModulusError
 from modulus.host.archive.reader import Archive
 from modulus.host.fetch.fetcher import UNVERIFIED, Checksum
-from modulus.host.fetch.source_record import Record, read_source, source_path, write_source
+from modulus.host.fetch.source_record import (
+    PackageRecord,
+    read_source,
+    source_path,
+    write_source,
+)
 from modulus.host.files.place import writing
 from modulus.host.files.removal import set_aside
 from modulus.pipeline.build.one_pass import TEXT_BYTES, OnePass
@@ -27,7 +32,7 @@ _PACKAGE_SCHEME = "apt:"
 
 
 @dataclass(frozen=True)
-class Source:
+class DriverPackage:
     """A package at ``path``; ``verified_by`` may be ``UNVERIFIED`` where that is allowed.
 
     ``manifest`` lists what it installs; None where its profile knows of no list.
@@ -37,7 +42,7 @@ class Source:
     sha256: str
     format: str
     verified_by: str
-    manifest: Manifest | None = None
+    manifest: VendorManifest | None = None
 
     @property
     def archive(self) -> Archive:
@@ -56,7 +61,7 @@ def known_checksum(node: Node) -> Checksum | None:
     return Checksum(digest, "profile") if digest else None
 
 
-def recorded(node: Node) -> Record | None:
+def recorded(node: Node) -> PackageRecord | None:
     """What is known of the package without a network; None before its first download.
 
     What was taken unverified counts only while that is allowed.
@@ -68,7 +73,7 @@ def recorded(node: Node) -> Record | None:
             allowed = record.verified_by != UNVERIFIED or node.settings.allow_unverified
             if allowed and (known is None or known.sha256 == record.sha256):
                 return record
-    return Record(known.sha256, known.origin, None) if known else None
+    return PackageRecord(known.sha256, known.origin, None) if known else None
 
 
 def is_downloaded(node: Node, sha256: str) -> bool:
@@ -79,7 +84,7 @@ def is_downloaded(node: Node, sha256: str) -> bool:
     )
 
 
-def provide(node: Node, one_pass: OnePass | None = None) -> Source:
+def provide(node: Node, one_pass: OnePass | None = None) -> DriverPackage:
     """The package, downloaded if need be, held to the version asked for and recorded.
 
     Where it has to be read for that, ``one_pass`` does so.
@@ -96,7 +101,7 @@ def provide(node: Node, one_pass: OnePass | None = None) -> Source:
         )
     write_source(
         _record_path(node, node.site.cache),
-        Record(source.sha256, source.verified_by, gpus, text),
+        PackageRecord(source.sha256, source.verified_by, gpus, text),
     )
     return replace(source, manifest=manifest)
 
@@ -114,7 +119,7 @@ def may_come_beside_apt(node: Node) -> bool:
 
 
 @contextlib.contextmanager
-def discarding(node: Node, source: Source) -> Iterator[None]:
+def discarding(node: Node, source: DriverPackage) -> Iterator[None]:
     """Moves a package of our own that turns out to be bad to ``bad/``, so that a mended one is
     fetched the next time."""
     try:
@@ -131,7 +136,7 @@ def discarding(node: Node, source: Source) -> Iterator[None]:
         ) from error
 
 
-def _fetch(node: Node) -> Source:
+def _fetch(node: Node) -> DriverPackage:
     known, record = known_checksum(node), recorded(node)
     if known is None and record and is_downloaded(node, record.sha256):
         known = Checksum(record.sha256, record.verified_by)
@@ -173,17 +178,17 @@ def _is_packaged(place: Candidate) -> bool:
     return place.url.startswith(_PACKAGE_SCHEME)
 
 
-def _from_packages(node: Node, url: str) -> Source:
+def _from_packages(node: Node, url: str) -> DriverPackage:
     package = node.provisioner.source_package(
         url.removeprefix(_PACKAGE_SCHEME), node.instance.version
     )
-    return Source(package.path, package.sha256, "tar", "the distribution")
+    return DriverPackage(package.path, package.sha256, "tar", "the distribution")
 
 
-def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> Source:
+def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> DriverPackage:
     digest, origin = (known.sha256, known.origin) if known else (None, "")
     found = node.fetcher.fetch(places, digest, origin)
-    return Source(found.path, found.sha256, found.format, found.verified_by)
+    return DriverPackage(found.path, found.sha256, found.format, found.verified_by)
 
 
 def _candidates(node: Node) -> tuple[Candidate, ...]:
@@ -196,7 +201,7 @@ def _candidates(node: Node) -> tuple[Candidate, ...]:
     )
 
 
-def _known(node: Node, source: Source) -> tuple[str, Any] | None:
+def _known(node: Node, source: DriverPackage) -> tuple[str, Any] | None:
     """What ``_describe`` would find, recorded when it read this package: that takes seconds.
 
     Other stores' records are not asked; their packages are.
@@ -211,7 +216,9 @@ def _known(node: Node, source: Source) -> tuple[str, Any] | None:
     return None
 
 
-def _describe(node: Node, source: Source, one_pass: OnePass | None) -> tuple[str | None, Any]:
+def _describe(
+    node: Node, source: DriverPackage, one_pass: OnePass | None
+) -> tuple[str | None, Any]:
     """The installer's manifest and the list of GPUs, as far as the profile names them."""
     profile = node.profile
     manifest_name = profile.installer.manifest if profile.installer else None

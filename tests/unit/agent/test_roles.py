@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modulus.core.agent.backoff import Backoff
-from modulus.core.agent.events import GPUS, KERNELS, MODULES, REPAIR, UPDATE
+from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, WRONG
 from modulus.core.agent.rate import Rate
 from modulus.core.agent.role import (
     ACTIVE,
@@ -155,7 +155,7 @@ def test_standby(bench: Bench) -> None:
         False,
         False,
     )
-    for kind in (REPAIR, MODULES, GPUS):
+    for kind in (WRONG, MODULES, GPUS):
         bench.tell(kind)
     time.sleep(0.2)
     assert bench.works == ["build"], "it touches nothing"
@@ -272,7 +272,7 @@ def test_pending(bench: Bench) -> None:
     assert [finding.id for finding in bench.state.findings] == ["switch-pending"]
     # That one is kept right; when it is gone it is this one's turn.
     bench.codes(17, 0, 0, 19)
-    bench.tell(REPAIR, "a node is gone")
+    bench.tell(WRONG, "a node is gone")
     wait_for(lambda: bench.runs == 3)
     bench.tell(MODULES, "remove driver")
     wait_for(lambda: bench.runs == 5)
@@ -304,7 +304,7 @@ def test_a_repair(bench: Bench) -> None:
     before = bench.state
     (bench.folder / "state").unlink()
     bench.told().clear()
-    bench.tell(REPAIR, "/dev/driver0 is missing")
+    bench.tell(WRONG, "/dev/driver0 is missing")
     bench.tells("STATUS=ready: g-1")
     assert bench.works == ["up", "repair"]
     assert bench.state == before
@@ -324,10 +324,10 @@ def test_a_repair_that_cannot_be(bench: Bench) -> None:
     bench.task = replace(bench.task, backoff=Backoff(0.05))
     bench.start()
     bench.tells("READY=1")
-    bench.tell(REPAIR)
+    bench.tell(WRONG)
     wait_for(lambda: "the repair ended with status 16" in bench.log())
     # Another one has the lock: again after a while.
-    bench.tell(REPAIR)
+    bench.tell(WRONG)
     wait_for(lambda: bench.runs == 4)
     assert bench.works == ["up", "repair", "repair", "repair"]
     assert not any("failed" in message for message in bench.told())
@@ -338,7 +338,7 @@ def test_a_storm_of_events_is_little_work(bench: Bench) -> None:
     bench.start()
     bench.tells("READY=1")
     for number in range(300):
-        bench.tell(REPAIR, f"event {number}")
+        bench.tell(WRONG, f"event {number}")
         if number % 10 == 0:
             time.sleep(0.005)
     time.sleep(0.2)
@@ -351,7 +351,7 @@ def test_repairs_while_it_is_brought_up_wait(bench: Bench) -> None:
     bench.holds()
     bench.start()
     wait_for((bench.folder / "held").exists)
-    for kind in (REPAIR, MODULES, KERNELS):
+    for kind in (WRONG, MODULES, KERNELS):
         bench.tell(kind)
     bench.goes_on()
     bench.tells("READY=1")
@@ -377,7 +377,7 @@ def test_news_end_a_wait(bench: Bench) -> None:
     bench.codes(14)
     bench.start()
     bench.tells("STATUS=wait: 60:00 min to the next try")
-    bench.tell(REPAIR)
+    bench.tell(WRONG)
     bench.tell(MODULES)
     bench.tells("READY=1")
     assert bench.runs == 2

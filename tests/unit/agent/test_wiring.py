@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from modulus.agent.agent import Agent
-from modulus.agent.show.instance_status import Face
-from modulus.agent.wiring import Sources
+from modulus.agent.show.instance_status import InstanceStatus
+from modulus.agent.wiring import Wiring
 from modulus.core.instance import Instance
 from modulus.host.report.notify import Notifier
 from modulus.host.report.reporter import PlainReporter
@@ -52,10 +52,10 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
         )
     log = io.StringIO()
     site = Site(tmp_path, None, (), None, PlainReporter(log))
-    face = Face(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
     agent = cast(Agent, Asked())
-    sources = Sources(
-        site, Instance("gpu", "1.0"), HandLoop(), agent, face, None, verbose=False
+    sources = Wiring(
+        site, Instance("gpu", "1.0"), HandLoop(), agent, status, None, verbose=False
     )
     sources.start()
     sources.stop()
@@ -69,14 +69,14 @@ def test_nothing_is_proved_beside_other_work_and_with_no_word_in_the_status(
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
     (tmp_path / "var/cache/modulus/builds/6.1/a").mkdir(parents=True)
     site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
-    face = Face(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
     asked = Asked()
-    prover = Sources(
+    prover = Wiring(
         site,
         Instance("gpu", "1.0"),
         HandLoop(),
         cast(Agent, asked),
-        face,
+        status,
         None,
         verbose=False,
     )._prover

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.agent.prebuild.queue import Ahead, KernelLane
-from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.queue import Prebuild, PrebuildQueue
+from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.record import KernelRecord
-from modulus.agent.prebuild.setup import make_lane, next_kernels
+from modulus.agent.prebuild.setup import make_queue, next_kernels
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
@@ -76,7 +76,7 @@ class FakeUnits:
             self.hears(state)
 
 
-class FakeHold(Hold):
+class FakeHold(RebootHold):
     def __init__(self) -> None:
         self.calls: list[str] = []
 
@@ -99,16 +99,16 @@ class Bench:
     log: io.StringIO = field(default_factory=io.StringIO)
     hold: FakeHold = field(default_factory=FakeHold)
     clock: float = 1000.0
-    lanes: list[KernelLane] = field(default_factory=list)
+    lanes: list[PrebuildQueue] = field(default_factory=list)
 
-    def lane(self, unit: str | None = None, poll: float = 60.0) -> KernelLane:
+    def queue(self, unit: str | None = None, poll: float = 60.0) -> PrebuildQueue:
         (self.folder / "child").write_text(CHILD)
 
         def tell(event: Event) -> None:
             assert event.kind == BUILD
             self.events.append(event.text)
 
-        ahead = Ahead(
+        ahead = Prebuild(
             "driver-1.0",
             unit,
             ("/bin/sh", str(self.folder / "child"), str(self.folder)),
@@ -118,9 +118,11 @@ class Bench:
         )
         record = KernelRecord(self.folder / "root", "driver-1.0", self._complain)
         reporter = PlainReporter(self.log)
-        lane = KernelLane(ahead, record, Loop(), reporter, tell, self.hold, lambda: self.clock)
-        self.lanes.append(lane)
-        return lane
+        queue = PrebuildQueue(
+            ahead, record, Loop(), reporter, tell, self.hold, lambda: self.clock
+        )
+        self.lanes.append(queue)
+        return queue
 
     def codes(self, *codes: int) -> None:
         (self.folder / "codes").write_text("".join(f"{code}\n" for code in (*codes, 0)))
@@ -132,7 +134,7 @@ class Bench:
 
     def settle(self) -> None:
         """Runs until no build is under way."""
-        run_until(lambda: not any(lane.running for lane in self.lanes))
+        run_until(lambda: not any(queue.running for queue in self.lanes))
 
     def _complain(self, error: Exception) -> None:
         raise error
@@ -144,45 +146,45 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     made.codes(0)
     yield made
-    for lane in made.lanes:
-        lane.stop()
+    for queue in made.lanes:
+        queue.stop()
 
 
 def test_a_new_kernel_is_built_for_and_that_once(bench: Bench) -> None:
-    lane = bench.lane()
-    lane.look()
-    assert lane.running and bench.hold.held
+    queue = bench.queue()
+    queue.look()
+    assert queue.running and bench.hold.held
     bench.settle()
     assert bench.events == ["driver-1.0 is ready for 6.2"]
     assert not bench.hold.held
-    lane.look()
+    queue.look()
     # Nor does the next agent.
-    bench.lane().look()
+    bench.queue().look()
     turn()
     assert len(bench.runs) == 1
     assert "build: driver-1.0 ahead of the next boot: 6.2" in bench.log.getvalue()
 
 
 def test_it_is_in_no_hurry(bench: Bench) -> None:
-    bench.lane().look()
+    bench.queue().look()
     bench.settle()
     assert bench.runs == [str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + 19))]
 
 
 def test_where_only_the_running_kernel_is_installed_nothing_runs(bench: Bench) -> None:
     bench.kernels.clear()
-    bench.lane().look()
+    bench.queue().look()
     assert not bench.lanes[0].running and bench.runs == []
 
 
 def test_what_comes_meanwhile_is_built_next_and_still_held(bench: Bench) -> None:
     (bench.folder / "hold").touch()
-    lane = bench.lane()
-    lane.look()
+    queue = bench.queue()
+    queue.look()
     run_until((bench.folder / "held").exists)
     bench.kernels["6.3"] = Kernel("b")
-    lane.look("kernel 6.3 was installed")
-    lane.look("once more")
+    queue.look("kernel 6.3 was installed")
+    queue.look("once more")
     (bench.folder / "hold").unlink()
     run_until(lambda: len(bench.runs) == 2)
     assert bench.hold.held and "release" not in bench.hold.calls
@@ -197,16 +199,16 @@ def test_what_comes_meanwhile_is_built_next_and_still_held(bench: Bench) -> None
 
 def test_a_failure_is_said_and_tried_again_in_time(bench: Bench) -> None:
     bench.codes(14)
-    lane = bench.lane(poll=0.01)
-    lane.look()
+    queue = bench.queue(poll=0.01)
+    queue.look()
     bench.settle()
     text = bench.log.getvalue()
     assert "modulus: error: driver-1.0 is not ready for every installed kernel (6.2)" in text
     assert "modulus: hint: do not reboot yet" in text and "again in 1:00 min" in text
     assert not bench.hold.held
     # The next agent waits for the rest of the time.
-    lane.stop()
-    bench.lane(poll=0.01).look()
+    queue.stop()
+    bench.queue(poll=0.01).look()
     turn()
     assert len(bench.runs) == 1
     bench.clock += 61
@@ -217,8 +219,8 @@ def test_a_failure_is_said_and_tried_again_in_time(bench: Bench) -> None:
 
 def test_other_inputs_are_tried_at_once(bench: Bench) -> None:
     bench.codes(15)
-    lane = bench.lane(poll=0.01)
-    lane.look()
+    queue = bench.queue(poll=0.01)
+    queue.look()
     bench.settle()
     bench.kernels["6.2"] = Kernel("other settings")
     run_until(lambda: len(bench.runs) == 2)
@@ -228,30 +230,30 @@ def test_other_inputs_are_tried_at_once(bench: Bench) -> None:
 
 def test_stopped_it_ends_its_child_and_begins_nothing(bench: Bench) -> None:
     (bench.folder / "hold").touch()
-    lane = bench.lane()
-    lane.look()
+    queue = bench.queue()
+    queue.look()
     run_until((bench.folder / "held").exists)
-    lane.stop()
-    run_until(lambda: not lane.running)
-    lane.look()
-    assert not lane.running and bench.events == [] and not bench.hold.held
+    queue.stop()
+    run_until(lambda: not queue.running)
+    queue.look()
+    assert not queue.running and bench.events == [] and not bench.hold.held
 
 
 def test_where_systemd_runs_it_is_a_service(bench: Bench) -> None:
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.look()
-    assert not lane.running, "the bus comes later"
-    lane.attach(units)
-    assert units.started == 1 and lane.running and bench.hold.held
+    queue = bench.queue(UNIT)
+    queue.look()
+    assert not queue.running, "the bus comes later"
+    queue.attach(units)
+    assert units.started == 1 and queue.running and bench.hold.held
     # Of the time before it was started.
     units.tells(replace(REST, active="failed", result="exit-code", exit_status=14))
-    assert lane.running
+    assert queue.running
     units.runs()
     units.ends()
-    assert bench.events == ["driver-1.0 is ready for 6.2"] and not lane.running
+    assert bench.events == ["driver-1.0 is ready for 6.2"] and not queue.running
     assert not bench.hold.held
-    lane.look()
+    queue.look()
     assert units.started == 1 and bench.runs == []
 
 
@@ -260,9 +262,9 @@ def test_one_that_came_and_went_unseen_has_ended(
 ) -> None:
     monkeypatch.setattr("modulus.agent.prebuild.queue._UNSEEN", 0.01)
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
     units.ends("exit-code", 203)
     run_until(lambda: bench.events)
     assert bench.events[0].endswith("exit code 203")
@@ -270,10 +272,10 @@ def test_one_that_came_and_went_unseen_has_ended(
 
 def test_a_build_that_runs_already_is_found(bench: Bench) -> None:
     units = FakeUnits(BUSY)
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    assert lane.running and bench.hold.held
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    assert queue.running and bench.hold.held
+    queue.look()
     assert units.started == 0
     units.ends()
     assert bench.events == ["driver-1.0 is ready for 6.2"] and units.started == 0
@@ -281,12 +283,12 @@ def test_a_build_that_runs_already_is_found(bench: Bench) -> None:
 
 def test_one_that_somebody_starts_counts_too(bench: Bench) -> None:
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
+    queue = bench.queue(UNIT)
+    queue.attach(units)
     units.runs()
-    assert lane.running and bench.hold.held
+    assert queue.running and bench.hold.held
     units.ends()
-    lane.look()
+    queue.look()
     assert units.started == 0 and bench.events == ["driver-1.0 is ready for 6.2"]
 
 
@@ -305,46 +307,46 @@ def test_a_service_that_fails_is_waited_out(
     bench: Bench, result: str, status: int, text: str
 ) -> None:
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
     units.runs()
     units.ends(result, status)
     assert len(bench.events) == 1 and bench.events[0].endswith(f"ended with {text}")
-    assert units.started == 1 and not lane.running
+    assert units.started == 1 and not queue.running
 
 
 def test_one_that_ends_while_the_bus_is_away_is_noticed(bench: Bench) -> None:
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
     units.runs()
-    lane.detach()
-    lane.look()
-    assert lane.running and bench.hold.held
+    queue.detach()
+    queue.look()
+    assert queue.running and bench.hold.held
     units.state = replace(REST, active="failed", result="exit-code", exit_status=11)
-    lane.attach(units)
-    assert bench.events[0].endswith("exit code 11") and not lane.running
+    queue.attach(units)
+    assert bench.events[0].endswith("exit code 11") and not queue.running
 
 
 def test_one_of_which_nothing_was_heard_is_asked_for_again(bench: Bench) -> None:
     """It may have been started or not: no success must be made of that."""
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
-    lane.detach()
-    assert not lane.running
-    lane.attach(units)
-    assert units.started == 2 and lane.running and bench.events == []
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
+    queue.detach()
+    assert not queue.running
+    queue.attach(units)
+    assert units.started == 2 and queue.running and bench.events == []
 
 
 def test_without_the_service_it_is_a_child(bench: Bench) -> None:
     units = FakeUnits(refuses=True)
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
     bench.settle()
     assert len(bench.runs) == 1 and bench.events == ["driver-1.0 is ready for 6.2"]
     assert "not found; the build is a child of the agent" in bench.log.getvalue()
@@ -352,11 +354,11 @@ def test_without_the_service_it_is_a_child(bench: Bench) -> None:
 
 def test_stopped_it_leaves_the_service_alone(bench: Bench) -> None:
     units = FakeUnits()
-    lane = bench.lane(UNIT)
-    lane.attach(units)
-    lane.look()
+    queue = bench.queue(UNIT)
+    queue.attach(units)
+    queue.look()
     units.runs()
-    lane.stop()
+    queue.stop()
     assert units.hears is None and bench.events == [] and not bench.hold.held
 
 
@@ -384,8 +386,8 @@ def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
 
 def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
     site = Site(tmp_path, tmp_path / "c", ("numa_fix=true",), 5, PlainReporter(io.StringIO()))
-    lane = make_lane(site, Instance("driver", "1.0"), Loop(), lambda _: None, None)
-    ahead = lane._ahead
+    queue = make_queue(site, Instance("driver", "1.0"), Loop(), lambda _: None, None)
+    ahead = queue._ahead
     assert ahead.unit is None
     assert ahead.command[1:] == (
         "-I", "-m", "modulus", "build", "driver-1.0", "--all-kernels", f"--root={tmp_path}",

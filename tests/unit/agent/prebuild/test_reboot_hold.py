@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.agent.prebuild.reboot_hold import Hold
+from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.core.agent.reboot_hold import parse_claims, render_claims, span
 from modulus.errors import ModulusError
 from modulus.host.report.reporter import PlainReporter
@@ -58,9 +58,9 @@ class Bench:
     log: io.StringIO = field(default_factory=io.StringIO)
     changes: list[float | None] = field(default_factory=list)
 
-    def hold(self, seconds: float | None, instance: str = "driver-1.0") -> Hold:
+    def hold(self, seconds: float | None, instance: str = "driver-1.0") -> RebootHold:
         reporter = PlainReporter(self.log)
-        hold = Hold(
+        hold = RebootHold(
             self.root,
             instance,
             seconds,

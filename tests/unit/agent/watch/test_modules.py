@@ -10,9 +10,9 @@ import pytest
 
 from modulus.agent.watch.modules import ModuleWatch
 from modulus.core.agent.events import Event
-from modulus.core.generation.recorded_state import WantedState
+from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.pci import PciMatch
-from modulus.host.generation.recorded_state import write_wanted
+from modulus.host.generation.recorded_state import write_recorded_state
 from modulus.host.watch.uevents import Uevents
 from tests.support.fakesys import FakeSys
 from tests.support.headertrees import write
@@ -20,7 +20,7 @@ from tests.support.mainloop import HandLoop, turn
 
 GPU, SECOND = "0000:00:05.0", "0000:00:06.0"
 MATCHES = (PciMatch(0x10DE, 0x0302),)
-STATE = WantedState(
+STATE = RecordedState(
     "gpu-1.0",
     "g",
     needed=("gpu",),
@@ -89,7 +89,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 @pytest.fixture
 def active(watched: Watched) -> Watched:
     """With a record, as ``up`` leaves it."""
-    write_wanted(watched.root, "gpu", STATE)
+    write_recorded_state(watched.root, "gpu", STATE)
     return watched
 
 
@@ -124,10 +124,12 @@ def test_what_turns_out_to_be_right_is_no_news(active: Watched) -> None:
 
 def test_what_up_itself_did_is_no_news(watched: Watched) -> None:
     """The record is written between the message and the look."""
-    write_wanted(watched.root, "gpu", WantedState("gpu-1.0", "g", modules={"gpu": None}))
+    write_recorded_state(
+        watched.root, "gpu", RecordedState("gpu-1.0", "g", modules={"gpu": None})
+    )
     watched.module("add", "gpu")
     turn()
-    write_wanted(watched.root, "gpu", STATE)
+    write_recorded_state(watched.root, "gpu", STATE)
     assert watched.take() == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modulus.core.config.fields import SHA256, url
-from modulus.core.config.layers import Source, merge, place
+from modulus.core.config.layers import SettingsSource, merge, place
 from modulus.core.config.schema import Problems
 from modulus.core.config.settings import (
     DEFAULTS,
@@ -23,7 +23,7 @@ HASH = "0123456789abcdef" * 4
 
 def settings(*layers: dict[str, Any], driver: str | None = "one") -> Settings:
     """Merged from one source per layer, with their numbers as origins."""
-    return merge([[Source(str(n), layer)] for n, layer in enumerate(layers, 1)], driver)
+    return merge([[SettingsSource(str(n), layer)] for n, layer in enumerate(layers, 1)], driver)
 
 
 def problems_of(value: object) -> list[str]:
@@ -134,8 +134,8 @@ def test_layers(layers: list[dict[str, Any]], flavour: str, origin: str) -> None
 
 
 def test_a_drop_in_does_not_hide_a_drivers_own_value_in_the_same_layer() -> None:
-    main = Source("main", {"drivers": {"one": {"flavour": "open"}}})
-    drop_in = Source("drop-in", {"flavour": "proprietary", "offline": True})
+    main = SettingsSource("main", {"drivers": {"one": {"flavour": "open"}}})
+    drop_in = SettingsSource("drop-in", {"flavour": "proprietary", "offline": True})
     found = merge([[main, drop_in]], "one")
     assert (found.flavour, found.origins["flavour"]) == ("open", "main")
     assert found.origins["offline"] == "drop-in"

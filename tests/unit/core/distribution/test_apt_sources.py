@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.core.distribution.apt_sources import (
-    Entry,
+    AptEntry,
     own,
     parse_list,
     parse_sources,
@@ -158,8 +158,8 @@ WORD = st.from_regex(r"[a-z0-9][a-z0-9./:+-]{0,12}", fullmatch=True)
 WORDS = st.lists(WORD, min_size=1, max_size=3).map(tuple)
 
 
-@given(st.lists(st.builds(Entry, st.just(("deb",)), WORDS, WORDS, WORDS), max_size=3))
-def test_what_is_rendered_is_read_back(entries: list[Entry]) -> None:
+@given(st.lists(st.builds(AptEntry, st.just(("deb",)), WORDS, WORDS, WORDS), max_size=3))
+def test_what_is_rendered_is_read_back(entries: list[AptEntry]) -> None:
     again = parse_sources(render(entries, "amd64", KEYRING))
     assert [(e.types, e.uris, e.suites, e.components) for e in again] == [
         (e.types, e.uris, e.suites, e.components) for e in entries

@@ -13,14 +13,18 @@ from typing import Any
 import pytest
 
 from modulus.core.devices.wanted import DeviceNode
-from modulus.core.generation.recorded_state import WantedState, parse_wanted, wanted_value
+from modulus.core.generation.recorded_state import (
+    RecordedState,
+    parse_recorded_state,
+    recorded_state_value,
+)
 from modulus.core.pci import PciMatch
 from modulus.host.config.load import load_profile
 from modulus.host.generation.recorded_state import (
     drift,
-    read_wanted,
+    read_recorded_state,
     wanted_file,
-    write_wanted,
+    write_recorded_state,
 )
 from tests.support.fakesys import FakeSys
 from tests.support.headertrees import link, write
@@ -28,7 +32,7 @@ from tests.support.headertrees import link, write
 GPU = "0000:00:05.0"
 DEVICES = "Character devices:\n195 nvidia\n243 nvidia-uvm\n\nBlock devices:\n"
 RULES = load_profile(Path("/"), "nvidia").nodes
-STATE = WantedState(
+STATE = RecordedState(
     instance="nvidia-1.0",
     generation="g",
     needed=("nvidia",),
@@ -50,9 +54,9 @@ Change = Callable[[Path], object]
 
 
 def test_it_is_the_same_as_json() -> None:
-    assert parse_wanted(json.loads(json.dumps(wanted_value(STATE)))) == STATE
-    empty = WantedState("a-1", "g")
-    assert parse_wanted(json.loads(json.dumps(wanted_value(empty)))) == empty
+    assert parse_recorded_state(json.loads(json.dumps(recorded_state_value(STATE)))) == STATE
+    empty = RecordedState("a-1", "g")
+    assert parse_recorded_state(json.loads(json.dumps(recorded_state_value(empty)))) == empty
 
 
 @pytest.mark.parametrize(
@@ -79,16 +83,16 @@ def test_it_is_the_same_as_json() -> None:
 )
 def test_what_is_none(change: Callable[[dict[str, Any]], object]) -> None:
     with pytest.raises(ValueError):
-        parse_wanted(change(wanted_value(STATE)))
+        parse_recorded_state(change(recorded_state_value(STATE)))
 
 
 def test_the_record(tmp_path: Path) -> None:
-    assert read_wanted(tmp_path, "nvidia") is None
-    assert write_wanted(tmp_path, "nvidia", STATE)
-    assert not write_wanted(tmp_path, "nvidia", STATE)
-    assert read_wanted(tmp_path, "nvidia") == STATE
+    assert read_recorded_state(tmp_path, "nvidia") is None
+    assert write_recorded_state(tmp_path, "nvidia", STATE)
+    assert not write_recorded_state(tmp_path, "nvidia", STATE)
+    assert read_recorded_state(tmp_path, "nvidia") == STATE
     wanted_file(tmp_path, "nvidia").write_text("{")
-    assert read_wanted(tmp_path, "nvidia") is None
+    assert read_recorded_state(tmp_path, "nvidia") is None
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from modulus.core.health.verify import Observed, findings
 from modulus.core.kernel.mountinfo import Mount
 from modulus.core.pci import PciDevice
 from modulus.core.profile.libraries import Answer, Library, Reply, Status
-from modulus.host.modules.load import Loaded, Wanted
+from modulus.host.modules.load import Loaded, WantedModule
 
 ADDRESSES = ("0000:00:05.0", "0000:00:06.0")
 FOLDER = "/opt/drivers/driver/lib"
@@ -38,8 +38,8 @@ def loaded(name: str, version: str | None = "1.0", src: str | None = "A") -> Loa
     return Loaded(name, version, src, 0, (), "live")
 
 
-def wanted(name: str, version: str | None = "1.0", src: str | None = "A") -> Wanted:
-    return Wanted(name, Path("x.ko"), version, src)
+def wanted(name: str, version: str | None = "1.0", src: str | None = "A") -> WantedModule:
+    return WantedModule(name, Path("x.ko"), version, src)
 
 
 def gpu(address: str, numa_node: int | None = 0) -> Gpu:

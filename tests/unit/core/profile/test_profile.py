@@ -18,7 +18,7 @@ from modulus.core.kernel.release import KernelConfig, check
 from modulus.core.package.vendor_manifest import TYPES
 from modulus.core.pci import PciMatch
 from modulus.core.profile.fields import PLACEHOLDERS
-from modulus.core.profile.profile import RECIPE_FILES, Make, Patch, Profile, Source
+from modulus.core.profile.profile import RECIPE_FILES, Make, PackageSource, Patch, Profile
 from modulus.core.profile.schema import SCHEMA, parse_profile
 from modulus.core.version import Range
 from modulus.errors import UnsupportedError
@@ -51,7 +51,9 @@ def parsed(**keys: Any) -> Profile:
 
 def test_the_least_a_profile_needs() -> None:
     profile = parsed()
-    assert profile.sources == (Source("https://example.com/{name}-{version}.tar.gz", "tar"),)
+    assert profile.sources == (
+        PackageSource("https://example.com/{name}-{version}.tar.gz", "tar"),
+    )
     assert profile.flavours["open"].folders("1.2") == ("one-1.2",)
     assert (profile.build, profile.load, profile.make) == (
         ("one",),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from modulus.core.generation.soname import soname
 from modulus.core.package.userspace import Selection, plan_layout, soname_links, userspace_id
-from modulus.core.package.vendor_manifest import Manifest, parse_manifest
+from modulus.core.package.vendor_manifest import VendorManifest, parse_manifest
 from modulus.core.profile.profile import ComponentRule as Rule
 from modulus.core.record.forms import is_inside
 from modulus.core.tree import Link
@@ -65,7 +65,7 @@ kernel/driver.c 0644 KERNEL_MODULE_SRC INHERIT_PATH_DEPTH:1 MODULE:driver
 ALL = Selection(("all",), (Rule(tuple(FOLDERS)),), FOLDERS)
 
 
-def manifest(entries: str = MANIFEST) -> Manifest:
+def manifest(entries: str = MANIFEST) -> VendorManifest:
     return parse_manifest(HEADER + entries + "\n")
 
 

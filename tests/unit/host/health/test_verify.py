@@ -21,7 +21,7 @@ from modulus.host.config.load import load_settings
 from modulus.host.generation.install import Generation
 from modulus.host.gpu.census import take_census
 from modulus.host.health.verify import verify
-from modulus.host.modules.load import Loaded, Wanted
+from modulus.host.modules.load import Loaded, WantedModule
 from tests.support.fakeroot import NAME, FakeRoot, make_root
 from tests.support.fakesys import FakeSys
 
@@ -80,7 +80,7 @@ class Node:
             profile,
             self.settings,
             self.generation,
-            wanted=[Wanted(NAME, Path("x.ko"), "1.0", "A")],
+            wanted=[WantedModule(NAME, Path("x.ko"), "1.0", "A")],
             loaded={NAME: Loaded(NAME, "1.0", "A", 0, (), state)} if state else {},
             census=take_census(self.root, profile),
             level=level,

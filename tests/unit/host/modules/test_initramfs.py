@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from modulus.core.findings import Finding
 from modulus.core.modules.initramfs import (
     Image,
-    Record,
+    InitramfsRecord,
     forced_modules,
     parse_record,
     unprotected,
@@ -72,7 +72,7 @@ def test_what_is_forced(text: str, forced: tuple[str, ...]) -> None:
     assert forced_modules(text, RIVALS) == forced
 
 
-RECORD = Record(Image("/boot/x", 1, 2), RIVALS, CONFIG, ("rival",), "failed")
+RECORD = InitramfsRecord(Image("/boot/x", 1, 2), RIVALS, CONFIG, ("rival",), "failed")
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

@@ -21,7 +21,14 @@ from modulus.errors import (
     ToolchainError,
 )
 from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_config
-from modulus.host.modules.load import Wanted, check_loaded, load, loaded, read_wanted, settled
+from modulus.host.modules.load import (
+    WantedModule,
+    check_loaded,
+    load,
+    loaded,
+    read_wanted,
+    settled,
+)
 from modulus.host.modules.module_root import ModuleRoot, compose
 from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
 from modulus.host.modules.unload import unload
@@ -109,7 +116,7 @@ class Node:
         ours = self.modules() if modules is None else modules
         return compose(self.root, "gpu", RELEASE, ours, load, preload)
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[WantedModule]:
         return [read_wanted(name, self.modules()[name]) for name in ("gpu", "gpu-uvm")]
 
     def load(self, *causes: LoadCause) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -348,7 +355,7 @@ def test_a_module_that_was_loaded_from_elsewhere_meanwhile_is_seen(node: Node) -
 
 def test_a_driver_without_versions_is_taken_as_it_is(node: Node) -> None:
     node.sysfs("gpu", version="1.0", srcversion="ANY")
-    wanted = [Wanted("gpu", Path("gpu.ko"), None, None)]
+    wanted = [WantedModule("gpu", Path("gpu.ko"), None, None)]
     assert check_loaded(node.root, "gpu", RELEASE, wanted) == ()
 
 

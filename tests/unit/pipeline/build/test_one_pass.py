@@ -69,7 +69,7 @@ def job(node: Node, unpacked: Callable[[], list[str]]) -> Iterator[Job]:
 def test_a_build_has_the_sources_that_it_would_unpack_itself(
     node: Node, job: Job, tmp_path: Path
 ) -> None:
-    assert isinstance(job.made_of, source.Source)
+    assert isinstance(job.made_of, source.DriverPackage)
     members = source.members(node, "open")
     for name in ("taken", "plain"):
         (tmp_path / name).mkdir()
@@ -94,7 +94,7 @@ def test_the_package_is_read_once(node: Node, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Archive, "read", refuse)
     job = prepare(node, RELEASE)
     assert isinstance(job, Job)
-    assert isinstance(job.made_of, source.Source)
+    assert isinstance(job.made_of, source.DriverPackage)
     assert job.made_of.manifest
     assert job.made_of.manifest.version == "1.0"
     job.one_pass.close()
