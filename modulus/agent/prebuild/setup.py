@@ -23,10 +23,8 @@ from modulus.host.build.proofs import why_condemned
 from modulus.host.generation.install import active_generation
 from modulus.host.kernel.facts import kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
+from modulus.host.report import systemd
 from modulus.pipeline.site import Site
-
-_BOOTED = Path("/run/systemd/system")
-"""There if systemd is PID 1, sd_booted(3)."""
 
 
 def make_queue(
@@ -49,7 +47,7 @@ def make_queue(
         instance=name,
         unit=(
             build_unit_name(name)
-            if site.root == Path("/") and _BOOTED.is_dir() and not own_settings
+            if site.root == Path("/") and systemd.available() and not own_settings
             else None
         ),
         command=ahead_command(site, name, verbose),

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from modulus.host.bus.calls import explained
+from modulus.host.report import systemd
 
 _SOCKET = "/run/dbus/system_bus_socket"
-_BOOTED = Path("/run/systemd/system")
-"""There if systemd is PID 1, sd_booted(3)."""
 
 
 def available(root: Path) -> bool:
@@ -18,7 +17,7 @@ def available(root: Path) -> bool:
     if root != Path("/"):
         return False
     named = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
-    return bool(named) or (_BOOTED.is_dir() and Path(_SOCKET).is_socket())
+    return bool(named) or (systemd.available() and Path(_SOCKET).is_socket())
 
 
 def address(root: Path) -> str | None:

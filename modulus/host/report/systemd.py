@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_RUNNING = Path("/run/systemd/system")
-"""There if systemd is PID 1, sd_booted(3)."""
+_ROOT = Path("/")
 
 
-def available() -> bool:
-    """Whether systemd runs this host."""
-    return _RUNNING.is_dir()
+def available(root: Path = _ROOT) -> bool:
+    """Whether systemd is PID 1 of the system below ``root``, sd_booted(3)."""
+    return (root / "run/systemd/system").is_dir()
 
 
 def current_unit(cgroup: Path = Path("/proc/self/cgroup")) -> str:

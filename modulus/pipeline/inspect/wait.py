@@ -25,16 +25,14 @@ from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import endpoint
 from modulus.host.bus.systemd import Systemd
-from modulus.host.files.place import below
 from modulus.host.generation.enabled import enabled_instances, selected_instance
+from modulus.host.report import systemd
 from modulus.host.report.reporter import Reporter
 from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.site import Site
 
 _POLL_SECONDS, _LONGEST_POLL = 0.5, 2.0
 _LINE_SECONDS = 10.0
-_BOOTED = "/run/systemd/system"
-"""There if systemd is PID 1, sd_booted(3)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class _Manager:
                 self.close()
                 self._tell(error.message)
             enabled = enabled_instances(root)
-        elif below(root, _BOOTED).is_dir():
+        elif systemd.available(root):
             enabled = enabled_instances(root)
             if enabled:
                 self._tell("there is no system bus")

@@ -51,7 +51,7 @@ def silent() -> PlainReporter:
 @pytest.fixture(autouse=True)
 def no_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without systemd and docker, whatever this one is."""
-    monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no-systemd")
+    monkeypatch.setattr(systemd, "available", lambda: False)
     monkeypatch.setattr(engine, "_DOCKER_PID", tmp_path / "docker.pid")
 
 
@@ -194,7 +194,7 @@ def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
 def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systemd, "_RUNNING", tmp_path)
+    monkeypatch.setattr(systemd, "available", lambda: True)
     monkeypatch.setattr(systemd, "current_unit", lambda: "modulus@a.service")
     monkeypatch.setattr(nspawn, "give_writable", lambda *_: None)
     monkeypatch.setattr(container, "claim", lambda _: contextlib.nullcontext(FIRST))
