@@ -14,9 +14,9 @@ from modulus.core.config.settings import SCHEMA, Settings
 from modulus.core.profile.profile import BuildFile, Patch, Profile
 from modulus.core.profile.schema import parse_profile
 from modulus.errors import ConfigError
+from modulus.host.config.yaml import parse_yaml, read_yaml
 from modulus.host.files.atomic import sha256_file
 from modulus.host.files.paths import resolve
-from modulus.host.files.yaml import parse_yaml, read_yaml
 
 VENDOR = "/usr/share/modulus"
 LOCAL = "/etc/modulus"

@@ -11,8 +11,8 @@ from modulus.core.generation.ldcache import CacheEntry, parse_ldcache
 from modulus.errors import ModulusError
 from modulus.host.files.place import DRIVERS, below, writing
 from modulus.host.files.regular import read_bytes, read_text
-from modulus.host.files.rendered import render_file
 from modulus.host.generation.install import Generation
+from modulus.host.generation.rendered import render_file
 from modulus.host.generation.soname import read_soname
 from modulus.host.process.run import run
 from modulus.host.report.reporter import Reporter

@@ -9,7 +9,7 @@ from modulus.core.kernel.modprobe import MARK, TEMPLATE, Options, config_values
 from modulus.host.files.atomic import fsync_dir
 from modulus.host.files.place import below, writing
 from modulus.host.files.regular import read_bytes
-from modulus.host.files.rendered import render_file
+from modulus.host.generation.rendered import render_file
 
 
 def modprobe_config(root: Path, name: str) -> Path:

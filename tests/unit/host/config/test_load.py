@@ -16,7 +16,7 @@ from modulus.core.config.schema import Problems
 from modulus.core.config.settings import Settings
 from modulus.errors import ConfigError
 from modulus.host.config.load import load_profile, load_settings, profile_names
-from modulus.host.files.yaml import parse_yaml
+from modulus.host.config.yaml import parse_yaml
 
 JOBS = "must be a number from 1 to 4096, or auto"
 PROFILE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modulus.host.files.rendered import render_file
+from modulus.host.generation.rendered import render_file
 
 
 def test_a_file_is_put_right_and_else_left_alone(tmp_path: Path) -> None:
