@@ -8,7 +8,6 @@ caller holds the lock that lets one process at a time do this.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
 from modulus.host.distribution.apt_config import write_config
 from modulus.host.files import atomic
+from modulus.host.files.full_disk import check_full
 from modulus.host.process.run import CommandError, Result, find, run
 from modulus.host.report.reporter import Reporter
 
@@ -120,7 +120,7 @@ class Apt:
         except CommandError:
             lines.append("E: apt-get update ran out of time")
         self._problem = next((line[3:] for line in lines if _FAILED.match(line)), "")
-        _raise_if_full(self._problem)
+        check_full(self._problem)
         if self._problem:
             self._reporter.warn(f"package lists are not complete: {self._problem}")
 
@@ -210,7 +210,7 @@ class Apt:
             )
         except CommandError as error:
             cause = next((line[3:] for line in lines if line.startswith("E: ")), error.message)
-            _raise_if_full(cause)
+            check_full(cause)
             kind = StaleListsError if _STALE.search(cause) else ToolchainError
             raise kind(
                 f"packages cannot be downloaded: {cause}", _network_hint(cause)
@@ -268,11 +268,6 @@ def _writable_for_apt(folder: Path) -> Iterator[None]:
 def _name_and_version(path: Path) -> tuple[str, str]:
     name, version, _ = path.name.split("_", 2)
     return name, unquote(version)
-
-
-def _raise_if_full(cause: str) -> None:
-    if "No space left" in cause:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _network_hint(cause: str) -> str:

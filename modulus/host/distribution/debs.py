@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modulus.errors import ToolchainError
 from modulus.host.distribution.apt import AptArchive, leashed
+from modulus.host.files.full_disk import check_full
 from modulus.host.process.run import CommandError, run
 from modulus.host.report.reporter import Reporter
 
@@ -24,8 +23,7 @@ def unpack(archives: Sequence[AptArchive], into: Path, reporter: Reporter) -> No
         try:
             run(leashed("dpkg-deb", "-x", archive.path, into), timeout=_SECONDS)
         except CommandError as error:
-            if "No space left" in error.output:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            check_full(error.output)
             raise ToolchainError(
                 f"{archive.path.name} cannot be unpacked: {error.output.strip()}", error.hint
             ) from error

@@ -8,7 +8,6 @@ have the same layout.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from modulus.core.record import forms
 from modulus.core.record.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host.files import atomic
+from modulus.host.files.full_disk import is_full
 from modulus.host.files.record import read_record
 from modulus.host.files.removal import set_aside
 from modulus.host.files.tree_digest import tree_digest
@@ -146,11 +146,10 @@ def explained(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise ToolchainError(
             f"{error.filename or cache}: {error.strerror or error}",
             f"make room on the file system of {cache}"
-            if full
+            if is_full(error)
             else f"check that {cache} can be written",
         ) from error
 

@@ -6,7 +6,6 @@ break goes on where it was, in this process or in the next.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from modulus.host.fetch.partial import Partial, held
 from modulus.host.fetch.retry import Pace
 from modulus.host.fetch.transfer import Transfer, local_path
 from modulus.host.files import atomic
+from modulus.host.files.full_disk import is_full
 from modulus.host.files.regular import open_regular
 from modulus.host.report.notify import ask_for_time
 from modulus.host.report.reporter import Reporter
@@ -28,8 +28,6 @@ from modulus.redact import redact
 
 UNVERIFIED = "nothing (allow_unverified)"
 """Who vouches for a download that was taken as it came."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Fetcher:
                 self._complete(part, candidate, checksum)
                 digest, size, path = part.sha256, part.size, part.commit()
             except OSError as error:
-                if error.errno in _FULL:
+                if is_full(error):
                     part.discard()
                 raise
         by = checksum.origin if checksum else UNVERIFIED
@@ -241,7 +239,7 @@ class Fetcher:
 
     def _unusable(self, error: OSError) -> ModulusError:
         folder, reason = self._downloads, (error.strerror or str(error)).lower()
-        if error.errno not in _FULL:
+        if not is_full(error):
             return FetchError(f"{folder} cannot be used: {reason}", f"check {folder}")
         here = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         status = os.statvfs(here)

@@ -11,6 +11,7 @@ from pathlib import Path
 from modulus.core.tree import FOLDER
 from modulus.errors import BuildError, ConfigError
 from modulus.host.files import atomic, sysfs
+from modulus.host.files.full_disk import is_full
 from modulus.host.files.paths import resolve
 from modulus.host.files.regular import read_bytes
 
@@ -18,7 +19,6 @@ DRIVERS = "/opt/drivers"
 STATE = "/var/lib/modulus"
 """Where what must last is kept, a folder for each driver."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
@@ -91,7 +91,7 @@ def writing(what: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        if error.errno in _FULL:
+        if is_full(error):
             raise BuildError(
                 f"cannot write {what}: {cause}",
                 f"make room on its file system (df {existing(what)}) and run it again",

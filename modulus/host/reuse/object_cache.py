@@ -9,7 +9,6 @@ the header tree's short digests. Its large files, such as a vendor's binary, are
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import time
@@ -27,6 +26,7 @@ from modulus.errors import IntegrityError
 from modulus.host.archive.reader import Archive
 from modulus.host.archive.write_tar import write_tar
 from modulus.host.files import atomic
+from modulus.host.files.full_disk import is_full
 from modulus.host.files.record import load_record, read_record
 from modulus.host.files.regular import read_bytes
 from modulus.host.report.clock import rfc3339
@@ -116,7 +116,7 @@ class KeptObjects:
                     os.utime(os.path.join(folder, name), ns=(now, now), follow_symlinks=False)
             self._used(kept)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 raise
             raise IntegrityError(
                 f"the kept objects cannot be used ({error.strerror})", "build it again"

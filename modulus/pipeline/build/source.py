@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from modulus.host.fetch.source_record import (
     source_path,
     write_source,
 )
+from modulus.host.files.full_disk import is_full
 from modulus.host.files.place import writing
 from modulus.host.files.removal import set_aside
 from modulus.pipeline.build.one_pass import TEXT_BYTES, OnePass
@@ -149,7 +149,7 @@ def _fetch(node: Node) -> DriverPackage:
             # With a hash that is known only a file of that hash will do.
             return _download(node, tuple(places), known)
         except (FetchError, IntegrityError) as error:
-            if _is_full(error):
+            if is_full(error):
                 raise
             errors.append(error)
     if not errors:
@@ -157,15 +157,6 @@ def _fetch(node: Node) -> DriverPackage:
             f"there is no place to fetch {node.instance} from", "add one under `mirrors`"
         )
     raise _joined(errors)
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind ``error``, which no other place can help."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _joined(errors: Sequence[ModulusError]) -> ModulusError:
