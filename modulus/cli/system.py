@@ -52,5 +52,7 @@ def make_node(options: argparse.Namespace, reporter: Reporter) -> Node:
 
     node = Node(make_site(options, reporter), instance)
     # What is wrong with either is said before anything is done, and once.
-    _ = node.settings, node.profile
+    settings, _ = node.settings, node.profile
+    for text in settings.warnings:
+        reporter.warn(text)
     return node

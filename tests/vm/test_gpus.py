@@ -181,9 +181,9 @@ def test_nouveau_in_use_is_left_alone_unless_forced(node: Node) -> None:
     assert refused.status == 17
     assert f"nouveau has GPU {node.machine.address(0)}: reboot needed" in refused.stderr
     assert f"in use by process {user} (tail" in refused.stderr
-    assert "nouveau_unbind: true" in refused.stderr
+    assert "rivals_unbind: true" in refused.stderr
     assert (node.driver(0), node.loaded()) == ("nouveau", {"nouveau"})
-    forced = node.modulus("up", node.instance, "--set", "nouveau_unbind=true")
+    forced = node.modulus("up", node.instance, "--set", "rivals_unbind=true")
     assert forced.status == 0
     assert node.driver(0) == "nvidia"
     node.guest.run("kill", str(user))

@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from modulus.core.config.schema import MapOf, Problems, Record, Schema, join
-from modulus.core.config.settings import DEFAULTS, GENERAL, Settings
+from modulus.core.config.settings import DEFAULTS, GENERAL, RENAMED, Settings
 
 
 @dataclass(frozen=True)
 class SettingsSource:
-    """The checked but unconverted settings of one file, of the environment, of ``--set``."""
+    """The checked but unconverted settings of one file, of the environment, of ``--set``.
+
+    ``renamed`` are those that were called by an old name.
+    """
 
     origin: str
     value: Mapping[str, Any]
+    renamed: tuple[str, ...] = ()
 
 
 def merge(layers: Sequence[Sequence[SettingsSource]], driver: str | None) -> Settings:
@@ -41,7 +45,33 @@ def merge(layers: Sequence[Sequence[SettingsSource]], driver: str | None) -> Set
         **typed,
         values=values,
         origins={key: origins.get(key, "default") for key in values},
+        warnings=tuple(
+            f"{source.origin}: {name} is called {RENAMED[name]} now; the old name will go"
+            for layer in layers
+            for source in layer
+            for name in source.renamed
+        ),
     )
+
+
+def with_new_names(
+    value: Mapping[str, Any], problems: Problems
+) -> tuple[dict[str, Any], set[str]]:
+    """Unchecked settings by the names they have now, and the old ones among theirs."""
+    found, old = dict(value), set[str]()
+    for name in RENAMED.keys() & value.keys():
+        if RENAMED[name] in value:
+            problems.add(name, f"is called {RENAMED[name]} now, which is there too")
+        old.add(name)
+        found[RENAMED[name]] = found.pop(name)
+    drivers = value.get("drivers")
+    if isinstance(drivers, dict):
+        found["drivers"] = dict(drivers)
+        for driver, own in drivers.items():
+            if isinstance(own, dict):
+                found["drivers"][driver], more = with_new_names(own, problems)
+                old |= more
+    return found, old
 
 
 def place(schema: Schema | None, parts: Sequence[str], value: Any, separator: str) -> Any:

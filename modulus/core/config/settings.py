@@ -73,7 +73,7 @@ class Settings:
     """All settings for one driver; durations in seconds, the profile's choice where None.
 
     ``values`` and ``origins`` hold what was written and where (``default``, a file, a
-    variable, ``--set``) by dotted key.
+    variable, ``--set``) by dotted key, ``warnings`` what a person should know of it.
     """
 
     mirrors: tuple[Mirror, ...]
@@ -92,7 +92,7 @@ class Settings:
     ready_when: str
     require_all_gpus: bool
     numa_fix: bool
-    nouveau_unbind: bool
+    rivals_unbind: bool
     initramfs: str
     boot_hold: float
     hold_reboot: float
@@ -102,6 +102,7 @@ class Settings:
     metrics_dir: str | None
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    warnings: tuple[str, ...]
 
     def with_origins(self) -> Iterator[tuple[str, Any, str]]:
         """Every dotted key with its value as written and where that came from."""
@@ -142,7 +143,7 @@ _FIELDS: dict[str, Schema] = {
     "ready_when": choice("loaded", "nodes", "usable"),
     "require_all_gpus": BOOLEAN,
     "numa_fix": BOOLEAN,
-    "nouveau_unbind": BOOLEAN,
+    "rivals_unbind": BOOLEAN,
     "initramfs": choice("auto", "never"),
     "boot_hold": _DURATION,
     "hold_reboot": _DURATION,
@@ -158,6 +159,9 @@ GENERAL = Record(_FIELDS)
 """What may stand outside of ``drivers``, and for each driver below it."""
 
 SCHEMA = Record({**_FIELDS, "drivers": MapOf(DRIVER_NAME, GENERAL)})
+
+RENAMED: Mapping[str, str] = {"nouveau_unbind": "rivals_unbind"}
+"""Settings that once had another name, which is still accepted."""
 
 DEFAULTS: Mapping[str, Any] = {
     "mirrors": [],
@@ -182,7 +186,7 @@ DEFAULTS: Mapping[str, Any] = {
     "ready_when": "usable",
     "require_all_gpus": False,
     "numa_fix": False,
-    "nouveau_unbind": False,
+    "rivals_unbind": False,
     "initramfs": "auto",
     "boot_hold": "15min",
     "hold_reboot": "0s",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modulus.core.config.layers import SettingsSource, merge, place
+from modulus.core.config.layers import SettingsSource, merge, place, with_new_names
 from modulus.core.config.schema import Problems, close
 from modulus.core.config.settings import SCHEMA, Settings
 from modulus.core.profile.profile import BuildFile, Patch, Profile
@@ -115,8 +115,13 @@ def _sources(files: Iterator[tuple[str, Path]], problems: Problems) -> Iterator[
         found = problems.within(origin)
         value = read_yaml(path, found)
         if value is not None:
-            SCHEMA.check(value, "", found)
-            yield SettingsSource(origin, value)
+            yield _source(origin, value, found)
+
+
+def _source(origin: str, value: Mapping[str, Any], problems: Problems) -> SettingsSource:
+    value, old = with_new_names(value, problems)
+    SCHEMA.check(value, "", problems)
+    return SettingsSource(origin, value, tuple(sorted(old)))
 
 
 def _environment(environ: Mapping[str, str], problems: Problems) -> Iterator[SettingsSource]:
@@ -151,8 +156,7 @@ def _one(
     value = parse_yaml(text, unreadable)
     if len(problems) == before:
         placed: dict[str, Any] = place(SCHEMA, parts, value, separator)
-        SCHEMA.check(placed, "", problems)
-        yield SettingsSource(origin, placed)
+        yield _source(origin, placed, problems)
 
 
 def _profile_folders(root: Path) -> tuple[tuple[Path, str], ...]:

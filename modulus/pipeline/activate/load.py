@@ -28,7 +28,7 @@ from modulus.host.modules.other_drivers import (
 from modulus.pipeline.activate.remember import remember
 from modulus.pipeline.node import Node
 
-FORCE = "nouveau_unbind"
+FORCE = "rivals_unbind"
 """The setting that takes a rival off although it is in use."""
 
 
@@ -145,7 +145,7 @@ def _free_gpus(
         rivals,
         census,
         node.reporter,
-        force=node.settings.nouveau_unbind,
+        force=node.settings.rivals_unbind,
         force_setting=FORCE,
     )
     census = take_census(root, node.profile, node.site.host.pci)

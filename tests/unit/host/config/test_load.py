@@ -180,6 +180,23 @@ def test_every_problem_of_every_source_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_old_names_are_accepted_and_said(tmp_path: Path) -> None:
+    file = write(tmp_path, "etc/modulus/modulus.yaml", "nouveau_unbind: true")
+    found = load(tmp_path)
+    assert (found.rivals_unbind, found.origins["rivals_unbind"]) == (True, str(file))
+    (said,) = found.warnings
+    assert said.startswith(f"{file}: nouveau_unbind is called rivals_unbind now")
+    environ = {"MODULUS_DRIVERS__ONE__NOUVEAU_UNBIND": "false"}
+    found = load(tmp_path, "nouveau_unbind=true", driver="one", environ=environ)
+    assert (found.rivals_unbind, len(found.warnings)) == (True, 3)
+    name = "etc/modulus/modulus.yaml"
+    write(tmp_path, name, "nouveau_unbind: 1\nrivals_unbind: true\n")
+    assert problems(tmp_path) == [
+        f"{name}: nouveau_unbind: is called rivals_unbind now, which is there too",
+        f"{name}: rivals_unbind: must be true or false, not 1",
+    ]
+
+
 def test_links_are_followed_within_the_root(tmp_path: Path) -> None:
     write(tmp_path, "run/other.yaml", "offline: true")
     (tmp_path / "etc/modulus").mkdir(parents=True)
