@@ -7,8 +7,8 @@ import os
 import sys
 
 _OBJECTS = 50_000
-"""Made before garbage is looked for: with the default of 700 the imports alone have that done
-a hundred times, and find nothing."""
+"""Objects made before garbage is looked for: with the default of 700 the imports alone start a
+hundred searches, which find nothing."""
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):  # Closed, full, or read no more.
         sys.exit(code)
-    # What was begun has ended, and there is nothing else to write: the kernel takes memory
-    # back at once, where Python takes apart each module of hundreds first.
+    # All work has ended and all output is written: the kernel takes memory back at once, where
+    # Python would first take apart hundreds of modules.
     os._exit(code)
 
 

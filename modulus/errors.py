@@ -59,7 +59,7 @@ class ToolchainError(ModulusError):
 
 
 class UnprovedError(ToolchainError):
-    """Whether a build is what the vendor's own way makes cannot be told now."""
+    """A build cannot now be compared with what the vendor's own way makes."""
 
 
 class BuildError(ModulusError):

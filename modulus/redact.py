@@ -1,6 +1,6 @@
-"""What of a text may be shown or kept: no password, and no token of a URL.
+"""Redacts texts for showing and keeping: no password, and no token of a URL.
 
-Below all else, since every error and every line that is told goes through it.
+It is below all other modules, since every error and every reported line goes through it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
-# A password with a "/" in it makes a URL no parser takes apart rightly; what stands before the
-# last "@" goes then too.
+# No parser rightly takes apart a URL with a "/" in its password; all before the last "@" goes
+# then too.
 _USER = re.compile(rf"^({_SCHEME})([^/]*@|[^/@:\[]*:(?!\d*([/?#]|$))[^@]*@)")
 _URL = re.compile(rf"{_SCHEME}(?:(?!{_SCHEME})\S)*")
-# As in what is no URL for want of a letter, or is only a part of one.
+# For text that lacks a letter to be a URL, or is only a part of one.
 _BARE_USER = re.compile(r"[^\s/:@'\"=(]+:(?!//|\d+[/?#])[^\s@]+@(?=\S)")
 _BARE_QUERY = re.compile(r"\?[^\s=?]+=\S*")
 _BEHIND = ":;,.)]}'\""
@@ -33,6 +33,6 @@ def redact_text(text: str) -> str:
 
 
 def _redacted(match: re.Match[str]) -> str:
-    """The colon, or bracket, behind a URL is the sentence's."""
+    """Redacts a URL; a colon or bracket behind it is the sentence's."""
     url = match[0].rstrip(_BEHIND)
     return redact(url) + match[0][len(url) :]

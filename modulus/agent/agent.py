@@ -1,4 +1,4 @@
-"""What the agent does when: at the start, after each child, at each event, on signals."""
+"""Decides what the agent does: at the start, after each child, at each event, on signals."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter
 
 _LOW = 19
-"""The niceness of what nobody waits for."""
+"""The niceness of work that nobody waits for."""
 
 
 class Agent:
-    """One queue of work, so that two events never race, and the part that the agent plays."""
+    """One queue of work, so that two events never race, and the agent's role."""
 
     def __init__(
         self,
@@ -71,17 +71,17 @@ class Agent:
     def run(
         self, watchdog: float | None, sources: Callable[[], Iterable[EventSource]] = tuple
     ) -> int:
-        """Stays until told to end, or until there is nothing more to try: an exit code.
+        """Runs until told to end, or until nothing is left to try; returns an exit code.
 
-        ``watchdog``: tell that it runs every that many seconds, from the loop itself, once it
-        has nothing left to do.
-        ``sources`` is called for what tells of events once the first child runs.
+        ``watchdog`` is in seconds: the loop tells systemd that often that it runs, each time
+        after all that is due.
+        ``sources`` is called once the first child runs, and returns the sources of events.
         """
         ending, again = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP,)
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*ending, *again))
         started: list[EventSource] = []
         try:
-            # First, so that it does not wait for what the loop itself takes to begin.
+            # First, so that the first child does not wait until the loop is set up.
             warning = self._selection.begin()
             if warning:
                 self._reporter.warn(warning)
@@ -95,7 +95,7 @@ class Agent:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if watchdog is not None:
-            # Not before all that is due has had its turn, or nobody would see it starve.
+            # Only after all due callbacks had their turn, or nobody would see them starve.
             self._loop.every(watchdog, lambda: self._loop.at_rest(self._status.alive))
         try:
             return self._loop.run()
@@ -104,10 +104,10 @@ class Agent:
                 source.stop()
 
     def tell(self, event: Event) -> None:
-        """Does what there is to do about ``event``."""
+        """Handles ``event``."""
         if self._stopping:
             return
-        # Whatever it is, it is for the instance that is selected now.
+        # Every event is for the instance that is selected now.
         self._look()
         if event.kind in (KERNELS, UPDATE):
             self._task.ahead(event.text)
@@ -123,12 +123,12 @@ class Agent:
             self._task.ahead("")
 
     def verify(self) -> None:
-        """Has the driver, or the build of it, checked and put right."""
+        """Has the driver, or its build, checked and put right."""
         if not self._stopping:
             self._work()
 
     def deaf(self, why: str) -> None:
-        """The kernel's messages cannot be heard."""
+        """Notes ``why`` the kernel's messages cannot be heard."""
         self._upkeep.deaf(why)
 
     @property
@@ -147,7 +147,7 @@ class Agent:
             self._upkeep.work()
 
     def _look(self) -> bool:
-        """Takes the part that is its own now; whether that is another one."""
+        """Takes the role that the selection asks for now; whether that is a new one."""
         if not self._selection.look():
             return False
         self._reporter.phase("watch", f"{self._selection.selected} is selected now")
@@ -155,7 +155,7 @@ class Agent:
         return True
 
     def _play(self) -> None:
-        """Begins the part that it has now."""
+        """Begins the present role."""
         self._queue.forget()
         self._upkeep.rest()
         self._standby.rest()
@@ -177,19 +177,19 @@ class Agent:
             return
         fallen, self._fallen = self._fallen, code == FallbackError.code
         if self._fallen and not fallen and self._selection.is_mine():
-            # Another generation of this very instance works, and wants to be kept right.
+            # Another generation of this instance works now, and is to be kept right.
             self._upkeep.work()
         elif work == UP and code in PERMANENT:
             state, _ = with_error(self._status.read(), code)
             state = self._status.enter(state, "failed")
             # Said again: systemd drops the last words of a process that is gone already.
             self._status.say(status_text(state))
-            # After a fallback another one is selected, but only a person starts this unit now.
+            # After a fallback another instance is selected; only a person starts this unit now.
             self._stopping = True
             self._selection.forget()
             self._loop.end(code)
         elif self._look():
-            # The child itself has changed what is selected, and the new part has begun.
+            # The child itself has changed what is selected, and the new role has begun.
             return
         elif not self._stands_by:
             if work != BUILD:
@@ -200,9 +200,9 @@ class Agent:
             self._standby.begin()
 
     def _trouble(self, error: Exception) -> None:
-        """Goes on in spite of ``error``, which nobody thought of, if there are few of them.
+        """Goes on after the unforeseen ``error``, while such errors are few.
 
-        Whatever was not done for it is done by doing everything, a while later.
+        The work that it cut short is made up for by doing everything, a while later.
         """
         import traceback
 

@@ -9,8 +9,8 @@ from modulus.agent.job_queue import BUILD, REPAIR, Work
 from modulus.pipeline.site import Site
 
 LOCK_TIMEOUT = 120.0
-"""Seconds, where no other is asked for. Within the unit's TimeoutStartSec, so that waiting for
-another's lock becomes the agent's waiting, and no hung start."""
+"""Seconds, unless the options give others. Below the unit's TimeoutStartSec: a child that waits
+for a lock fails first, and the agent waits in its place, so that the start does not hang."""
 
 # -I: neither the environment nor the current folder adds code to what root runs.
 _MODULUS = (sys.executable, "-I", "-m", "modulus")
@@ -55,10 +55,10 @@ def _options(site: Site, verbose: bool, *, waits: bool = False) -> Iterator[str]
 
 
 def passed_on(environ: Mapping[str, str], *, status: bool = False) -> dict[str, str]:
-    """What of the environment a child gets besides that of any command.
+    """The variables that a child gets besides those of every command.
 
-    Only with ``status`` is how far it is the driver's status. Never the watchdog's variables:
-    that one is for the loop alone.
+    Only with ``status`` is the child's progress the unit's STATUS. The watchdog's variables are
+    never among them: the watchdog is for the loop alone.
     """
     return {
         name: value

@@ -19,7 +19,7 @@ from modulus.host.status.files import failures_file
 class FailureRecord:
     """The failures of ``instance`` with the same inputs.
 
-    Where the file cannot be used ``complain`` is told, and the count kept here.
+    Where the file cannot be used ``complain`` gets the error, and the count stays in memory.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class FailureRecord:
         self._unwritten: dict[str, Any] | None = None
 
     def failed(self, inputs: str) -> int:
-        """Counts one more; how many that makes. Other ``inputs`` begin anew."""
+        """Counts one more failure and returns the count; other ``inputs`` begin at 1."""
         held = self._unwritten or self._read()
         count = _count(held, inputs) + 1
         self._unwritten = {"failures": count, "inputs": inputs}
@@ -44,7 +44,7 @@ class FailureRecord:
         return count
 
     def clear(self) -> None:
-        """It works again."""
+        """Forgets the failures: the instance works again."""
         self._unwritten = None
         with self._complaining():
             failures_file(self._root, self._instance).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is known of a child that failed."""
+"""Describes the failure of a child."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modulus.errors import LockedError, ModulusError
 
 
 def with_error(state: State, code: int) -> tuple[State, Failure]:
-    """``state`` with what is known of the failure, if only its exit code; and that alone."""
+    """``state`` with the failure in it, and the failure; at least its exit code is known."""
     error = state.error
     if error is None or (error.code != code and code >= 0):
         error = _untold(state.instance, code)

@@ -1,4 +1,4 @@
-"""What a failed ``up`` was made of: if that changes, it is worth another try at once."""
+"""The inputs of a failed ``up``: if they change, another try is worth it at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def settings_digest(root: Path, config: Path | None) -> str:
     digest = hashlib.sha256()
     for path in _files(root, config):
         digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
-        # One that cannot be read may be readable the next time, which is a change too.
+        # A file that cannot be read may be readable the next time, which is a change too.
         with contextlib.suppress(OSError):
             digest.update(hashlib.sha256(read_bytes(path)).digest())
     return digest.hexdigest()

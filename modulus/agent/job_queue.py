@@ -14,20 +14,20 @@ Work = Literal["repair", "build", "up"]
 REPAIR: Work = "repair"
 """A quick look at nodes, links and files around a driver that is loaded."""
 BUILD: Work = "build"
-"""Into the store only."""
+"""A build into the store only."""
 UP: Work = "up"
-"""Whatever it takes."""
+"""All that the driver needs to work, a build included."""
 
 _ORDER = (REPAIR, BUILD, UP)
-"""The later ones do what the earlier ones would, as far as that is still wanted then."""
+"""A later one does what an earlier one would, as far as that is still wanted then."""
 
 
 class JobQueue:
-    """Runs what is asked for; of what is asked for meanwhile, the most thorough comes next.
+    """Runs one work at a time; of those asked for meanwhile, the most thorough comes next.
 
-    ``start`` starts a child and returns its pid. ``ended`` is told of each child's exit code,
-    negative for a signal, but not where one as thorough was asked for meanwhile: that one
-    tells how it is.
+    ``start`` starts a child and returns its pid. ``ended`` gets each child's exit code,
+    negative for a signal. It is not called where work as thorough comes next: that child's
+    code counts.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class JobQueue:
         self.running: Work | None = None
 
     def ask(self, work: Work) -> bool:
-        """Runs ``work``, now or as soon as can be; False if that is to be done anyway."""
+        """Runs ``work`` now, or as soon as it can; False if the next child does it anyway."""
         if self.running is None:
             self._run(work)
             return True
@@ -54,11 +54,11 @@ class JobQueue:
         return True
 
     def forget(self) -> None:
-        """What was asked for and does not run yet is not wanted any more."""
+        """Drops the work that was asked for and does not run yet."""
         self._next = None
 
     def terminate(self) -> bool:
-        """Has the child end, which cleans up first; False where none runs."""
+        """Asks the child to clean up and end; False where none runs."""
         self.forget()
         if self._pid is None:
             return False
@@ -68,7 +68,7 @@ class JobQueue:
     def _run(self, work: Work) -> None:
         pid = self._start(work)
         self._loop.child(pid, lambda code: self._over(work, code))
-        # Now that it runs; what could not be started does not.
+        # Only now: a child that could not be started does not run.
         self.running, self._pid = work, pid
 
     def _over(self, work: Work, code: int) -> None:

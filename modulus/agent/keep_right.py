@@ -1,4 +1,4 @@
-"""The part of the selected instance: brings its driver up and keeps it right."""
+"""The role of the selected instance: brings its driver up and keeps it right."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from modulus.host.status.reporter import EXTEND
 
 
 class Upkeep:
-    """What follows from each ``up`` and repair, and from what happens on the node.
+    """Decides what follows each ``up``, each repair and each event on the node.
 
-    *Pending* is an instance whose driver cannot be loaded yet, since another one, which works,
-    is in use: READY, and that one is kept right meanwhile.
+    An instance is *pending* while its driver cannot be loaded, since another driver works and
+    is in use. Its unit is READY then, and the other driver is kept right.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Upkeep:
 
     @property
     def pending(self) -> bool:
-        """Whether it is another instance's driver that is to be kept right."""
+        """Whether another instance's driver is to be kept right for now."""
         return self._refused is not None
 
     def work(self) -> None:
-        """Has all of it done, now."""
+        """Has a whole ``up`` run now."""
         self.rest()
         self._queue.ask(UP)
 
@@ -69,13 +69,13 @@ class Upkeep:
         self._waiting, self._at_rest, self._refused = False, None, None
 
     def deaf(self, why: str) -> None:
-        """The kernel's messages cannot be heard: what they would tell is looked for."""
+        """Notes ``why`` the kernel's messages cannot be heard: GPUs are then looked for."""
         self._deaf = why
 
     def heard(self, event: Event) -> None:
-        """Something happened to the driver, its nodes or its GPUs."""
+        """Handles an event of the driver, its device nodes, its GPUs or the kernels."""
         if event.kind == GPUS and self._queue.running == UP:
-            # It may have looked for GPUs already.
+            # The child may have looked for GPUs already.
             self._gpus = (*self._gpus, event.text)[-1:]
         elif self._at_rest:
             if event.kind != KERNELS:
@@ -88,14 +88,14 @@ class Upkeep:
             self._tries.hurry()
 
     def ended(self, work: Work, code: int) -> None:
-        """What a child came to that did not fail for good."""
+        """Handles the end of a child that did not fail for good."""
         gpus, self._gpus = self._gpus, ()
         if work == REPAIR:
             self._repaired(code)
         elif code == 0:
             self._succeeded(gpus)
         elif code == BusyError.code:
-            # What is in use may be a driver that works: then there is time.
+            # The driver in use may be one that works: then there is time.
             _, self._refused = with_error(self._status.read(), code)
             self._queue.ask(REPAIR)
         else:
@@ -103,7 +103,7 @@ class Upkeep:
 
     def _succeeded(self, gpus: tuple[str, ...]) -> None:
         state = replace(self._status.read(active=True), error=None)
-        # What waits and has ended waits for a GPU: the watching is ours.
+        # A child that ended in ``wait`` waits for a GPU: the agent watches for it.
         waiting = state.phase in ("wait", None)
         phase = "wait" if waiting else "watch"
         # First: whatever becomes of our own files, the driver is there.
@@ -138,7 +138,7 @@ class Upkeep:
         state, error = with_error(self._status.read(), code)
         cause = error.message.partition("\n")[0]
         if code < 0:
-            # It could not say so itself.
+            # A killed child could not say so itself.
             self._reporter.error(f"modulus: error: {cause}")
             self._reporter.error(f"modulus: hint: {error.hint}")
         self._reporter.phase(
@@ -157,7 +157,7 @@ class Upkeep:
         self._tries.wait(show)
 
     def _pending(self, refused: Failure) -> None:
-        """Another one's driver is in use, and works: ours has time."""
+        """Waits while another driver is in use and works: this one has time."""
         state = pending(self._status.read(), refused)
         self._status.say(pending_text(refused), ready=True)
         self._at_rest = self._status.enter(state, "watch")
@@ -167,7 +167,7 @@ class Upkeep:
             self._tries.wait(lambda _: None)
 
     def _repair(self, why: str) -> None:
-        """Has the driver looked at, soon where that was done often and did not help."""
+        """Has the driver repaired now, or later where several repairs have not helped."""
         delay = self._repairs.wait(self._clock())
         if delay > 0:
             self._rest(self._loop.after(delay, lambda: self._repair(why)))
@@ -189,7 +189,7 @@ class Upkeep:
         elif code == 0:
             self._put_back()
         elif code == VerifyError.code:
-            # It takes more than that.
+            # A repair is not enough.
             self.work()
         elif code == LockedError.code:
             self._put_back()
@@ -201,13 +201,13 @@ class Upkeep:
             )
 
     def _put_back(self) -> None:
-        """Shows what was so before a repair, and still is."""
+        """Shows the state from before the repair again: it still holds."""
         if self._at_rest:
             self._status.write(self._at_rest)
         self._status.again()
 
     def _rest(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` wake us, of those there were."""
+        """Replaces the running timer with ``timer``, None for no timer."""
         if self._timer:
             self._timer()
         self._timer = timer

@@ -21,8 +21,8 @@ _MOST_SECONDS = (2**32 - 1) // 1000
 class Loop:
     """GLib's main loop, which D-Bus needs, run until ``end``.
 
-    What a callback raises, of those below or of GLib's own, ends the loop and is raised by
-    ``run``; GLib would go on. ``survive`` has somebody else decide.
+    An exception of a callback, given to a method below or to GLib itself, ends the loop, and
+    ``run`` raises it; GLib would go on. ``survive`` has a handler decide.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Loop:
 
     @cached_property
     def _glib(self) -> Any:
-        # Once it is needed: its import takes 60 ms, in which a child may begin to work.
+        # On first use: its import takes 60 ms, in which a child may begin to work.
         from gi.repository import GLib
 
         return GLib
@@ -61,11 +61,11 @@ class Loop:
         self._loop.quit()
 
     def survive(self, trouble: Callable[[Exception], object]) -> None:
-        """Has ``trouble`` told what a callback raises; the loop goes on unless that raises."""
+        """Has ``trouble`` get a callback's exception; the loop goes on unless it raises."""
         self._trouble = trouble
 
     def after(self, seconds: float, callback: Callable[[], object]) -> Cancel:
-        """Calls ``callback`` once, after seven weeks at the latest."""
+        """Calls ``callback`` once, after ``seconds``, seven weeks at most."""
 
         def once() -> None:
             cancel()
@@ -112,7 +112,7 @@ class Loop:
         cancel = self.readable(handle, ended)
 
     def on_signals(self, numbers: Iterable[int], callback: Callable[[], object]) -> None:
-        """Calls ``callback`` for these signals, whatever was to be done about them before."""
+        """Calls ``callback`` for these signals, in place of any earlier handler."""
         for number in numbers:
             # Or PyGObject would take SIGINT for itself.
             signal.signal(number, signal.SIG_DFL)
@@ -134,7 +134,7 @@ class Loop:
     def _uncaught(
         self, _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
     ) -> None:
-        """What a callback raised that GLib, and not we, has called."""
+        """Takes the exception of a callback that was given to GLib itself."""
         self._raised(error)
 
     def _raised(self, error: BaseException) -> None:

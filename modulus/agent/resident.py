@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 
 def watch(site: Site, instance: Instance, *, verbose: bool = False) -> int:
-    """Keeps ``instance`` up below the site's root until told to end; an exit code.
+    """Keeps ``instance`` up below the site's root until told to end; returns an exit code.
 
-    The work is done by ``modulus`` in a process of its own.
+    ``modulus`` does the work, in child processes.
     """
     site.reporter.about(instance=str(instance))
-    # As daemons do, or no file system could be unmounted that it was started in.
+    # As daemons do, or the file system it was started in could not be unmounted.
     site = replace(site, config=site.config.absolute() if site.config else None)
     os.chdir("/")
-    # Before the first child looks for GPUs, or one that comes just then would be missed.
+    # Before the first child looks for GPUs, or a GPU that comes just then would be missed.
     uevents = _open_uevents(site.root)
     return Resident(site, instance, uevents, verbose=verbose).run()
 
 
 class Resident:
-    """An agent; what takes long to load of what it needs comes after its first child."""
+    """An agent; the parts that load slowly come after its first child."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Resident:
         self._sources: Wiring | None = None
 
     def run(self) -> int:
-        """Until it is told to end."""
+        """Runs until it is told to end; returns an exit code."""
         return self._agent.run(watchdog_seconds(), self._make_sources)
 
     def _make_sources(self) -> tuple[EventSource, ...]:
@@ -105,7 +105,7 @@ class Resident:
         return command(self._site, str(instance), work, self._verbose)
 
     def _inputs(self) -> str:
-        # Only after a failure.
+        # Needed only after a failure.
         from modulus.agent.inputs import inputs_digest
 
         return inputs_digest(self._site.root, self._site.config)
@@ -121,7 +121,7 @@ def _open_uevents(root: Path) -> Callable[[], Uevents] | None:
 
 
 def _at_work(root: Path, instance: Instance) -> Instance:
-    """Whose driver is loaded; ``instance`` where nothing is known of that."""
+    """The instance whose driver is loaded; ``instance`` where that is not known."""
     from modulus.host.generation.recorded_state import read_recorded_state
 
     state = read_recorded_state(root, instance.profile)
@@ -138,21 +138,21 @@ def _waits(site: Site, instance: Instance) -> bool:
 
 
 def _at_boot(root: Path, instance: Instance) -> bool:
-    """Whether the boot has started the unit; what systemd has not started a person has.
+    """Whether the boot has started the unit; without systemd, a person has.
 
-    By when that was: until this process can ask, the boot may be over.
+    The time of the start tells: the boot may be over before this process can ask.
     """
     try:
         with _systemd(root) as systemd:
             unit = unit_name(str(instance))
             return systemd is not None and systemd.begun_before(unit, "default.target")
     except ModulusError:
-        # It is too busy to answer, then. This part changes less.
+        # systemd is too busy to answer. The role at a boot changes less.
         return True
 
 
 def _is_stopped(root: Path, instance: Instance) -> bool:
-    """Whether systemd stops the unit, and not only starts it anew."""
+    """Whether systemd stops the unit, rather than restarts it."""
     try:
         with _systemd(root) as systemd:
             job = systemd.job_type(unit_name(str(instance))) if systemd else "stop"

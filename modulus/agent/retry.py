@@ -10,10 +10,10 @@ from modulus.core.agent.backoff import Backoff
 
 
 class Tries:
-    """Counts failures in a row and calls ``again`` after a pause, ever longer.
+    """Counts failures in a row and calls ``again`` after a pause that grows with them.
 
-    Less than that if ``inputs``, which is looked at every ``poll`` seconds, changes, or if
-    something ``hurry``s it.
+    ``hurry`` cuts the pause short, and so does a change of ``inputs``, which is looked at every
+    ``poll`` seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Tries:
         self._earliest = self._due = 0.0
 
     def failed(self, code: int) -> tuple[float, int]:
-        """Notes a failure with exit ``code``: the pause, and how many failed in a row."""
+        """Notes a failure with exit ``code``: the pause in seconds, and how many in a row."""
         self._of = self._inputs()
         count = self._record.failed(self._of)
         now = self._clock()
@@ -58,18 +58,18 @@ class Tries:
         self._rest(self._loop.after(pause, lambda: self.wait(show)))
 
     def hurry(self) -> None:
-        """What was in the way may be gone; but what fails does not fail faster and faster."""
+        """Tries sooner, as the cause may be gone, but not before the first pause is over."""
         if self._timer:
             left = max(0.0, min(self._earliest, self._due) - self._clock())
             self._rest(self._loop.after(left, self._now))
 
     def succeeded(self) -> None:
-        """It works again."""
+        """Forgets the failures: it works again."""
         self.rest()
         self._record.clear()
 
     def rest(self) -> None:
-        """There is nothing to wait for."""
+        """Stops waiting."""
         self._rest(None)
 
     def _now(self) -> None:
@@ -77,7 +77,7 @@ class Tries:
         self._again()
 
     def _rest(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` wake us."""
+        """Replaces the running timer with ``timer``, None for no timer."""
         if self._timer:
             self._timer()
         self._timer = timer

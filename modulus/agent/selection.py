@@ -1,4 +1,4 @@
-"""Which part the agent plays, by what is selected; kept for an agent that is started again."""
+"""The agent's role, by what is selected; kept for an agent that is started again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class SelectedInstance:
     """The role of the agent of ``mine``.
 
-    ``at_boot`` asks whether the boot started it, which only counts where another instance is
-    enabled; ``complain`` is told of trouble with what is kept.
+    ``at_boot`` tells whether the boot started the agent, which counts only where another
+    instance is enabled; ``complain`` gets errors with the kept role.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class SelectedInstance:
         self.selected: Instance | None = None
 
     def begin(self) -> str | None:
-        """Takes the first role; returns what a person should know of it."""
+        """Takes the first role; returns a warning about it, if there is one."""
         self.selected = selected.read_selected(self._root, self._mine.profile)
         part = self._part()
         self._play(part.role)
         return part.warning
 
     def look(self) -> bool:
-        """Takes the role that what is selected now asks for; whether it is another one."""
+        """Takes the role that the selection asks for now; whether it is a new one."""
         before, self.selected = (
             self.selected,
             selected.read_selected(self._root, self._mine.profile),
@@ -70,7 +70,7 @@ class SelectedInstance:
         return selected.read_selected(self._root, self._mine.profile) == self._mine
 
     def forget(self) -> None:
-        """The next start is an explicit one."""
+        """Has the next start count as an explicit one."""
         self._mark(standby=False)
 
     def _part(self) -> Part:
@@ -103,7 +103,7 @@ class SelectedInstance:
 
 
 class SelectionWatch:
-    """A source of SELECTED events, where the driver ``name`` is another one's now."""
+    """A source of SELECTED events: another instance of the driver ``name`` may be selected."""
 
     def __init__(self, root: Path, name: str, tell: Tell) -> None:
         self._folder = below(root, STATE) / name
@@ -115,11 +115,11 @@ class SelectionWatch:
         from modulus.host.watch.monitor import FolderMonitor
 
         self._monitor = self._monitor or FolderMonitor(self._folder, self._noticed)
-        # What was selected before there was a watch.
+        # Something may have been selected before there was a watch.
         self._tell(Event(SELECTED))
 
     def stop(self) -> None:
-        """Ends that."""
+        """Ends the watch."""
         if self._monitor:
             self._monitor.close()
             self._monitor = None

@@ -1,4 +1,4 @@
-"""The part of an instance that is not selected: its driver is built, and left at that."""
+"""The role of an instance that is not selected: its driver is built, and no more."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Standby:
         self._failures = 0
 
     def begin(self) -> None:
-        """Another instance is selected."""
+        """Takes up standby: another instance is selected."""
         state = replace(
             self._status.read(),
             active=False,
@@ -47,16 +47,16 @@ class Standby:
         )
         self._say(None)
         self._status.enter(state, "watch")
-        # Not while the other one is brought up, or comes back.
+        # Not while the other instance is brought up, or comes back.
         self._rest(self._loop.after(self._task.calm, self.work))
 
     def work(self) -> None:
-        """Has it built, now."""
+        """Has the driver built now."""
         self._rest(None)
         self._queue.ask(BUILD)
 
     def ended(self, code: int) -> None:
-        """What the build came to; it said itself why it failed."""
+        """Handles the end of a build, which has said itself why it failed."""
         if code == 0:
             self._failures = 0
             self._say(None)
@@ -69,7 +69,7 @@ class Standby:
             self._rest(self._loop.after(delay, self.work))
 
     def changed(self) -> None:
-        """What it is built from may be other than when it failed."""
+        """Builds again after a failure: the inputs may have changed."""
         if self._failures:
             self.work()
 
@@ -82,7 +82,7 @@ class Standby:
         self._status.say(standby_text(str(selected) if selected else None, failed), ready=True)
 
     def _rest(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` wake us."""
+        """Replaces the running timer with ``timer``, None for no timer."""
         if self._timer:
             self._timer()
         self._timer = timer

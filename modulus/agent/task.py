@@ -1,4 +1,4 @@
-"""What an agent is to keep up, and by which means."""
+"""What an agent keeps up, and by which means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modulus.core.instance import Instance
 
 
 class Command(Protocol):
-    """The command line of one piece of work; ``pending``: on the driver that is at work,
+    """The command line of one piece of work. ``pending``: for the driver that is at work,
     which is another instance's, or another generation."""
 
     def __call__(self, work: Work, *, pending: bool) -> Sequence[str]: ...
@@ -31,16 +31,16 @@ def _nothing(*_: object) -> None:
 class Task:
     """Keep ``instance`` up below ``root``.
 
-    ``command`` is run with ``env``. ``inputs`` gives a digest of what the driver is made from;
-    while nothing can be done but wait, that is looked at every ``poll`` seconds. ``ahead`` is
-    called, with a reason or "", when there may be something to build for kernels that do not
-    run, ``busy`` when a child begins that nothing may be in the way of. ``waits`` asks whether
-    a driver in use is waited for (``switch_busy``), ``at_boot`` whether the boot started this
-    agent, and ``stopped`` whether it ends for good.
+    A child runs ``command`` with ``env``. ``inputs`` gives a digest of what the driver is made
+    from, which is looked at every ``poll`` seconds between tries. ``ahead`` is called, with a
+    reason or "", when kernels that do not run may need a build, ``busy`` when a child begins
+    that nothing may hinder. ``waits`` tells whether a driver in use is waited for
+    (``switch_busy``), ``at_boot`` whether the boot started this agent, and ``stopped`` whether
+    the agent ends for good.
 
-    In seconds: ``settle`` is how long is waited for more messages of one kind, ``calm`` until
-    work begins that is for later, ``census`` how often GPUs are looked for where the kernel
-    does not tell of them.
+    In seconds: ``settle`` is the wait for more messages of one kind, ``calm`` the wait before
+    work that is for later, ``census`` the time between looks for GPUs where the kernel does not
+    tell of them.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""All that tells an agent what happens on the node, wired to what is done about it."""
+"""Wires all that tells of events on the node to the agent that handles them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Wiring:
         )
 
     def start(self) -> None:
-        """Begins to watch; what cannot be watched is said, and ends nothing."""
+        """Begins to watch; a source that cannot start is reported, and ends nothing."""
         for source in (*self._watches, self._publisher, self._bus):
             try:
                 source.start()
@@ -108,7 +108,7 @@ class Wiring:
                 self._deaf(f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
-        """Ends all of that; a build that is a service goes on."""
+        """Ends all sources; a build that is a service goes on."""
         for watch in self._watches:
             watch.stop()
         self._queue.stop()
@@ -117,17 +117,17 @@ class Wiring:
         self._bus.stop()
 
     def ahead(self, why: str) -> None:
-        """Has built what is missing for kernels that do not run."""
+        """Has missing builds made for kernels that do not run."""
         self._want_hold()
         self._queue.look(why)
 
     def busy(self) -> None:
-        """Something is begun that nothing may be in the way of."""
+        """Has the prover give way: a child begins that nothing may hinder."""
         self._prover.give_way()
 
     def _to_prove(self) -> frozenset[str] | None:
         if self._agent.at_work:
-            # Looked at again when that has ended.
+            # Asked again when that child has ended.
             return None
         try:
             when = replace(self._site).settings.build.prove
@@ -158,7 +158,7 @@ class Wiring:
         self._queue.detach()
 
     def _reloading(self, begun: bool) -> None:
-        """systemd loads its units anew, after which containers may have lost their devices."""
+        """Handles a reload of systemd's units, after which containers may lack devices."""
         if begun:
             return
         state = read_recorded_state(self._site.root, self._instance.profile)
@@ -178,7 +178,7 @@ class Wiring:
         if digest == self._digest:
             return
         self._digest = digest
-        # One of its own, since a site's settings are read once.
+        # By a copy of the site, since a site reads its settings once.
         try:
             seconds = replace(self._site).settings.hold_reboot
         except ModulusError:
@@ -190,7 +190,7 @@ class Wiring:
         self._status.hold(self._hold.really, self._hold.text)
 
     def _gpus(self) -> Sequence[PciMatch]:
-        # Only now: what a GPU is need not be known, nor YAML be loaded, where none is missing.
+        # Only now: while no GPU is missing, neither the profile nor YAML need be loaded.
         from modulus.host.config.load import load_profile
 
         try:

@@ -16,7 +16,7 @@ def run(argv: Sequence[str]) -> int:
     reporter = make_reporter()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _end)
-    # The store is read by others: nodes on NFS, and who looks at a log.
+    # Others read the store: nodes on NFS, and people who look at a log.
     os.umask(0o022)
     try:
         from modulus.cli.parser import make_parser
@@ -52,7 +52,7 @@ def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int
 
 
 class _Ended(KeyboardInterrupt):
-    """A signal that asks us to end, raised so that every clean-up runs."""
+    """A signal that asks this process to end, raised so that every clean-up runs."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

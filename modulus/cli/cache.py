@@ -90,7 +90,7 @@ def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
             else:
                 output.show_error(error, reporter)
         proofs.append(value)
-    # What is wrong weighs more than what could not be told.
+    # A wrong build weighs more than one that could not be proved.
     worst = min(errors, key=lambda error: error.code, default=None)
     lines = [f"{one['key'][:SHORT]}  {one['result']}" for one in proofs if one["result"]]
     result: dict[str, Any] = {"proofs": proofs}

@@ -50,7 +50,7 @@ def _install(
 def _start(
     options: argparse.Namespace, instance: Instance, reporter: Reporter
 ) -> tuple[Node, Activated]:
-    """Says how it goes in /run and to systemd too, from the first mistake in a setting on."""
+    """Reports in /run and to systemd too, from the first mistake in a setting on."""
     from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate.up import up
 
@@ -63,7 +63,7 @@ def _start(
 
 
 def _finish(live: StatusReporter, node: Node, done: Activated) -> None:
-    """Says in /run and to systemd what has come of it."""
+    """Reports the result in /run and to systemd."""
     from modulus.pipeline.activate.up import READY, WAITING
 
     live.finish(
@@ -78,7 +78,7 @@ def _finish(live: StatusReporter, node: Node, done: Activated) -> None:
 
 
 def _kernels(node: Node, done: Activated) -> tuple[KernelReady, ...]:
-    """The running kernel, which is all that is known without a look at the others."""
+    """The running kernel only: the others are not known without a look at each."""
     if done.generation is None:
         return ()
     running = node.kernel.release
@@ -144,7 +144,7 @@ def down(options: argparse.Namespace, reporter: Reporter) -> int:
     try:
         _ = node.settings
     except ConfigError as error:
-        # None is needed, and a mistake in one must keep no driver.
+        # No setting is needed, and a mistake in one must not keep a driver loaded.
         for line in error.message.splitlines():
             reporter.warn(f"{line}; it goes down all the same")
     removed = down(node)
@@ -178,7 +178,7 @@ def verify(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def status(options: argparse.Namespace, reporter: Reporter) -> int:
-    """Shows what is."""
+    """Shows the state of the named instance, or of all."""
     from modulus.cli.status_text import status_text
     from modulus.pipeline.inspect.status import status
 

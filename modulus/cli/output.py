@@ -27,7 +27,7 @@ def show(value: Mapping[str, Any], as_json: bool, text: str) -> None:
         for line in shown.splitlines():
             print(printable(line), flush=True)
     except BrokenPipeError:
-        # Whoever read it went away, as head(1) does. The work goes on; its exit code counts.
+        # The reader went away, as head(1) does. The work goes on; its exit code counts.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

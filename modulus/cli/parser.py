@@ -73,7 +73,7 @@ class _Overview(_Parser):
 
 
 def make_parser(first: str = "") -> argparse.ArgumentParser:
-    """The grammar; only of the command ``first`` where that is the first word, and is one."""
+    """The grammar: of the command ``first`` only, or of all where ``first`` is none."""
     common = _common(argparse.SUPPRESS)
     parser = _Overview(prog="modulus", parents=[_common(None)], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"modulus {__version__}")
@@ -215,7 +215,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, _Parser], Non
     "render": ("Prints files for other programs.", _add_render),
     "cache": ("Looks at the store and cleans it.", _add_cache),
 }
-"""What each command does, and what adds its arguments to its parser."""
+"""What each command does, and the function that adds its arguments to its parser."""
 
 
 def _seconds(text: str) -> float:
@@ -229,8 +229,8 @@ def _seconds(text: str) -> float:
 def _common(default: object) -> _Parser:
     """The options every command takes, before or after its name.
 
-    What stands before the name is kept apart where it adds up: a sub-parser's values replace
-    those of its parent.
+    An option that adds up keeps its values from before the name apart: a sub-parser's values
+    replace those of its parent.
     """
     parser = _Parser(add_help=False)
     group = parser.add_argument_group("options for every command")

@@ -1,4 +1,4 @@
-"""What the options of every command come to: the system, and a driver's instance on it."""
+"""Makes of every command's options the system, and a driver's instance on it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""User and group ids that nobody else has: for what runs a driver's own code.
+"""User and group ids that nobody else has, for builds: they run a driver's own code.
 
-A build takes a piece of a range, of as many ids as a user namespace wants. The texts are those
-of passwd(5), group(5), subuid(5) and of ``/proc/PID/{status,uid_map}`` (proc(5),
+A build takes one piece of a range: as many ids as a user namespace needs. The texts are those
+of passwd(5), group(5), subuid(5) and ``/proc/PID/{status,uid_map}`` (proc(5),
 user_namespaces(7)).
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 PIECE = 65536
-"""Ids in a piece: with fewer, a namespace has none for nobody (65534)."""
+"""Ids in a piece: a namespace with fewer has no id for nobody (65534)."""
 
 _MOST = 0xFFFFFFFE
-"""The next one stands for no id at all."""
+"""The greatest id: the next number means no id."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Ids:
         return self.first <= other.last and other.first <= self.last
 
     def holds(self, other: Ids) -> bool:
-        """Whether all of ``other`` is in it."""
+        """Whether all of ``other`` is in this range."""
         return self.first <= other.first and other.last <= self.last
 
     def pieces(self) -> Iterator[Ids]:
@@ -48,7 +48,7 @@ systemd's foreign ids and 2^31. See systemd's UIDS-GIDS.md."""
 
 
 def parse_ids(value: object) -> Ids:
-    """The range that a setting says as FIRST-LAST; ValueError with what it must be."""
+    """The range in a setting FIRST-LAST; a ValueError says what it must be."""
     found = re.fullmatch(r"([1-9][0-9]{0,9})-([1-9][0-9]{0,9})", str(value))
     ids = Ids(int(found[1]), int(found[2])) if found else None
     if ids is None or ids.last > _MOST or ids.last - ids.first + 1 < PIECE:
@@ -57,7 +57,7 @@ def parse_ids(value: object) -> Ids:
 
 
 def of_accounts(text: str) -> Iterator[Ids]:
-    """Every id in the text of passwd or group; lines that say none are passed over."""
+    """Every id in the text of passwd or group; lines without one are skipped."""
     for fields in (line.split(":") for line in text.splitlines()):
         for field in fields[2:4]:
             if _is_id(field):
@@ -72,14 +72,14 @@ def of_grants(text: str) -> Iterator[Ids]:
 
 
 def of_map(text: str) -> Iterator[Ids]:
-    """The ranges that an ``uid_map`` has outside; none where it maps ids to themselves."""
+    """The ranges of a ``uid_map`` outside its namespace, but for ids mapped to themselves."""
     for inside, outside, count in _map(text):
         if inside != outside:
             yield from _counted(outside, count)
 
 
 def of_own_map(text: str) -> Iterator[Ids]:
-    """The ranges that an ``uid_map`` has inside: what there is for its own processes."""
+    """The ranges of a ``uid_map`` inside its namespace: the ids its processes can have."""
     for inside, _, count in _map(text):
         yield from _counted(inside, count)
 
@@ -94,7 +94,7 @@ def of_process(status: str) -> Iterator[Ids]:
 
 
 def free(wanted: Ids, taken: Iterable[Ids]) -> Iterator[Ids]:
-    """The pieces of ``wanted`` that overlap nothing that is ``taken``."""
+    """The pieces of ``wanted`` that overlap none of ``taken``."""
     in_use = [ids for ids in taken if ids.overlaps(wanted)]
     for piece in wanted.pieces():
         if not any(map(piece.overlaps, in_use)):

@@ -1,4 +1,4 @@
-"""Instance names: which driver in which version, such as a systemd template unit's ``%i``."""
+"""Instance names: a driver and its version, also a systemd template unit's ``%i``."""
 
 from __future__ import annotations
 

@@ -60,6 +60,6 @@ class IdRange:
 def devices_of(
     matches: Iterable[PciMatch], devices: Iterable[PciDevice]
 ) -> tuple[PciDevice, ...]:
-    """Those of ``devices`` that one of ``matches`` describes."""
+    """The ``devices`` that one of ``matches`` describes."""
     wanted = tuple(matches)
     return tuple(device for device in devices if any(match.matches(device) for match in wanted))

@@ -1,4 +1,4 @@
-"""What a folder of ours holds, as data: every file with its hash, every symlink."""
+"""The contents of a folder, as data: every file with its hash, every symlink."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Tree:
         return sum(file.size for file in self.files)
 
     def merged(self, other: Tree) -> Tree:
-        """Both trees in one; they are made so that no path is in both."""
+        """Both trees in one; the caller ensures that no path is in both."""
         return Tree(
             tuple(sorted(self.files + other.files)), tuple(sorted(self.links + other.links))
         )
@@ -65,7 +65,7 @@ def tree_value(tree: Tree) -> dict[str, Any]:
 
 
 def parse_tree(value: object) -> Tree:
-    """The tree of ``tree_value``; ValueError for anything else or a path that leaves it."""
+    """The tree in a ``tree_value``; ValueError for anything else or a path out of the tree."""
     of = Fields(value, "a record of files")
     return Tree(of("files", forms.list_of(_file)), of("links", forms.list_of(_link)))
 

@@ -22,16 +22,16 @@ from modulus.redact import redact_text
 
 @dataclass(frozen=True)
 class Package:
-    """Where a node gets Modulus itself, and what the file must be."""
+    """The file from which a node installs Modulus itself."""
 
     url: str
     sha256: str
 
 
 def parse_package(url: str | None, sha256: str | None) -> Package | None:
-    """The package that a URL and a sha256 name; None for neither: a repository has it.
+    """The package of a URL and a sha256; None for neither: then a repository has it.
 
-    Raises UsageError for one without the other: what nodes install as root is verified.
+    Raises UsageError for one without the other: nodes verify what they install as root.
     """
     if url is None and sha256 is None:
         return None
@@ -72,7 +72,7 @@ def user_data(instance: Instance, settings: Settings, package: Package | None) -
 
 
 def _changed(settings: Settings) -> dict[str, Any]:
-    """The settings that were set, nested as a settings file has them."""
+    """The settings that are not defaults, nested as in a settings file."""
     found: dict[str, Any] = {}
     for key, value, origin in settings.with_origins():
         if origin != "default":
@@ -101,7 +101,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _dumped(value: dict[str, Any]) -> str:
-    """YAML in ASCII without folded lines, which may stand in a block of other YAML."""
+    """YAML in ASCII without folded lines, so that it may stand in a block of other YAML."""
     import yaml
 
     return yaml.safe_dump(value, sort_keys=False, width=2**31).rstrip("\n")

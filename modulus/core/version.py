@@ -1,4 +1,4 @@
-"""Versions of kernels and drivers, and the ranges of them that profiles speak of."""
+"""Versions of kernels and drivers, and the ranges of versions in profiles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def version_tuple(text: str) -> tuple[int, ...]:
 def release_order(release: str) -> tuple[tuple[int, ...], str]:
     """A key that sorts kernels by number, then by flavour.
 
-    6.1.0-56-cloud-amd64 has (6, 1, 0, 56), cloud-amd64.
+    6.1.0-56-cloud-amd64 gives (6, 1, 0, 56), cloud-amd64.
     """
     match = re.search(r"-([a-zA-Z].*)$", release)
     version = release[: match.start()] if match else release
@@ -41,13 +41,13 @@ def release_order(release: str) -> tuple[tuple[int, ...], str]:
 
 @dataclass(frozen=True)
 class Range:
-    """Versions between bounds that all must hold; without any, every version."""
+    """The versions within all ``bounds``; without bounds, every version."""
 
     bounds: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """Reads such as ``>=6.8,<6.13``; the empty text is every version.
+        """Reads text such as ``>=6.8,<6.13``; the empty text means every version.
 
         Raises ValueError for anything else.
         """
@@ -60,7 +60,7 @@ class Range:
         return cls(tuple(bounds))
 
     def contains(self, version: str) -> bool:
-        """Whether the leading numbers of ``version`` are within; 6.8 and 6.8.0 are equal.
+        """Whether the leading numbers of ``version`` are in range; 6.8 and 6.8.0 are equal.
 
         Raises ValueError where ``version`` does not begin with a number.
         """

@@ -1,4 +1,4 @@
-"""How lists are told of in a line."""
+"""How a message names a list in one line."""
 
 from __future__ import annotations
 

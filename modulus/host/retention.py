@@ -1,7 +1,7 @@
-"""Removes the generations that nobody needs: neither records, nor the kernel, nor a process.
+"""Removes the generations that neither a record nor the kernel nor a process needs.
 
-What is dear to look at, every process' maps and mounts, is looked at only where a generation
-is left that nothing else keeps.
+Reading every process' maps and mounts is slow: it happens only for generations that nothing
+else keeps.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _USED = "/run/modulus/{name}/used"
 
 @dataclass(frozen=True)
 class Removed:
-    """A generation that was removed: where it was, its bytes, and when it was made, in
-    seconds since the epoch."""
+    """A removed generation: its old path, its size in bytes, and when it was made, in seconds
+    since the epoch."""
 
     path: Path
     size: int
@@ -43,9 +43,9 @@ class Removed:
 
 
 def mark_used(root: Path, name: str, generation: str) -> None:
-    """Records that ``generation`` of the driver ``name`` is in use: until the next boot it is
-    not removed, since containers that are started before a switch hold the old one, and GPUs
-    read firmware again. Call it before it is activated or loaded."""
+    """Records that ``generation`` of the driver ``name`` is in use, so that it stays until the
+    next boot: containers started before a switch hold the old one, and GPUs read firmware
+    again. Call this before the generation is activated or loaded."""
     path = below(root, _USED.format(name=name)) / generation
     if not path.exists():
         with writing(path):
@@ -60,9 +60,9 @@ def homes(root: Path) -> tuple[str, ...]:
 
 
 def collect_generations(root: Path, name: str, reporter: Reporter) -> tuple[Removed, ...]:
-    """Removes the generations of the driver ``name`` that nobody needs; says which.
+    """Removes the generations of the driver ``name`` that nobody needs; returns them.
 
-    The caller has the lock of that driver. Raises ConfigError where the folder cannot be
+    The caller holds the lock of that driver. Raises ConfigError where the folder cannot be
     written.
     """
     home = below(root, f"{DRIVERS}/.{name}")
@@ -126,8 +126,8 @@ def _loaded(
 ) -> Collection[str]:
     """Those of ``found`` whose modules are in the kernel.
 
-    None where the active one's are: another one with the same modules, such as with other
-    components, is not the one that is loaded.
+    Empty where the active generation's modules are: another generation with the same modules,
+    such as with other components, is then not the loaded one.
     """
     running = _running(root)
     if active and _is_loaded(root, home / active, running):
@@ -143,7 +143,7 @@ def _is_loaded(root: Path, path: Path, release: str) -> bool:
         try:
             wanted = read_wanted(name, file) if state else None
         except IntegrityError:
-            # What is in the kernel came from no such file.
+            # The module in the kernel did not come from this file.
             continue
         if state and wanted:
             return (state.version, state.srcversion) == (wanted.version, wanted.srcversion)
@@ -153,8 +153,8 @@ def _is_loaded(root: Path, path: Path, release: str) -> bool:
 def _held(
     root: Path, _home: Path, _active: str | None, found: Iterable[Found], reporter: Reporter
 ) -> Collection[str]:
-    """Those of ``found`` that a process maps a file of, or has in its mounts; all of them
-    where that cannot be read."""
+    """Those of ``found`` of which a process maps a file or has a mount; all of them where a
+    process cannot be read."""
     names = {one.name for one in found}
     held: set[str] = set()
     namespaces: set[str] = set()
@@ -172,7 +172,7 @@ def _held(
 
 
 def _namespace(process: Path) -> str | None:
-    """What names the mount namespace of a process; None where that cannot be known."""
+    """The name of a process' mount namespace; None where it cannot be read."""
     try:
         return os.readlink(process / "ns/mnt")
     except OSError:
@@ -185,5 +185,5 @@ def _read(path: Path) -> str:
     except PermissionError:
         raise
     except OSError:
-        # It has ended, or is ending.
+        # The process has ended, or is ending.
         return ""

@@ -1,4 +1,4 @@
-"""The cache looked at: every build, what is wrong with it, and what its modules are."""
+"""Looks at the cache: every build, what is wrong with it, and its modules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from modulus.pipeline.site import Site
 class Item:
     """Something in the cache; ``used`` in seconds since the epoch, ``size`` in bytes.
 
-    ``objects`` are those that it needs, which may be needed by others and count on their own.
+    ``objects`` are those that it needs; others may need them too, so they count on their own.
     """
 
     path: Path
@@ -121,7 +121,7 @@ def why_revoked(entry: Entry) -> str | None:
 
 
 def active_keys(site: Site) -> tuple[str, ...]:
-    """How the keys begin of the builds that active generations are made of."""
+    """How the keys of builds begin that active generations are made of."""
     return tuple(key for name in active_names(site.root) if (key := key_of(name)))
 
 
@@ -150,7 +150,7 @@ def _value(
 
 
 def _bad_value(path: Path) -> dict[str, Any] | None:
-    """What is told of something that was set aside, whose manifest is not to be believed."""
+    """The value of something that was set aside: its manifest is not to be believed."""
     item = item_of(path)
     if item is None:
         return None

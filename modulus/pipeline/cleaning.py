@@ -1,4 +1,4 @@
-"""The cache cleaned."""
+"""Cleans the cache."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from modulus.pipeline.site import Site
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a clean-up removes: what was unused for ``max_age`` seconds, the longest unused
-    above ``max_size`` bytes in all, or ``everything``; None is no bound."""
+    """What a clean-up removes: items unused for ``max_age`` seconds, the longest unused above
+    ``max_size`` bytes in all, or ``everything``; None is no bound."""
 
     max_age: float | None = None
     max_size: int | None = None
@@ -34,10 +34,10 @@ class Bounds:
 def collect(site: Site, bounds: Bounds) -> list[Item]:
     """Removes what nobody needs and what ``bounds`` exclude; returns what was removed.
 
-    Headers and toolchains stay that can be found, and so do the builds of active generations.
+    Headers and toolchains that can be found stay, and so do the builds of active generations.
     Objects go with the last build that needs them.
     """
-    # First, and not with the cache's lock held: who has a driver's takes that one after it.
+    # First, and without the cache's lock: a process takes that one after a driver's lock.
     generations = [
         Item(one.path, one.made, one.size)
         for name in homes(site.root)
@@ -111,7 +111,7 @@ def _excluded(
 ) -> Iterator[Item]:
     """Those of ``items``, the longest unused first, that are out of bounds.
 
-    Of ``objects``, by their sizes, those go that none of the other items needs.
+    Of ``objects``, with their sizes, those go that none of the other items needs.
     """
     users = Counter(name for item in items for name in item.objects if name in objects)
     total = sum(item.size for item in items) + sum(objects.values())
@@ -145,8 +145,8 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
 
 
 def _sweep(cache: Path) -> None:
-    """Removes what killed processes left; not what a proof works in, which holds no lock of the
-    cache, so that its folders come and go meanwhile."""
+    """Removes what killed processes left, but no folder of a proof at work. A proof holds no
+    lock of the cache, so its folders come and go meanwhile."""
     for folder in (cache, *cache.glob("*/"), *cache.glob("builds/*/")):
         with contextlib.suppress(FileNotFoundError):
             atomic.sweep_all(folder)

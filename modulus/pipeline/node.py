@@ -1,4 +1,4 @@
-"""One driver on one system: settings, profile and the services that builds are made of."""
+"""One driver on one system: settings, profile and the services that a build uses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Node:
         return self.site.reporter
 
     def telling(self, reporter: Reporter) -> Node:
-        """This one, with all it knows already, which tells ``reporter`` how it goes."""
+        """A copy, with all it knows already, that reports to ``reporter``."""
         other = copy.copy(self)
         other.site = self.site.telling(reporter)
         for name in ("provisioner", "fetcher"):
@@ -59,7 +59,7 @@ class Node:
         return other
 
     def beside(self, aside: Aside[Any]) -> Node:
-        """This one for what is done aside."""
+        """A copy for the work of ``aside``."""
         other = self.telling(aside.reporter)
         other._sleep = aside.sleep
         return other

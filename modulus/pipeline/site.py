@@ -49,8 +49,8 @@ class Site:
 
     @cached_property
     def cache(self) -> Path:
-        """The folder that may be deleted at any time; ConfigError where it is not all in the
-        root."""
+        """The cache's folder, which may be deleted at any time; ConfigError where it is not all
+        in the root."""
         cache = below(self.root, CACHE)
         check_inside(self.root, cache)
         return cache
@@ -59,7 +59,7 @@ class Site:
     def stores(self) -> tuple[Path, ...]:
         """The read-only stores that are looked in before anything is built.
 
-        One that others than root can change, or that is not there, is passed over.
+        A store that others than root can change, or that is not there, is passed over.
         """
         return tuple(
             resolve(self.root, store.path)
@@ -68,7 +68,7 @@ class Site:
         )
 
     def _may_be_believed(self, store: str) -> bool:
-        """Whether what is in ``store`` is root's alone; says so if not."""
+        """Whether all of ``store`` is root's alone to change; reports it if not."""
         from modulus.host.files.trust import objection
 
         try:
@@ -98,7 +98,7 @@ class Site:
         return probe(self.root)
 
     def telling(self, reporter: Reporter) -> Site:
-        """This one, with all it has read already, which tells ``reporter`` how it goes."""
+        """A copy, with all it has read already, that reports to ``reporter``."""
         other = copy.copy(self)
         object.__setattr__(other, "reporter", reporter)
         vars(other).pop("store", None)

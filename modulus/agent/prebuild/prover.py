@@ -1,4 +1,4 @@
-"""Proves what was built by a shortcut, while there is nothing else to do."""
+"""Proves builds that took a shortcut, while there is nothing else to do."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from modulus.host.process.spawn import spawn
 _CALM = 60.0
 """Seconds of rest before it begins: a boot has other things to do."""
 _PAUSE = 6 * 3600.0
-"""Seconds until what could not be told is tried again."""
+"""Seconds before a proof that could not be made is tried again."""
 
 
 class Prover:
-    """At most one child, ``command`` with ``env``, which ends when anything else begins.
+    """Runs at most one child, ``command`` with ``env``, and ends it when other work begins.
 
-    ``wanted`` names the builds that there are, None where nothing is to be proved. Those that
-    a child has seen to its end are not looked at again. ``disproved`` is called when one was
-    built wrong, which the child has said.
+    ``wanted`` names the builds that there are, None where nothing is to be proved. Builds that
+    a child has been through are not looked at again. ``disproved`` is called when one was built
+    wrong; the child has said so.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Prover:
         self._seen: frozenset[str] = frozenset()
 
     def rest(self) -> None:
-        """There is nothing else to do now."""
+        """Begins after a pause: there is nothing else to do now."""
         if self._pid is None and self._timer is None and self._news():
             self._timer = self._loop.after(self._calm, self._begin)
 
     def give_way(self) -> None:
-        """There is something else to do."""
+        """Ends the child: there is something else to do."""
         if self._timer:
             self._timer()
             self._timer = None
@@ -73,10 +73,10 @@ class Prover:
     def _ended(self, code: int) -> None:
         self._pid = None
         if code < 0 or code > 128:
-            # It gave way, and is begun again when there is time.
+            # The child gave way; another begins when there is time.
             return
         if code not in (0, IntegrityError.code):
-            # A battery, little memory, or inputs that may come back.
+            # The cause may pass: a battery, little memory, missing inputs.
             self._timer = self._loop.after(self._pause, self._begin)
             return
         self._seen = self._builds

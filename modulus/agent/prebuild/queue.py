@@ -23,26 +23,26 @@ from modulus.host.report.reporter import Reporter
 
 _NICE = 19
 _UNSEEN = 15.0
-"""Seconds within which a service that was asked for is seen, unless it came and went."""
+"""Seconds within which a started service is seen, unless it came and went."""
 _STOPPED = 128 + signal.SIGTERM
 
 
 class Units(Protocol):
-    """What the queue asks of the bus; answers come from the main loop, none if it is lost."""
+    """What the queue asks of the bus; answers come by the main loop, none from a lost bus."""
 
     def on_unit(self, name: str, callback: Callable[[UnitState], object]) -> Cancel:
-        """Tells the state of the service ``name``, and every other one that it comes to."""
+        """Calls ``callback`` with the service's state now, and with each later one."""
 
     def start_unit(self, name: str, failed: Callable[[ModulusError], object]) -> object:
-        """Has ``name`` started, without waiting for that."""
+        """Has the service ``name`` started, and does not wait for that."""
 
 
 @dataclass(frozen=True)
 class Prebuild:
-    """What to build ahead: ``command`` with ``env``, or the service ``unit`` that is the same.
+    """How to build ahead: ``command`` with ``env``, or the service ``unit``, its equal.
 
-    ``kernels`` looks at the installed kernels that do not run. While a failure is waited out
-    they are looked at every ``poll`` seconds.
+    ``kernels`` gives the installed kernels that do not run. After a failure they are looked at
+    every ``poll`` seconds until the next try.
     """
 
     instance: str
@@ -54,11 +54,11 @@ class Prebuild:
 
 
 class PrebuildQueue:
-    """At most one build in the background; tells a BUILD event when one has ended.
+    """Runs at most one build in the background; tells a BUILD event when one has ended.
 
-    What was done once is not begun again, not even by the next agent. ``attach`` brings the
-    bus, on which a build that already runs is found by its unit's name. While there is nothing
-    to build the ``prover`` may work.
+    A finished build is not begun again, not even by the next agent. ``attach`` brings the bus,
+    where a build that already runs is found by its unit's name. The ``prover`` may work while
+    there is nothing to build.
     """
 
     def __init__(
@@ -97,29 +97,29 @@ class PrebuildQueue:
         return self._pid is not None or self._unit_runs
 
     def attach(self, units: Units) -> None:
-        """There is a bus."""
+        """Takes the bus: there is one now."""
         self._units = units
         if self._ahead.unit:
-            # Its first word, that nothing runs or what does, has us look.
+            # The first state that it tells has the queue look.
             self._cancel = units.on_unit(self._ahead.unit, self._unit_is)
 
     def detach(self) -> None:
-        """The bus was lost; a unit goes on."""
+        """Goes on without the bus, which was lost; a unit goes on too."""
         self._units = self._state = self._cancel = None
         if self._unseen:
-            # Whether it runs will be told when the bus is back.
+            # The bus, once it is back, tells whether the unit runs.
             self._unit_runs = self._unseen = False
             self._rest(None)
 
     def look(self, why: str = "") -> None:
-        """Begins a build if there is one to make; ``why`` is what gave reason to look."""
+        """Begins a build if there is one to make; ``why`` is the reason to look."""
         if self._stopped:
             return
         if why:
             self._reporter.phase("watch", why)
         self._looked = True
         if self.running:
-            # Looked at again when it has ended.
+            # The end of that build has the queue look again.
             return
         self._rest(None)
         kernels = self._ahead.kernels()
@@ -135,7 +135,7 @@ class PrebuildQueue:
             self._rest(self._loop.after(min(wait, self._ahead.poll), self.look))
 
     def stop(self) -> None:
-        """A child is ended; a unit goes on, for the next agent to find."""
+        """Ends a child; a unit goes on, for the next agent to find."""
         self._stopped = True
         if self._prover:
             self._prover.give_way()
@@ -168,7 +168,7 @@ class PrebuildQueue:
         self._ended(code)
 
     def _refused(self, error: ModulusError) -> None:
-        """systemd has no such service, or cannot start it: it is our own child then."""
+        """Builds in a child: systemd has no such service, or cannot start it."""
         if self._unseen and not self._stopped:
             self._unit_runs = self._unseen = False
             self._rest(None)
@@ -196,7 +196,7 @@ class PrebuildQueue:
             self.look()
 
     def _overdue(self) -> None:
-        """It has come and gone before anyone could see it."""
+        """Takes the unit for ended: it came and went unseen."""
         if self._unseen and self._state:
             self._unseen = False
             self._unit_is(self._state)
@@ -204,7 +204,7 @@ class PrebuildQueue:
     def _unit_ended(self, state: UnitState) -> None:
         self._unit_runs = False
         if state.result == "success":
-            # One that was stopped has succeeded as well, but not done its work.
+            # A unit that was stopped has succeeded as well, but not done its work.
             self._ended(_STOPPED if state.exit_status else 0)
         else:
             by_itself = state.result == "exit-code" and state.exit_status
@@ -248,7 +248,7 @@ class PrebuildQueue:
             self._hold.release()
 
     def _rest(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` wake us, of those there were."""
+        """Replaces the running timer with ``timer``, None for no timer."""
         if self._timer:
             self._timer()
         self._timer = timer

@@ -20,14 +20,14 @@ _READ_AGAIN = (0.2, 0.5, 1.0, 3.0)
 """Seconds between looks at logind's limit, which reads its files some time after a signal."""
 
 _PATIENCE = 30.0
-"""Seconds after which a logind that has not answered is given up."""
+"""Seconds without an answer after which logind is given up."""
 
 
 class Logind(Protocol):
-    """What a hold asks of the bus; answers come from the main loop, none if it is lost."""
+    """What a hold asks of the bus; answers come by the main loop, none from a lost bus."""
 
     def ask_inhibit_delay(self, told: Callable[[float], object]) -> object:
-        """Tells how many seconds logind lets locks delay a shutdown; nothing without one."""
+        """Tells the seconds that a lock may delay a shutdown; nothing without a logind."""
 
     def reload_logind(self, failed: Callable[[ModulusError], object]) -> object:
         """Has logind read its configuration again."""
@@ -36,9 +36,9 @@ class Logind(Protocol):
 class RebootHold:
     """A delay lock of logind, held from ``take`` to ``release``, for at most ``seconds``.
 
-    For 0 seconds there is none, and what was set up for it is taken away; None is not known
-    yet, and ``want`` says it later. ``changed`` is told when ``really`` or ``text`` has
-    changed. Nothing is done unless ``attach`` brings a logind.
+    0 seconds mean no lock, and what was set up for one is removed; None means not known yet,
+    until ``want`` says it. ``changed`` is called when ``really`` or ``text`` has changed.
+    Nothing is done before ``attach`` brings a logind.
     """
 
     def __init__(
@@ -71,23 +71,23 @@ class RebootHold:
 
     @property
     def text(self) -> str:
-        """What of it belongs in a status; "" while nothing is held."""
+        """What a status says of the hold; "" while nothing is held."""
         if self._pid is None or self._really is None:
             return ""
         return f"a reboot waits for it, up to {span(self._really)}"
 
     def attach(self, logind: Logind) -> None:
-        """There is a bus, and on it ``logind``."""
+        """Takes ``logind``: there is a bus now."""
         self._logind = logind
         self._set_up()
 
     def detach(self) -> None:
-        """The bus was lost. A lock stays: logind keeps those over a restart."""
+        """Goes on without the bus. A lock stays: logind keeps locks over a restart."""
         self._logind = None
         self._rest(None)
 
     def want(self, seconds: float) -> None:
-        """The setting is another now."""
+        """Takes ``seconds``, the setting's value now."""
         if seconds != self._seconds:
             self._seconds = seconds
             self._said.clear()
@@ -114,7 +114,7 @@ class RebootHold:
         self._end_lock()
 
     def shutdown(self, begun: bool) -> None:
-        """logind says that a shutdown begins, or that it is off."""
+        """Handles logind's message that a shutdown begins, or that it is off."""
         self._limited(None)
         if begun and self._pid is not None and self._seconds:
             self._reporter.phase("wait", f"a shutdown waits for {self._why}: {self.text}")
@@ -122,7 +122,7 @@ class RebootHold:
             self._limited(self._loop.after(seconds, lambda: self._too_long(seconds)))
 
     def stop(self) -> None:
-        """Ends it; what logind was told stays until the next boot."""
+        """Ends the hold; logind's configuration stays until the next boot."""
         self.detach()
         self.release()
 
@@ -139,7 +139,7 @@ class RebootHold:
             self._reload()
 
     def _ask(self, told: Callable[[float], object]) -> None:
-        """Asks logind for its limit; what it says once we want something else is nothing."""
+        """Asks logind for its limit; an answer after another ``want`` is dropped."""
         seconds = self._seconds
 
         def answered(delay: float) -> None:
@@ -153,9 +153,9 @@ class RebootHold:
             self._logind.ask_inhibit_delay(answered)
 
     def _allow(self, seconds: float, delay: float) -> None:
-        """Has logind wait long enough, and learns how long it does."""
+        """Has logind wait long enough, and learns how long it will."""
         ours = self._instance in claimed(self._root)
-        # A limit that is long enough by itself needs no word of ours, which might lower it.
+        # A limit that is long enough by itself needs no claim, which might lower it.
         if (delay < seconds or ours) and self._claim(seconds):
             self._reload()
             self._look_again(seconds, list(_READ_AGAIN))
@@ -209,7 +209,7 @@ class RebootHold:
         self._limited(None)
         if self._pid is not None:
             pid, self._pid = self._pid, None
-            # One that has just ended is not waited for yet, so its number is still its own.
+            # A child that has just ended is not reaped yet, so its pid is still its own.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             self._changed()
@@ -227,13 +227,13 @@ class RebootHold:
             self._reporter.warn(text)
 
     def _rest(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` ask logind again."""
+        """Replaces the timer that asks logind again with ``timer``."""
         if self._timer:
             self._timer()
         self._timer = timer
 
     def _limited(self, timer: Cancel | None) -> None:
-        """Has only ``timer`` end the lock."""
+        """Replaces the timer that ends the lock with ``timer``."""
         if self._limit:
             self._limit()
         self._limit = timer

@@ -1,4 +1,4 @@
-"""What builds ahead have come to, kept in /run so that it outlives the agent."""
+"""The results of builds ahead, kept in /run so that they outlive the agent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _FOLDER = "/run/modulus/ahead"
 
 
 class KernelRecord:
-    """The last build ahead of ``instance``; where its file cannot be used it is kept here,
-    and ``complain`` is told."""
+    """The last build ahead of ``instance``; where its file cannot be used it stays in memory,
+    and ``complain`` gets the error."""
 
     def __init__(
         self, root: Path, instance: str, complain: Callable[[Exception], object]
@@ -28,7 +28,7 @@ class KernelRecord:
 
     @cached_property
     def tried(self) -> Tried:
-        """What came of the last one."""
+        """The result of the last build ahead."""
         try:
             return read_record(self._path(), parse_tried) or Tried()
         except (ModulusError, OSError) as error:
@@ -37,7 +37,7 @@ class KernelRecord:
 
     def ended(self, kernels: Mapping[str, Kernel], code: int, now: float) -> Tried:
         """Notes that a build for ``kernels`` ended with ``code``."""
-        # A plain attribute from now on, for which the file is no longer asked.
+        # A plain attribute from now on: the file is not read again.
         self.__dict__["tried"] = tried = self.tried.then(kernels, code, now)
         try:
             path = self._path()

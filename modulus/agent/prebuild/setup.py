@@ -64,9 +64,9 @@ def make_queue(
 def next_kernels(
     root: Path, instance: Instance, config: Path | None, assignments: tuple[str, ...] = ()
 ) -> Mapping[str, Kernel]:
-    """The installed kernels that do not run, with what tells whether they are done.
+    """The installed kernels that do not run, each with what tells whether it is done.
 
-    The running one is among them where its modules are to be built again.
+    The running kernel is among them where its modules are to be built again.
     """
     running = running_kernel(root)
     facts = kernel_facts(root)
@@ -75,7 +75,7 @@ def next_kernels(
         facts.pop(running.release, None)
     if not facts:
         return {}
-    # Another Modulus may build otherwise.
+    # Another version of Modulus may build otherwise.
     settings = [__version__, settings_digest(root, config), *assignments]
     return {
         release: Kernel(digest([*settings, fact]), stored_builds(root, release))

@@ -1,4 +1,4 @@
-"""The line to the system bus: taken up when there is one, and again after it was lost."""
+"""The connection to the system bus: made when there is one, and again after it was lost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from modulus.host.bus.connection import SystemBus, connect
 from modulus.host.watch.monitor import FolderMonitor
 
 _FIRST, _LONGEST = 1.0, 30.0
-"""Seconds before it is tried again, at first and at last."""
+"""Seconds between tries: the first pause, and the longest."""
 
 
 class BusLine:
     """Keeps a connection to the system bus, where ``root`` is that of the running system.
 
-    ``attach`` is given each new connection, to say what it wants to hear of; ``detached`` is
-    told that it was lost (not by ``stop``). Both are called from the loop. Between tries there
-    are up to 30 s; a socket that appears is tried at once, and while there is none nothing is.
+    ``attach`` gets each new connection, to subscribe to what it wants; ``detached`` is called
+    when one was lost (not by ``stop``). Both are called from the loop. Tries are up to 30 s
+    apart; a socket that appears is tried at once, and without one nothing is tried.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BusLine:
 
     def _seek(self) -> None:
         if self._socket and not self._monitor:
-            # Before the first look, or one that comes between would be missed.
+            # Before the first look, or a socket that comes in between would be missed.
             with contextlib.suppress(OSError):
                 # Anyone may touch(1) the socket.
                 self._monitor = FolderMonitor(self._socket.parent, self._noticed, "bus")
@@ -84,7 +84,7 @@ class BusLine:
 
     def _noticed(self, name: str) -> None:
         if self._socket and name in ("", self._socket.name):
-            # By the loop: it knows what to do with what goes wrong.
+            # By the loop, which handles errors.
             self._soon(self._try)
 
     def _opened(self, opened: SystemBus) -> None:
@@ -98,7 +98,7 @@ class BusLine:
         self._attach(opened)
 
     def _failed(self, _: ModulusError) -> None:
-        # Untold: nothing is missing that could not wait, and a bus that starts is no news.
+        # Not reported: all that needs the bus can wait, and a bus that starts is no news.
         self._opening = None
         if self._started:
             self._failures += 1

@@ -1,4 +1,4 @@
-"""What the agent shows of itself on the bus, and takes orders by."""
+"""The agent's object on the bus: its state, and the calls that it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modulus.host.bus.values import text_maps
 
 
 class Signal:
-    """A signal in pydbus's manner: called, it calls who is connected."""
+    """A signal in pydbus's manner: a call of it calls every connected callback."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[..., object]] = []
@@ -65,7 +65,7 @@ class AgentService:
         verify: Callable[[], object],
     ) -> None:
         self._values: dict[str, Any] = {}
-        # As the bus takes them: made once for each change, and not for each question.
+        # In the bus's types: made once for each change, and not for each question.
         self._answers: dict[str, Any] = {}
         self._keep(values)
         self._rebuild = rebuild
@@ -89,7 +89,7 @@ class AgentService:
         self._verify()
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Makes ``values`` those of the properties, and tells those that are new."""
+        """Sets the properties to ``values``, and tells which are new."""
         new = [name for name, value in values.items() if self._values.get(name) != value]
         self._keep({name: values[name] for name in new})
         if new:

@@ -1,4 +1,4 @@
-"""How an instance shows: its state in /run, what systemd shows of it, what is said once."""
+"""How an instance shows: its state in /run, its STATUS in systemd, its one-time warnings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InstanceStatus:
         self._said: set[str] = set()
 
     def read(self, *, active: bool = False) -> State:
-        """What the last child has left; without a word of it, no more than that it is over."""
+        """The state that the last child has left; where it left none, only that it is over."""
         held = None
         try:
             held = read_state(self._root, self._instance)
@@ -48,7 +48,7 @@ class InstanceStatus:
         return state
 
     def write(self, state: State | None) -> None:
-        """Makes ``state`` the one in /run, but not over that of another process at work."""
+        """Makes ``state`` the one in /run, unless another process at work has its own there."""
         try:
             if is_anothers(self._root, self._instance):
                 return
@@ -77,12 +77,12 @@ class InstanceStatus:
         )
 
     def again(self) -> None:
-        """Says the last STATUS once more: a child has said its own."""
+        """Sends the last STATUS once more: a child has sent its own since."""
         if self._status:
             self.say(self._status)
 
     def hold(self, seconds: float | None, text: str) -> None:
-        """A reboot can be held for ``seconds``; ``text`` says that it is, "" that it is not."""
+        """Shows that a reboot can be held for ``seconds``; ``text`` is "" while none is."""
         self._hold_s, self._more = seconds, text
         try:
             state = read_state(self._root, self._instance)
@@ -98,7 +98,7 @@ class InstanceStatus:
         self._notifier.send(watchdog=True)
 
     def complain(self, error: Exception) -> None:
-        """Trouble with our own files is worth no failure."""
+        """Warns once of trouble with the state's files, which is worth no failure."""
         self.warn_once("the state is not kept", f": {error}")
 
     def warn_once(self, text: str, more: str = "") -> None:
@@ -109,7 +109,7 @@ class InstanceStatus:
 
 
 def in_phase(state: State, phase: str) -> State:
-    """``state`` in ``phase``, since now where that is another one."""
+    """``state`` in ``phase``, since now where its phase was another one."""
     if phase == state.phase:
         return state
     return replace(state, phase=phase, since=rfc3339(time.time()))

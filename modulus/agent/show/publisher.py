@@ -34,8 +34,8 @@ class Publisher:
     """Watches the state that ``up`` and the agent write, and the record of builds.
 
     Give ``attach`` to the BusLine, and call ``refresh`` when another instance was selected, or
-    kernels came or went. ``rebuild`` and ``verify``, called from the loop, are to queue what
-    was asked for over the bus. ``metrics_dir`` is asked once, at the start.
+    kernels came or went. The loop calls ``rebuild`` and ``verify``, which queue what was asked
+    for over the bus. ``metrics_dir`` is called once, at the start.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Publisher:
         )
 
     def start(self) -> None:
-        """Begins to show what is, and what changes."""
+        """Begins to show the state and its changes."""
         with contextlib.suppress(ModulusError):
-            # Settings that are wrong are told by who works with them.
+            # The child that works with wrong settings reports them.
             self._folder = self._metrics_dir()
         for folder in (STATES, RECORDS):
             try:
@@ -81,7 +81,7 @@ class Publisher:
         self.refresh()
 
     def stop(self) -> None:
-        """Shows the last of it. Metrics stay only to tell of a failure: none keeps them."""
+        """Shows the last state. Metrics stay only after a failure: nobody updates them."""
         while self._monitors:
             self._monitors.pop().close()
         self.refresh()
@@ -90,7 +90,7 @@ class Publisher:
                 remove_metrics(self._root, self._folder, str(self._instance))
 
     def attach(self, bus: SystemBus) -> None:
-        """Makes it an object on ``bus``."""
+        """Publishes the agent's object on ``bus``."""
         name = str(self._instance)
         try:
             bus.publish(agent_name(name), agent_path(name), self._service)
@@ -98,7 +98,7 @@ class Publisher:
             self._warn_once("this agent cannot be asked over the bus", error)
 
     def refresh(self) -> None:
-        """Looks what is, and shows what is new."""
+        """Reads the state, and shows what is new."""
         self._pending = False
         with self._warning():
             self._show(self._state(), read_record(self._root, str(self._instance)))
@@ -114,7 +114,7 @@ class Publisher:
         record = replace(record, kernels=kernels)
         selected = selected_instance(self._root, self._instance.profile)
         values = agent_values(state, active, str(selected or ""), kernels)
-        # A bus that is just being lost is the line's affair.
+        # The BusLine handles a bus that is being lost.
         with contextlib.suppress(ModulusError), explained("cannot tell the bus"):
             self._service.update(values)
         if self._folder:
@@ -135,7 +135,7 @@ class Publisher:
         return state or State(name, None)
 
     def _active_instance(self) -> str:
-        """Which instance is the driver; the manifest is read only where that has changed."""
+        """The active instance, or ""; the manifest is read only where the link has changed."""
         name = self._instance.profile
         link = None
         with contextlib.suppress(OSError, ModulusError):
@@ -147,7 +147,7 @@ class Publisher:
         return self._active
 
     def _noticed(self, name: str) -> None:
-        """Of several changes at once the last one counts."""
+        """Refreshes once for several changes at once."""
         if name in ("", f"{self._instance}.json") and not self._pending:
             self._pending = True
             self._loop.after(0, self.refresh)
@@ -159,7 +159,7 @@ class Publisher:
         except (ModulusError, OSError) as error:
             self._warn_once("the state is not shown to others", error)
         except Exception as error:
-            # Whatever stands in a record: to be seen is not worth the driver's keeping.
+            # Whatever a record holds: to show it is not worth the driver's upkeep.
             text = f"the state is not shown to others: {type(error).__name__}"
             self._warn_once(text, error)
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Kernels:
     """A source of KERNELS events; ``Event.text`` is what changed, for the journal.
 
-    The hooks of kernel packages ring a bell when all of a kernel is there: it is looked at
-    once. Below that as a net are the folders themselves, once they have been quiet for
-    ``settle`` seconds, since a package is unpacked file by file. Only what is news since
-    ``start`` is told, and nothing wakes it but a change.
+    The hooks of kernel packages ring a bell, a watched folder, when all of a kernel is there.
+    The watch then looks at once. It also watches the kernels' own folders, and looks once they
+    have been quiet for ``settle`` seconds, since a package is unpacked file by file. Only
+    changes since ``start`` are told, and only a change wakes the watch.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Kernels:
         """Begins to watch."""
         if self._monitors:
             return
-        # A bell that cannot be hung up leaves the folders.
+        # Without the bell there are still the folders.
         with contextlib.suppress(ModulusError, OSError):
             bell = below(self._root, BELL)
             make_dirs(bell)
@@ -56,7 +56,7 @@ class Kernels:
         self._facts = kernel_facts(self._root)
 
     def stop(self) -> None:
-        """Ends that."""
+        """Ends the watch."""
         self._rest()
         for monitor in self._monitors.values():
             monitor.close()

@@ -20,7 +20,7 @@ from modulus.host.generation.recorded_state import (
 from modulus.host.watch.uevents import Uevents
 
 _SETTLE = 1.0
-"""Seconds. There may be several GPUs, and who reloads a module unloads it first."""
+"""Seconds. There may be several GPUs, and a reload of a module begins with its unload."""
 
 _MODULE_ACTIONS = frozenset({"add", "remove"})
 _GPU_ACTIONS = frozenset({"add", "remove", "bind", "unbind"})
@@ -30,12 +30,12 @@ _LOST = "some messages of the kernel were lost"
 
 
 class ModuleWatch:
-    """Tells MODULES and GPUS, by the kernel's own messages, about the driver ``name``.
+    """Tells MODULES and GPUS events of the driver ``name``, by the kernel's own messages.
 
-    Nothing is told where all turns out to be as recorded, as after what ``up`` did itself.
-    Where nothing is recorded, as while a GPU is waited for, ``gpus`` says what a GPU is, and
-    modules do not matter. ``uevents`` opens the kernel's messages, None where they would be
-    those of another system; ``deaf`` is told why where there are none.
+    Nothing is told where all is as recorded, such as after ``up`` itself. Where nothing is
+    recorded, such as while a GPU is waited for, ``gpus`` says what a GPU is, and modules do not
+    matter. ``uevents`` opens the kernel's messages, None where they would be another system's;
+    ``deaf`` gets the reason where there are none.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ModuleWatch:
         self._uevents: Uevents | None = None
         self._unlisten: Cancel | None = None
         self._timer: Cancel | None = None
-        # In order. One that comes again and again takes no room, and postpones nothing.
+        # In order. A repeated message takes no room, and postpones nothing.
         self._modules: dict[str, None] = {}
         self._devices: dict[str, None] = {}
 
@@ -100,7 +100,7 @@ class ModuleWatch:
             if event is None:
                 self._modules[_LOST] = self._devices[_LOST] = None
             elif event.subsystem in ("module", "pci"):
-                # Read once for all of them, and only now: most messages are about others.
+                # Read once for all events, and only now: most are about other devices.
                 if not asked:
                     state, asked = read_recorded_state(self._root, self._name), True
                 self._note(event, state)

@@ -23,21 +23,21 @@ from modulus.host.generation.recorded_state import (
 from modulus.host.watch.monitor import FolderMonitor
 
 _SETTLE = 0.1
-"""Seconds. Who replaces a node may remove it first, and who removes one may remove more."""
+"""Seconds. A node that is replaced may be removed first, and more may be removed with it."""
 
 _LOADED_ANEW = 3.0
 """Seconds. Nodes of new numbers are made before those numbers are recorded."""
 
 _MOST = 3
-"""So many things that are wrong are named."""
+"""How many faults an event names at most."""
 
 
 class NodeWatch:
     """Tells WRONG when a node or link of the driver ``name`` is other than recorded.
 
-    What is recorded may change at any time, and then counts. Only the names that are recorded
-    are looked at, and nothing is told where all of them turn out to be right, as after the
-    repair itself. ``deaf`` is told why where the kernel's limits allow no more watches.
+    The record may change at any time, and then counts. Only recorded names are looked at, and
+    nothing is told where all of them are right, such as after the repair itself. ``deaf`` gets
+    the reason where the kernel's limits allow no more watches.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class NodeWatch:
         self._timer: Cancel | None = None
 
     def start(self) -> None:
-        """Watches, and looks at once: something may have changed while nobody did."""
+        """Begins to watch, and looks at once: something may have changed before."""
         if self._record is None:
             folder = wanted_file(self._root, self._name).parent
             self._record = self._monitor(folder, self._recorded)
@@ -121,7 +121,7 @@ class NodeWatch:
         if not wrong or state is None:
             return
         if patient and driver_majors(root, state) != state.majors:
-            # By what is recorded even a repair that is under way does everything wrong.
+            # The record is older than the load: by it even a repair under way looks wrong.
             self._timer = self._loop.after(_LOADED_ANEW, lambda: self._look(patient=False))
             return
         more = f" (and {len(wrong) - _MOST} more)" if len(wrong) > _MOST else ""

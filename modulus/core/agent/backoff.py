@@ -1,4 +1,4 @@
-"""When to try again what failed: which failures pass, and how long to wait."""
+"""When to try again after a failure: which failures pass, and how long to wait."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from modulus.errors import BusyError, FetchError, LockedError
 
 PERMANENT = frozenset({2, 10, 12, 15, 16, 18, 21})
-"""Exit codes of what stays as it is until somebody changes something; the unit's
+"""Exit codes of failures that stay until somebody changes something; the unit's
 ``RestartPreventExitStatus=`` has the same."""
 
 _DOUBLINGS = 64
-"""More of them reach no wait that anyone sets, and 1,024 no float holds."""
+"""Enough for any wait that anyone sets; no float holds 1,024 doublings."""
 
 
 def doubled(first: float, failures: int, longest: float) -> float:
     """``first`` seconds after one failure, twice as long after each more, up to ``longest``.
 
-    For any number of ``failures``; one below 1 counts as 1.
+    ``failures`` may be any number; one below 1 counts as 1.
     """
     doublings = min(max(failures, 1) - 1, _DOUBLINGS)
     return min(longest, first * 2.0**doublings)
@@ -32,10 +32,10 @@ class Backoff:
     longest_fetch: float = 300.0
 
     def delay(self, failures: int, code: int) -> float:
-        """How long to wait after the ``failures``-th failure in a row, with exit ``code``.
+        """Seconds to wait after the ``failures``-th failure in a row, with exit ``code``.
 
-        For a lock, whose holder is at work, always the shortest time. A network that comes
-        back, or a driver that is let go, tells nobody: those are tried more often than a build.
+        A lock, whose holder is at work, always gets the shortest wait. Nothing tells when a
+        network is back or a driver is let go: both are tried more often than a build.
         """
         if code == LockedError.code:
             return self.first

@@ -1,4 +1,4 @@
-"""What the resident agent is told by whoever watches something for it."""
+"""The events that the resident agent's event sources tell it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal, Protocol
 Kind = Literal["wrong", "modules", "gpus", "kernels", "selected", "build", "update"]
 
 WRONG: Kind = "wrong"
-"""Nodes, links or the firmware path may be other than wanted."""
+"""Device nodes, links or the firmware path may not be as wanted."""
 MODULES: Kind = "modules"
 """Modules were loaded or unloaded."""
 GPUS: Kind = "gpus"
 """A GPU was plugged in, lost, bound or let go."""
 KERNELS: Kind = "kernels"
-"""Kernels were installed or removed, or what modules for them are built from changed."""
+"""Kernels were installed or removed, or inputs of their modules' builds changed."""
 SELECTED: Kind = "selected"
 """Which instance of the driver is selected may have changed."""
 BUILD: Kind = "build"
@@ -33,13 +33,13 @@ class Event:
 
 
 Tell = Callable[[Event], object]
-"""How an event is passed on, in the thread of the main loop."""
+"""Takes an event, in the thread of the main loop."""
 
 
 class EventSource(Protocol):
     """Watches something and tells events, from ``start`` until ``stop``.
 
-    Both may be called more than once.
+    Both methods may be called more than once.
     """
 
     def start(self) -> None: ...

@@ -19,5 +19,5 @@ class Rate:
         return self._times[0] + self._within - now
 
     def done(self, now: float) -> None:
-        """It is done ``now``."""
+        """Notes that it is done ``now``."""
         self._times = [*self._times, now][-self._most :]

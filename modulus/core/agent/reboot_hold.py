@@ -1,4 +1,4 @@
-"""The drop-in that has logind wait longer at a shutdown, and how long that really is."""
+"""The drop-in that makes logind wait longer at a shutdown, and the wait as text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _CLAIM = re.compile(r"^# (\S+) wants (\d{1,10}) s$", re.MULTILINE)
 
 
 def parse_claims(text: str) -> dict[str, float]:
-    """Who wants how many seconds, from the text of our drop-in."""
+    """The seconds that each instance wants, from the text of the drop-in."""
     return {instance: float(seconds) for instance, seconds in _CLAIM.findall(text)}
 
 
 def render_claims(claims: Mapping[str, float]) -> str:
-    """The drop-in for these instances; "" where nobody wants anything.
+    """The drop-in for ``claims``, in seconds by instance; "" without claims.
 
-    logind has one limit for all, logind.conf(5), so the longest counts.
+    logind has one limit for all (logind.conf(5)), so the longest counts.
     """
     if not claims:
         return ""

@@ -1,6 +1,6 @@
-"""Which part the agent of one instance plays, where several instances of a driver are enabled.
+"""The role of an instance's agent where several instances of a driver are enabled.
 
-An explicit start selects; a start by the boot goes by what is selected.
+An explicit start selects its instance; a start by the boot follows the selection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Role = Literal["active", "standby"]
 ACTIVE: Role = "active"
 """Brings the driver up and keeps it right."""
 STANDBY: Role = "standby"
-"""Another instance is selected: builds, so that a switch is quick, and touches nothing."""
+"""Builds, so that a switch is quick, and touches nothing: another instance is selected."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Part:
 
 
 def part_kept(mine: Instance, selected: Instance | None, *, standby: bool) -> Part | None:
-    """The part that needs no look at what starts it; None where that decides.
+    """The part of the agent of ``mine``; None where it depends on what starts the agent.
 
-    ``standby``: it had that role before it was started again.
+    ``standby``: the agent had that role before it was started again.
     """
     if selected == mine:
         return Part(ACTIVE)
@@ -41,10 +41,10 @@ def part_kept(mine: Instance, selected: Instance | None, *, standby: bool) -> Pa
 def part_at_boot(
     mine: Instance, selected: Instance | None, enabled: Iterable[Instance]
 ) -> Part:
-    """The part where the boot starts it, and whatever else of this driver is ``enabled``.
+    """The part after the boot started ``mine`` and all of this driver that is ``enabled``.
 
-    What is selected but not enabled would leave the node without a driver, as would none: the
-    newest of those that are started takes its place.
+    A selected instance that is not enabled would leave the node without a driver, as would no
+    selection: the newest of the started instances takes its place.
     """
     started = {mine, *(one for one in enabled if one.profile == mine.profile)}
     if selected in started:
@@ -63,9 +63,10 @@ def part_at_boot(
 def role_after(
     role: Role, mine: Instance, before: Instance | None, now: Instance | None
 ) -> Role:
-    """The role once ``now`` is selected, which ``before`` was.
+    """The role after the selection went from ``before`` to ``now``.
 
-    No news changes nothing: what was started while another one is selected is to be that.
+    The same selection, or none, changes nothing: an agent started while another instance is
+    selected is to replace it.
     """
     if now in (before, None):
         return role

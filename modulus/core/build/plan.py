@@ -21,7 +21,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a node knows, without asking the network, that decides a plan.
+    """The facts that decide a plan; a node knows them without the network.
 
     ``recipe``, ``source``, ``headers``, ``symvers`` and ``toolchain`` are digests, None while
     unknown.
@@ -113,5 +113,5 @@ def _miss(
     if closest is None:
         empty = f"no build of {facts.instance.profile}"
         return (Difference("store", empty, f"{facts.instance} for {facts.kernel}"),)
-    # The same inputs and yet no hit: what the store has of them is no good.
+    # The same inputs and yet no hit: the store's entry for them is no good.
     return closest or (Difference("store", "damaged", "to be built again"),)

@@ -1,4 +1,4 @@
-"""What comes of building an entry of the store once more, without a shortcut."""
+"""The results of building an entry of the store once more, without shortcuts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SCHEMA = 1
 EQUAL = "equal"
 """The modules have the same bits."""
 UNSTABLE = "not reproducible"
-"""The driver's own build does not give the same bits twice, so they prove nothing."""
+"""The driver's own build does not give the same bits twice, so bits prove nothing."""
 
 _MOST_READ = 1000
 
 
 @dataclass(frozen=True)
 class Proof:
-    """That the entry ``key`` was built again, and came out EQUAL or is UNSTABLE.
+    """The ``result`` of building the entry ``key`` again: EQUAL or UNSTABLE.
 
-    ``modules`` are the sha256 of those it was held against.
+    ``modules`` are the sha256 of its modules, with which the new ones were compared.
     """
 
     key: str
@@ -36,8 +36,11 @@ class Proof:
 
 @dataclass(frozen=True)
 class Disproof:
-    """That modules built by ``recipe`` have wrong bits: theirs are the sha256 ``modules``,
-    and ``objects`` are what differs. ``more`` is what another version has recorded."""
+    """A record that modules built by ``recipe`` have wrong bits.
+
+    ``modules`` are their sha256; ``objects`` are what differs. ``more`` is what another version
+    of Modulus has recorded.
+    """
 
     recipe: str
     key: str
@@ -59,7 +62,7 @@ def proof_value(proof: Proof) -> dict[str, Any]:
 
 
 def parse_proof(value: object, key: str) -> Proof:
-    """The proof of the entry ``key`` in JSON ``value``; ValueError where it is none."""
+    """The proof of the entry ``key`` in JSON ``value``; ValueError for anything else."""
     of = Fields(value, "the proof")
     of("schema", forms.exactly(SCHEMA))
     of("key", forms.exactly(key))
@@ -90,14 +93,14 @@ def disproofs_value(disproofs: Iterable[Disproof]) -> dict[str, Any]:
 
 
 def parse_disproofs(value: object) -> tuple[Disproof, ...]:
-    """The disproofs that JSON values tell of; ValueError where they are none."""
+    """The disproofs in JSON values; ValueError for anything else."""
     of = Fields(value, "the record of disproofs")
     of("schema", forms.exactly(SCHEMA))
     return of("disproved", forms.list_of(_disproof, _MOST_READ))
 
 
 def distrusted(recipe: str | None, disproofs: Iterable[Disproof]) -> bool:
-    """Whether builds by ``recipe`` take no shortcut any more."""
+    """Whether builds by ``recipe`` must no longer take shortcuts."""
     return any(one.recipe == recipe for one in disproofs)
 
 

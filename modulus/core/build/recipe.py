@@ -1,4 +1,4 @@
-"""How a driver is built for a kernel, and what that means as a command line of make."""
+"""How a driver is built for a kernel, and make's command line for it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Recipe:
     ``arch`` is what ``uname -m`` says. Values of ``variables``, given to make, may hold
     ``{source}`` and ``{build}`` (the two halves of the headers), ``{work}``, ``{cc}``,
     ``{arch}`` (kbuild's name of it), ``{jobs}`` and ``{modules}``. ``patches`` are applied in
-    order with ``-p1``. ``work`` and ``causes`` are what progress and diagnosis know of this
-    driver; neither changes a bit of the result, nor do ``jobs`` and ``batch``, which has
-    objects compiled together (payload/batch.sh). ``files`` lie beside the build script.
+    order with ``-p1``. ``work`` and ``causes`` serve progress and diagnosis, ``batch`` compiles
+    objects together (payload/batch.sh). These three and ``jobs`` change no bit of the result.
+    ``files`` lie beside the build script.
     """
 
     modules: tuple[str, ...]
@@ -47,18 +47,18 @@ class Recipe:
 
 
 def takes_shortcuts(recipe: Recipe) -> bool:
-    """Whether a build by it does anything that only saves time."""
+    """Whether a build by ``recipe`` does anything that only saves time."""
     return plainly(recipe) != recipe
 
 
 def plainly(recipe: Recipe) -> Recipe:
-    """``recipe`` the vendor's own way: without what only saves time."""
+    """``recipe`` without what only saves time: the vendor's own way."""
     own = tuple(file for file in recipe.files if not file.shortcut)
     return replace(recipe, batch=False, files=own)
 
 
 def make_argv(recipe: Recipe, seen: Callable[[str], str]) -> list[str]:
-    """make's argument list; ``seen`` says where the payload sees a target of the container."""
+    """make's argument list; ``seen`` gives the path where the payload sees a mount target."""
     work = seen(WORK_AT)
     headers = seen(HEADERS_AT)
     known = {
@@ -91,5 +91,5 @@ def make_argv(recipe: Recipe, seen: Callable[[str], str]) -> list[str]:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A module's file may have hyphens where its name has underscores, or the reverse."""
+    """The names that a module's file may have: with hyphens for underscores, or the reverse."""
     return name, name.replace("-", "_"), name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Recipes that made wrong code: what was built by one is not used where it can be helped."""
+"""Recipes that made wrong code; what they built is not used where that can be helped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FIRST = "1"
-"""The recipe of builds and generations that record no digest of theirs."""
+"""The recipe of builds and generations that record no digest of a recipe."""
 
 REVOKED: Mapping[str, str] = {
     FIRST: "it compiled cut-down sources, and lost tracepoints and updates of bit-fields",
@@ -15,10 +15,10 @@ REVOKED: Mapping[str, str] = {
 
 
 def revoked(recipe: str | None) -> str | None:
-    """Why what was made by ``recipe`` is not to be used any more, or None."""
+    """Why builds by ``recipe`` are not to be used any more, or None."""
     return REVOKED.get(FIRST if recipe is None else recipe)
 
 
 def recipe_of(inputs: Mapping[str, Any]) -> str:
-    """The recipe that a build's key is made of; older ones had a number."""
+    """The recipe among the inputs of a build's key; older recipes had a number."""
     return str(inputs.get("recipe", FIRST))

@@ -1,4 +1,4 @@
-"""The script that builds a driver, as text, and what stands for it in a build's key."""
+"""The script that builds a driver, as text, and its digest for a build's key."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from modulus.core.render import render
 from modulus.core.store.keys import digest
 
 FOLDER = ".recipe"
-"""The folder of the script and its files, in the one for results."""
+"""The folder of the script and its files, in the folder for results."""
 NAME = "build.sh"
 
 
 def build_script(recipe: Recipe, seen: Callable[[str], str], *, again: bool = False) -> str:
     """The text of the build script.
 
-    ``seen`` says where the payload sees a target of the container. With ``again`` the work
-    folder has the sources and such objects as make need not make.
+    ``seen`` gives the path at which the payload sees a mount target of the container. With
+    ``again`` the work folder already has the sources, and objects that make keeps.
     """
     results = seen(RESULTS_AT)
     folder = f"{results}/{FOLDER}"
@@ -59,7 +59,7 @@ def build_script(recipe: Recipe, seen: Callable[[str], str], *, again: bool = Fa
 
 
 def patch_names(recipe: Recipe) -> tuple[str, ...]:
-    """What the recipe's patches are called beside the script, in order."""
+    """The names of the recipe's patches beside the script, in order."""
     return tuple(f"{number:02d}-{path.name}" for number, path in enumerate(recipe.patches))
 
 
@@ -76,9 +76,9 @@ def payload_names(recipe: Recipe) -> tuple[str, ...]:
 def recipe_digest(recipe: Recipe, payload: Mapping[str, str], *, contained: bool) -> str:
     """The sha256 of what Modulus itself and make's command line add to a build's bits.
 
-    ``payload`` has the sha256 of each of ``payload_names``. The number of jobs is left out.
-    Without a container the folders' names are, too: they differ each time, and the compiler
-    maps them to the container's.
+    ``payload`` has the sha256 of each of ``payload_names``. The number of jobs is left out,
+    and without a container the folders' names: they differ each time, and the compiler maps
+    them to the container's.
     """
 
     def seen(target: str) -> str:

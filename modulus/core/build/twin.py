@@ -1,19 +1,19 @@
-"""When nothing has to be compiled: two header trees that differ only in what tells releases.
+"""When nothing has to be compiled: two header trees that differ only in texts of the release.
 
-A kernel's *twin* has headers that are its own but for the texts in which they tell the
-release. What was compiled for the one is what the other would get, apart from objects that
-name such a text. Their modules are made again from the kept objects by kbuild itself.
+A kernel's *twin* has the same headers, apart from the texts that tell the release. Objects
+compiled for the one kernel are those that the other would get, apart from objects that name
+such a text. kbuild itself makes the modules again from the kept objects.
 
-That holds where each of these does:
+This holds where all of the following do:
 
-- every file, mode and link of the two trees is the same; texts of the release are left out
-  of the comparison only in the files and the lines below, and of ``Module.symvers`` the CRCs
-  and the order, which only modpost reads;
+- every file, mode and link of the two trees is the same. The comparison leaves out texts of
+  the release, only in the files and the lines below, and the CRCs and the order of
+  ``Module.symvers``, which only modpost reads;
 - an object is kept only if no file that the compiler read for it (kbuild's ``.cmd`` files)
-  so much as contains one of the names that stand for those texts;
-- what no ``.cmd`` file tells of, the driver's own makefiles and tests of the kernel, contains
+  contains a name that stands for such a text;
+- the driver's own makefiles and tests of the kernel, which no ``.cmd`` file lists, contain
   such a name only in lines that the driver's profile vouches for;
-- nothing else that is kept contains the release, but in a comment.
+- no other kept file contains the release, except in a comment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modulus.core.store.keys import digest
 from modulus.core.wording import some
 
 NAMES = (b"UTS_RELEASE", b"UTS_VERSION", b"LINUX_PACKAGE_ID", b"BUILD_SALT", b"KERNELRELEASE")
-"""What stands for a text of the release, in C, make and shell."""
+"""The names of the release's texts, in C, make and shell."""
 
 _READERS = ("include/linux/vermagic.h", "include/linux/build-salt.h")
 """The kernel's headers that use these names: ``NAME.mod.c`` includes them."""
@@ -63,9 +63,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Survey:
-    """A header tree but for its release: ``files`` are short digests by path.
+    """A header tree without its release: ``files`` are short digests by path.
 
-    ``named`` are the files in which one of the ``NAMES`` stands.
+    ``named`` are the files that contain one of ``NAMES``.
     """
 
     digest: str
@@ -93,8 +93,8 @@ def is_telling(path: str) -> bool:
 
 
 def family(inputs: Mapping[str, object], rule: str) -> str:
-    """What twins have in common besides their headers: the inputs of the build's key, and the
-    ``rule``, a digest, by which objects were kept."""
+    """A digest of what twins share besides their headers: the other inputs of the build's key,
+    and ``rule``, the digest of the rule by which objects were kept."""
     others = {
         name: value
         for name, value in inputs.items()
@@ -104,12 +104,12 @@ def family(inputs: Mapping[str, object], rule: str) -> str:
 
 
 def names_release(data: bytes) -> bool:
-    """Whether one of the names stands anywhere in ``data``."""
+    """Whether ``data`` contains one of ``NAMES``."""
     return any(name in data for name in NAMES)
 
 
 def odd_headers(survey: Survey) -> tuple[str, ...]:
-    """The headers that use a name, though no compile but that of ``NAME.mod.c`` should."""
+    """The headers that use one of ``NAMES``, though only those for ``NAME.mod.c`` should."""
     return tuple(
         path
         for path in survey.named
@@ -118,7 +118,7 @@ def odd_headers(survey: Survey) -> tuple[str, ...]:
 
 
 def odd_lines(data: bytes, harmless: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-    """The lines of one of the driver's files that use a name and are not vouched for."""
+    """The lines of a driver's file that use a name or its header and are not ``harmless``."""
     if not any(mark in data for mark in _MARKS):
         return ()
     lines = (
@@ -132,7 +132,7 @@ def odd_lines(data: bytes, harmless: Sequence[re.Pattern[str]]) -> tuple[str, ..
 
 
 def only_in_comments(data: bytes, release: str) -> bool:
-    """Whether ``release`` stands in lines of ``data`` that are a comment of C, and no other."""
+    """Whether all lines of ``data`` that contain ``release`` are comments of C."""
     wanted = release.encode()
     return b"\0" not in data and all(
         line.lstrip().startswith(b"//") and not line.rstrip().endswith(b"\\")
@@ -142,10 +142,10 @@ def only_in_comments(data: bytes, release: str) -> bool:
 
 
 def files_read(command: str) -> tuple[str, ...] | None:
-    """The files that the compiler read, by an object's ``.cmd`` file; None for a linked one.
+    """The files that the compiler read, from an object's ``.cmd``; None for a linked object.
 
-    ``scripts/basic/fixdep.c`` writes them: ``source_X := FILE``, then ``deps_X := \\`` and a
-    line for each. It leaves out ``autoconf.h``, whose options it finds by name as we do.
+    ``scripts/basic/fixdep.c`` lists them: ``source_X := FILE``, then ``deps_X := \\`` and a
+    line for each. It leaves out ``autoconf.h``: it finds those options by name, as we do.
     """
     lines = command.splitlines()
     source = next((line for line in lines if line.startswith("source_")), None)
@@ -164,7 +164,7 @@ def files_read(command: str) -> tuple[str, ...] | None:
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """In which files two trees differ, as people are told."""
+    """The files in which two trees differ, as text for people."""
     paths = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
     count = (
         "1 file of the headers differs"
@@ -177,7 +177,7 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 def nearest(
     new: Mapping[str, str], others: Iterable[tuple[_T, Mapping[str, str]]]
 ) -> tuple[_T, str] | None:
-    """Of trees, each beside what it is of, the one with the fewest differences, and these."""
+    """The owner of the tree in ``others`` with the fewest differences, and these as text."""
 
     def count(files: Mapping[str, str]) -> int:
         return sum(files.get(path) != new.get(path) for path in files.keys() | new.keys())
@@ -187,6 +187,6 @@ def nearest(
 
 
 def is_remade(name: str) -> bool:
-    """Whether the file ``name`` comes of the last stage of kbuild, which is done again."""
+    """Whether the last stage of kbuild, which is done again, makes the file ``name``."""
     target = name.removeprefix(".").removesuffix(".cmd") if name.endswith(".cmd") else name
     return target.endswith((".ko", ".mod.c", ".mod.o")) or target == "Module.symvers"

@@ -19,9 +19,9 @@ from modulus.core.config.settings import DEFAULTS, GENERAL, RENAMED, Settings
 
 @dataclass(frozen=True)
 class SettingsSource:
-    """The checked but unconverted settings of one file, of the environment, of ``--set``.
+    """The checked but unconverted settings of one file, the environment or ``--set``.
 
-    ``renamed`` are those that were called by an old name.
+    ``renamed`` are the old names that were used.
     """
 
     origin: str
@@ -57,7 +57,7 @@ def merge(layers: Sequence[Sequence[SettingsSource]], driver: str | None) -> Set
 def with_new_names(
     value: Mapping[str, Any], problems: Problems
 ) -> tuple[dict[str, Any], set[str]]:
-    """Unchecked settings by the names they have now, and the old ones among theirs."""
+    """Unchecked settings by their present names, and the old names that were used."""
     found, old = dict(value), set[str]()
     for name in RENAMED.keys() & value.keys():
         if RENAMED[name] in value:
@@ -77,8 +77,8 @@ def with_new_names(
 def place(schema: Schema | None, parts: Sequence[str], value: Any, separator: str) -> Any:
     """``value`` under the key that ``parts`` spell, as nested mappings.
 
-    Names the schema knows are written in lower case, free ones (a file's, a module's
-    parameter) as they come, with what is left of ``parts`` where nothing can be below them.
+    Names that the schema knows become lower case. Free names (a file's, a module's
+    parameter) stay as they are; one that has nothing below it takes the rest of ``parts``.
     """
     if not parts:
         return value

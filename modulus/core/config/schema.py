@@ -1,7 +1,7 @@
 """What a configuration file may hold, as data; every problem is noted, none stops the check.
 
 A schema is a tree of Scalar, ListOf, MapOf, Record and Maybe. ``check`` returns the value in
-the types the program works with; it is of use only where no problem was noted.
+the types the program works with; that value is of use only where no problem was noted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from modulus.errors import ConfigError
 from modulus.redact import redact_text
 
 _MOST_ITEMS = 1000
-"""More than any list of ours has; each is compared with all others."""
+"""More than any real list has; each item is compared with all others."""
 
 
 class Problems:
@@ -32,7 +32,7 @@ class Problems:
     def add(self, key: str, text: str) -> None:
         """Notes a problem with the dotted ``key``, which may be empty."""
         line = ": ".join(part for part in (self._source, key, text) if part)
-        # Keys are anyone's text; a problem is one line of a terminal or a log all the same.
+        # A key may be any text, but a problem stays one line of a terminal or a log.
         self._lines.append(
             "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
         )
@@ -67,7 +67,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Maybe:
-    """A value, or one ``word`` (null unless said) that stands for None."""
+    """A value, or one ``word`` (null by default) that stands for None."""
 
     item: Schema
     word: str | None = None
@@ -121,7 +121,7 @@ class MapOf:
 
 @dataclass(frozen=True)
 class Record:
-    """A mapping with known keys; ``short`` names the one that a lone value stands for."""
+    """A mapping with known keys; ``short`` names the key that a lone value is for."""
 
     fields: Mapping[str, Schema]
     required: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ def join(key: str, name: str) -> str:
 
 
 def close(name: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that was probably meant by ``name``."""
+    """The one of ``known`` that ``name`` probably means, or None."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, known, 1)), None)
@@ -192,10 +192,10 @@ def _mapping(value: object, key: str, problems: Problems) -> Mapping[str, Any]:
 
 
 def text(pattern: str, what: str) -> Scalar:
-    """Text that the whole of ``pattern`` matches; ``what`` completes "must be"."""
+    """Text that ``pattern`` matches as a whole; ``what`` completes "must be"."""
 
     def parse(value: object) -> str:
-        # Compiled, and kept by re, for those that are used: few of them in one process.
+        # re compiles a pattern at its first use, and keeps it: a process uses few of them.
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise ValueError(f"must be {what}")
         return value

@@ -46,7 +46,7 @@ class Mirror:
 class ExtraStore:
     """The folder of a read-only store, seen from the root.
 
-    ``trusted``: it is believed, whoever may write what is in it.
+    ``trusted``: the store is believed, whoever may write to it.
     """
 
     path: str
@@ -58,7 +58,7 @@ class BuildSettings:
     """Where and with what a build runs; ``memory_max`` in bytes.
 
     None leaves the choice to Modulus: as many jobs as CPUs and GiB of memory allow, nine tenths
-    of the node's memory. A build has users and groups of ``ids`` that nobody else has.
+    of the node's memory. A build takes users and groups from ``ids`` that nobody else has.
     """
 
     container: str = "auto"
@@ -70,7 +70,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings for one driver; durations in seconds, the profile's choice where None.
+    """All settings for one driver; durations in seconds, None for the profile's choice.
 
     ``values`` and ``origins`` hold what was written and where (``default``, a file, a
     variable, ``--set``) by dotted key, ``warnings`` what a person should know of it.
@@ -161,7 +161,7 @@ GENERAL = Record(_FIELDS)
 SCHEMA = Record({**_FIELDS, "drivers": MapOf(DRIVER_NAME, GENERAL)})
 
 RENAMED: Mapping[str, str] = {"nouveau_unbind": "rivals_unbind"}
-"""Settings that once had another name, which is still accepted."""
+"""Settings by their old names, which are still accepted."""
 
 DEFAULTS: Mapping[str, Any] = {
     "mirrors": [],

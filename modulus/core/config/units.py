@@ -20,7 +20,7 @@ _LARGEST = 1 << 60
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from a number of them or text such as ``15min``, ``1h 30min``, ``500ms``.
+    """Seconds from a number or from text such as ``15min``, ``1h 30min``, ``500ms``.
 
     Raises ValueError for anything else and for more than ten years.
     """
@@ -35,7 +35,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from a number of them or text such as ``512M``, ``1.5G``; K is 1024.
+    """Bytes from a number or from text such as ``512M``, ``1.5G``; K is 1024.
 
     Raises ValueError for anything else, for zero and for more than an exbibyte.
     """
@@ -51,7 +51,7 @@ def parse_size(value: object) -> int:
 
 
 def _sum_of_parts(text: str) -> float:
-    """NaN for what is no duration."""
+    """Seconds; NaN for text that is no duration."""
     total, at = (math.nan if not text else 0.0), 0
     while at < len(text):
         match = _PART.match(text, at)

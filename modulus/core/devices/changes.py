@@ -1,4 +1,4 @@
-"""What is to change in /dev: the nodes that should be against those that are, as data."""
+"""The changes that /dev needs, as data: wanted nodes compared with those that are there."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from modulus.core.devices.wanted import (
 from modulus.core.findings import Finding
 
 CHAR = f"{DEV}/char"
-"""Where container runtimes look devices up by number; a link for every node."""
+"""Where container runtimes look devices up by number, with a link for every node."""
 
 RIGHT, MISSING, STALE, FOREIGN, UNWANTED = "right", "missing", "stale", "foreign", "unwanted"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A path below /dev, and how it is (``state``); ``what`` differs, or is in the way.
+    """A path below /dev and its ``state``; ``what`` says what differs, or is in the way.
 
-    ``node`` is the node that should be there, ``target`` that of the link that should.
+    ``node`` is the node that should be there, ``target`` the target of the link that should.
     """
 
     path: str
@@ -39,21 +39,21 @@ class Change:
 
     @property
     def due(self) -> bool:
-        """Whether there is something to do that may be done."""
+        """Whether something is to be done here, and may be."""
         managed = self.node is None or self.node.managed
         return managed and self.state in (MISSING, STALE, UNWANTED)
 
 
 @dataclass(frozen=True)
 class NodePlan:
-    """The nodes that should be, and every path's change, those that are right included."""
+    """The nodes that should be there, and a Change for every path, right ones included."""
 
     wanted: tuple[DeviceNode, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
 def plan_nodes(rules: tuple[NodeRule, ...], facts: NodeFacts) -> NodePlan:
-    """What brings /dev to what the rules and the driver say, in the order to do it."""
+    """The changes that bring /dev to what the rules and the driver say, in order."""
     wanted = wanted_nodes(rules, facts)
     nodes = (*compare(wanted, facts.seen), *_unwanted(rules, facts, wanted))
     return NodePlan(wanted, (*nodes, *_links(rules, facts, wanted, nodes)))
@@ -72,8 +72,8 @@ def node_findings(changes: Iterable[Change]) -> tuple[Finding, ...]:
 def removable(
     rules: tuple[NodeRule, ...], now: NodeFacts, before: NodeFacts
 ) -> tuple[str, ...]:
-    """The nodes and links that go with the driver: those that the rules make, whatever their
-    numbers, unless the driver said ``before`` it was unloaded to leave them alone."""
+    """The nodes and links to remove with the driver: all that the rules make, whatever their
+    numbers, unless the driver said ``before`` its unload to leave them alone."""
     own = [rule for rule in rules if rule.makes and not hands_off(rule, before)]
 
     def ours(path: str) -> bool:
@@ -95,12 +95,12 @@ def link_path(major: int, minor: int) -> str:
 
 
 def link_target(path: str) -> str:
-    """What the link to the node at ``path`` says, so that it holds for another root too."""
+    """The target of the link to the node at ``path``: relative, so it holds in any root."""
     return "../" + posixpath.relpath(path, DEV)
 
 
 def leads_to(target: str) -> str:
-    """The path, not followed any further, that a link in /dev/char with ``target`` leads to."""
+    """The path to which a link in /dev/char with ``target`` leads, followed no further."""
     return posixpath.normpath(posixpath.join(CHAR, target))
 
 
@@ -126,7 +126,7 @@ def _compare(node: DeviceNode, seen: Mapping[str, Seen]) -> Change:
 def _unwanted(
     rules: tuple[NodeRule, ...], facts: NodeFacts, wanted: tuple[DeviceNode, ...]
 ) -> Iterator[Change]:
-    """Nodes whose device is gone: at a rule's path, with its major or one that nobody has."""
+    """Nodes whose device is gone: at a rule's path, with its major or one no driver has."""
     paths = {node.path for node in wanted}
     for rule in rules:
         major = facts.major(rule)
@@ -142,7 +142,7 @@ def _unwanted(
 
 
 def _all_known(rule: NodeRule, facts: NodeFacts) -> bool:
-    """Whether the driver has told all minors; without, no node can be called unwanted."""
+    """Whether the driver has told all minors; only then can a node be unwanted."""
     if rule.minors is None:
         return False
     texts = [facts.files.get(pattern) for pattern in rule.minors.files]
@@ -159,7 +159,7 @@ def _links(
     wanted: tuple[DeviceNode, ...],
     nodes: tuple[Change, ...],
 ) -> Iterator[Change]:
-    """Links to the nodes as they will be; those to our paths with other numbers go."""
+    """Links to the nodes as they will be; links to the rules' paths with other numbers go."""
     numbers = {p: (s.major, s.minor) for p, s in facts.seen.items() if not s.kind}
     for change in nodes:
         if change.due and change.node:
@@ -192,7 +192,7 @@ def _link(path: str, target: str, facts: NodeFacts) -> Change:
 
 
 def _finding(change: Change) -> Finding:
-    """Containers can do without links for a while, programs without nodes cannot."""
+    """Containers can do without links for a while; programs cannot do without nodes."""
     link = change.path.startswith(f"{CHAR}/")
     state, path = change.state, change.path
     severity, fix = "warning" if link else "error", "run modulus up again"

@@ -21,7 +21,7 @@ class CharDevices:
     entries: tuple[tuple[str, int], ...] = ()
 
     def major(self, names: Iterable[str]) -> int | None:
-        """The major of the first of ``names`` that is there, each meant exactly."""
+        """The major of the first of ``names`` that is there; names match exactly."""
         for wanted in names:
             for name, major in self.entries:
                 if name == wanted:

@@ -1,4 +1,4 @@
-"""Which device nodes a driver wants: a profile's rules, held against what the driver says."""
+"""The device nodes that a driver wants, by a profile's rules and what the driver says."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Minors:
 
 @dataclass(frozen=True)
 class Params:
-    """The fields, decimal, in which the driver says owner and mode of a node.
+    """The decimal fields in which the driver says the owner and mode of a node.
 
-    ``modify`` is 1 unless the driver wants its nodes left alone. Without ``file``, below
-    /proc, they stand in the file that the node's minor is from.
+    ``modify`` is 1 unless the driver wants its nodes left alone. ``file`` is below /proc;
+    without it the fields stand in the file that the node's minor is from.
     """
 
     file: str | None = None
@@ -44,7 +44,7 @@ class Params:
 
 @dataclass(frozen=True)
 class When:
-    """A field, of a file below /proc, that holds a number other than 0."""
+    """A condition: ``field`` of ``file``, below /proc, holds a number other than 0."""
 
     file: str
     field: str
@@ -52,11 +52,11 @@ class When:
 
 @dataclass(frozen=True)
 class NodeRule:
-    """Nodes at ``path`` below /dev, with the major of the first known of the names ``major``.
+    """Nodes at ``path`` below /dev; the first known of the names ``major`` gives their major.
 
     A path with ``{minor}`` is for each of ``minors``; with no source of minors the nodes that
-    are there are kept right, and none is made. ``default_major`` counts if the name is
-    unknown and ``module`` is loaded; without ``module`` the rule does not apply.
+    are there are kept right, and none is made. ``default_major`` counts if no name is known.
+    While the ``module`` of a rule is not loaded, the rule does not apply.
     """
 
     path: str
@@ -80,11 +80,11 @@ class NodeRule:
         return self.minor is not None or self.minors is not None
 
     def matches(self, path: str) -> bool:
-        """Whether the absolute ``path`` is one that this rule speaks of."""
+        """Whether this rule is for the absolute ``path``."""
         return bool(_pattern(self.path).fullmatch(path))
 
     def minor_in(self, path: str) -> int:
-        """The number that stands for the minor in ``path``, which matches."""
+        """The number in place of ``{minor}`` in ``path``, which this rule matches."""
         match = _pattern(self.path).fullmatch(path)
         return int(match[1]) if match else 0
 
@@ -111,10 +111,10 @@ class Seen:
 class NodeFacts:
     """What the kernel, the driver and /dev say.
 
-    ``modules`` are loaded (with underscores); ``files`` the texts by pattern, "" for what
-    cannot be read, without patterns whose folder is missing; ``seen`` what is at the paths
-    that rules speak of, folders only if they are none; ``links`` the targets of what is in
-    /dev/char, None for what is no link.
+    ``modules`` are loaded (with underscores). ``files`` are texts by pattern: "" for a file
+    that cannot be read, no entry for a pattern whose folder is missing. ``seen`` is what is at
+    the rules' paths, and at the paths of their folders where that is no folder. ``links`` are
+    the targets of what is in /dev/char, None for what is no link.
     """
 
     devices: CharDevices = field(default_factory=CharDevices)
@@ -136,7 +136,7 @@ class NodeFacts:
 
 @dataclass(frozen=True)
 class DeviceNode:
-    """A character device that should be; one that is not ``managed`` is left as it is."""
+    """A device node that should be there; one that is not ``managed`` is left as it is."""
 
     path: str
     major: int
@@ -202,7 +202,7 @@ def _nodes(rule: NodeRule, facts: NodeFacts) -> Iterator[DeviceNode]:
 
 
 def _minors(rule: NodeRule, facts: NodeFacts) -> Iterator[tuple[int, str, Seen | None]]:
-    """Each minor with the text it is from and, for what is only kept right, what is there."""
+    """Each minor with its text and, for a node that is only kept right, what is there."""
     if rule.minor is not None:
         yield rule.minor, "", None
     elif rule.minors is None:
@@ -225,7 +225,7 @@ def _owner(text: str, name: str | None, default: int) -> int:
 
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
-    """The absolute paths of a rule's ``path``; numbers have no leading zero."""
+    """Matches the absolute paths of a rule's ``path``; minors have no leading zero."""
     head, minor, tail = path.partition(MINOR)
     digits = "(0|[1-9][0-9]{0,5})" if minor else ""
     return re.compile(re.escape(f"{DEV}/{head}") + digits + re.escape(tail))

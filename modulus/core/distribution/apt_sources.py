@@ -1,8 +1,8 @@
-"""The apt sources of a system, and those of them that are the distribution's own.
+"""The apt sources of a system, and which of them are the distribution's own.
 
-Only entries that could be the distribution's archive or a mirror of it are kept, and those are
-written anew with the archive's keys and nothing of their options: whatever is downloaded is
-then signed by the distribution. Source: sources.list(5).
+Only entries that could be the distribution's archive or a mirror of it are kept. They are
+written anew with the archive's keys and without their options: whatever is downloaded is then
+signed by the distribution. Source: sources.list(5).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AptEntry:
 
 
 def parse_list(text: str) -> tuple[AptEntry, ...]:
-    """The entries of a one-line-style file (``*.list``); others lines are passed over."""
+    """The entries of a one-line-style file (``*.list``); other lines are skipped."""
     entries = []
     for line in text.splitlines():
         match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
@@ -81,8 +81,8 @@ def parse_sources(text: str) -> tuple[AptEntry, ...]:
 def own(
     entries: Iterable[AptEntry], distribution: Distribution, release: str = ""
 ) -> tuple[tuple[AptEntry, ...], tuple[str, ...]]:
-    """The ``entries`` of the distribution itself, narrowed to what is used, and a line with
-    the reason for each other one; kernel ``release`` decides on backports."""
+    """The distribution's own ``entries``, narrowed to what is used, and a line with the reason
+    for each other entry; kernel ``release`` decides on backports."""
     kept, refused = [], []
     for entry in entries:
         if "deb" not in entry.types:

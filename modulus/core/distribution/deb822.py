@@ -18,7 +18,7 @@ _REPACKED = re.compile(r"[+~.](?:dfsg|ds|repack)[.0-9]*$")
 
 @dataclass(frozen=True)
 class Relation:
-    """A package that another one wants; ``operator`` and ``version`` are "" for any."""
+    """A package that another one needs; ``operator`` and ``version`` are "" for any version."""
 
     name: str
     operator: str = ""
@@ -28,7 +28,7 @@ class Relation:
 def stanzas(text: str) -> Iterator[dict[str, str]]:
     """The stanzas of ``text``: fields by their name in lower case.
 
-    Comments and lines that are no field are passed over; a folded value keeps its newlines.
+    Comments and lines that are no field are skipped; a folded value keeps its newlines.
     """
     fields: dict[str, str] = {}
     name = ""
@@ -52,7 +52,7 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
 
 
 def relations(text: str) -> tuple[tuple[Relation, ...], ...]:
-    """A dependency field: groups that must all hold, each of alternatives."""
+    """The groups of a dependency field: all must hold, each by one of its alternatives."""
     groups = []
     for group in text.split(","):
         matches = [_RELATION.match(item.strip()) for item in group.split("|")]
@@ -67,7 +67,7 @@ def relations(text: str) -> tuple[tuple[Relation, ...], ...]:
 
 
 def upstream_version(version: str) -> str:
-    """The author's version in a package's: no epoch, revision or mark of a repacked source."""
+    """A package's version without its epoch, revision and mark of a repacked source."""
     without_epoch = version.rpartition(":")[2] if re.match(r"\d+:", version) else version
     upstream = without_epoch.rpartition("-")[0] or without_epoch
     return _REPACKED.sub("", upstream)

@@ -32,10 +32,10 @@ _TOOLS = (
 class Family:
     """What is the same for all releases of a distribution.
 
-    ``suites`` are templates of its own suites, ``backports`` the one that is only for kernels
-    whose release contains ``backports_mark``. ``keyrings`` are where its archive keys are,
-    ``signed_by`` patterns of the files that count as them in an apt source. ``headers_depends``
-    matches the packages that a headers package is completed by.
+    ``suites`` are templates of its own suites, ``backports`` of the suite that is only for
+    kernels whose release contains ``backports_mark``. ``keyrings`` are the files of its archive
+    keys, ``signed_by`` patterns of files that count as them in an apt source.
+    ``headers_depends`` matches the packages that complete a headers package.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Distribution:
         return f"{self.family.id}/{self.codename}/{self.arch}"
 
     def suites(self, release: str = "") -> tuple[str, ...]:
-        """Its own suites; with backports only if kernel ``release`` is one of theirs."""
+        """Its own suites; with backports only if kernel ``release`` is from them."""
         mark = self.family.backports_mark
         extra = (self.family.backports,) if mark and mark in release else ()
         return tuple(

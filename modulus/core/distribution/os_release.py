@@ -1,4 +1,4 @@
-"""What a system says that it is, in os-release(5)."""
+"""What a system says of itself, in os-release(5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """The assignments of an os-release(5) file; lines that are none are passed over."""
+    """The assignments of an os-release(5) file; other lines are skipped."""
     values = {}
     for line in text.splitlines():
         name, equals, value = line.strip().partition("=")

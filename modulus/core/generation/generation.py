@@ -52,7 +52,7 @@ class Contents:
 def generation_name(contents: Contents) -> str:
     """``VERSION-RELEASE-KEY-CONTENT``: sorts by version and kernel, equal for equal contents.
 
-    The last part tells apart generations of one build, such as with other components.
+    The last part tells apart generations of one build, such as those of other components.
     """
     of = contents.identity
     own = digest(_value(contents))[:_DIGITS]
@@ -60,7 +60,7 @@ def generation_name(contents: Contents) -> str:
 
 
 def key_of(name: str) -> str | None:
-    """How the key begins of the build that the generation ``name`` is made of."""
+    """The start of the build's key in the generation's ``name``, or None."""
     match = re.search(rf"-([0-9a-f]{{{SHORT}}})-[0-9a-f]{{{_DIGITS}}}(?:\.\d+)?$", name)
     return match[1] if match else None
 
@@ -76,7 +76,7 @@ def manifest_value(contents: Contents, created: str) -> dict[str, Any]:
 
 
 def parse_generation(value: object) -> Contents:
-    """The contents a manifest tells of; ValueError where it is none, or of another schema."""
+    """The contents in a manifest; ValueError for anything else, or another schema."""
     of = Fields(value, "the manifest")
     of("schema", forms.exactly(SCHEMA))
     return Contents(

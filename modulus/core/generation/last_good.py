@@ -1,4 +1,4 @@
-"""The generations that worked: what is recorded of them, the newest first."""
+"""The record of generations that worked, the newest first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Good:
 
 
 def parse_good(value: object) -> tuple[Good, ...]:
-    """The record that JSON values tell of; ValueError for what is none."""
+    """The record in JSON values; ValueError for anything else."""
     return forms.list_of(_parse, _MOST_READ)(value)
 
 
@@ -51,7 +51,7 @@ def good_value(entries: Iterable[Good]) -> list[dict[str, Any]]:
 
 
 def with_newest(entries: tuple[Good, ...], newest: Good) -> tuple[Good, ...]:
-    """``entries`` with ``newest`` before all others; as they are where it is the newest."""
+    """``entries`` with ``newest`` first; unchanged where its generation is first already."""
     if entries and entries[0].generation == newest.generation:
         return entries
     others = (entry for entry in entries if entry.generation != newest.generation)

@@ -1,8 +1,8 @@
-"""Reads the dynamic linker's cache, ``/etc/ld.so.cache``: which file a library's name gives.
+"""Reads the dynamic linker's cache, ``/etc/ld.so.cache``: the files of library names.
 
 Sources: glibc's ``sysdeps/generic/dl-cache.h`` (``struct cache_file_new``,
-``struct file_entry_new``, the flags), ``elf/dl-cache.c`` and ``elf/cache.c``. The new format
-is all there is since glibc 2.32; before, the old one stands in front of it.
+``struct file_entry_new``, the flags), ``elf/dl-cache.c`` and ``elf/cache.c``. Since glibc
+2.32 there is only the new format; before, the old one stands in front of it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _ALIGNMENT = 8
 _BIG_ENDIAN = 3
 
 FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
-"""What marks a library of the machine ``uname -m``: FLAG_ELF_LIBC6 and that of its 64 bits."""
+"""The flags of a library by ``uname -m``: FLAG_ELF_LIBC6 and the machine's 64-bit flag."""
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One library: its name, the file, whose it is (``FLAGS``).
+    """One library: its name, its file, the flags of its machine (``FLAGS``).
 
-    ``hwcap`` is not 0 where only some processors take it.
+    ``hwcap`` is not 0 where only some processors use it.
     """
 
     name: str
@@ -65,8 +65,8 @@ def parse_ldcache(data: bytes) -> tuple[CacheEntry, ...]:
 def find_library(name: str, machine: str, entries: Iterable[CacheEntry]) -> str | None:
     """The file that any program of ``machine`` gets for ``name``, or None.
 
-    Of several the first counts. What only some processors take is passed over: which it is
-    depends on the processor, and no driver comes like that.
+    The first of several counts. Libraries for only some processors are skipped: the choice
+    depends on the processor, and no driver comes with such libraries.
     """
     flags = FLAGS.get(machine)
     return next(

@@ -1,4 +1,4 @@
-"""What ``up`` leaves, which is what is to stay: the wanted state of a driver, as data."""
+"""The wanted state of a driver, as data: what ``up`` leaves is to stay."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SCHEMA = 1
 class RecordedState:
     """A driver at work: the generation ``generation`` of ``instance``.
 
-    ``modules`` are all that the driver has, by the kernel's names, with the srcversion of
-    those that are loaded ("" where the kernel shows none) and None for others; those in
-    ``needed`` have to be. ``majors`` are those of the names that ``rules`` have for the
-    device numbers of ``nodes``. ``firmware`` is the kernel's own folder for firmware, None
-    where the driver needs none. ``files`` are generated ones with their texts. ``gpus`` are
-    the devices that ``pci`` describes, by address, with the driver of each.
+    ``modules`` are all of the driver, by the kernel's names: the srcversion of a loaded one
+    ("" where the kernel shows none), None for others. ``needed`` are those that must be
+    loaded. ``majors`` are the majors of ``nodes``, by the names that ``rules`` have for them.
+    ``firmware`` is the kernel's own folder for firmware, None where the driver needs none.
+    ``files`` are the texts of generated files, by path. ``gpus`` are the devices that ``pci``
+    describes, by address, with the driver of each.
     """
 
     instance: str
@@ -51,7 +51,7 @@ def recorded_state_value(state: RecordedState) -> dict[str, Any]:
 
 
 def parse_recorded_state(value: object) -> RecordedState:
-    """What ``recorded_state_value`` told of; ValueError for anything else."""
+    """The state in a ``recorded_state_value``; ValueError for anything else."""
     of = Fields(value, "the wanted state")
     of("schema", forms.exactly(_SCHEMA))
     modules, majors = forms.module_name, forms.number(0, MOST_MAJOR)
@@ -133,4 +133,4 @@ def _when(value: object) -> When:
 
 
 _MODE = forms.number(0, 0o777)
-_MOST_OWNER = (1 << 32) - 2  # One more means nobody, to chown(2).
+_MOST_OWNER = (1 << 32) - 2  # One more means no change, to chown(2).

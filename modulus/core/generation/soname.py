@@ -53,7 +53,7 @@ def _tags(section: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _offset(segments: list[tuple[int, ...]], address: int) -> int:
-    """Where in the file the memory ``address`` is loaded from."""
+    """The offset in the file from which the memory ``address`` is loaded."""
     for kind, _, offset, start, _, size, _, _ in segments:
         if kind == _LOAD and start <= address < start + size:
             return offset + address - start

@@ -1,4 +1,4 @@
-"""Which GPUs a node has for a driver: what each one is, and what is to be said of it."""
+"""The GPUs that a node has for a driver: what each one is, and messages about them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Gpu:
     """A device that the profile's ``pci`` describes.
 
     ``kind`` is ``gpu``, ``vgpu`` (a hypervisor's share of one), ``passthrough`` (kept for a
-    virtual machine) or ``virtual-function`` (SR-IOV). ``driver`` is what it is bound to and
-    ``module`` the module that is from; ``numa_node`` is None where sysfs has none.
+    virtual machine) or ``virtual-function`` (SR-IOV). ``driver`` is what it is bound to,
+    ``module`` that driver's module; ``numa_node`` is None where sysfs has none.
     """
 
     device: PciDevice
@@ -48,7 +48,7 @@ class Census:
 
     @property
     def usable(self) -> tuple[Gpu, ...]:
-        """Those that the driver can be bound to."""
+        """The GPUs that the driver can be bound to."""
         return tuple(gpu for gpu in self.gpus if gpu.kind in (GPU, VGPU))
 
     @property
@@ -60,13 +60,13 @@ class Census:
         return tuple(gpu for gpu in self.gpus if gpu.kind == kind)
 
     def held_by(self, modules: Iterable[str]) -> tuple[Gpu, ...]:
-        """The usable ones that are bound to a driver of one of ``modules``."""
+        """The usable GPUs that are bound to a driver of one of ``modules``."""
         named = {module_name(module) for module in modules}
         return tuple(gpu for gpu in self.usable if named & {gpu.module, gpu.driver})
 
     @property
     def text(self) -> str:
-        """Such as ``2 GPUs (0000:00:05.0 10de:20b0, …), 1 passed through``."""
+        """Text such as ``2 GPUs (0000:00:05.0 10de:20b0, …), 1 passed through``."""
         parts = []
         if not self.usable or self.of_kind(GPU):
             parts.append(_listed(self.of_kind(GPU), "GPU"))
@@ -82,7 +82,7 @@ class Census:
 def kind_of(
     driver: str | None, override: str | None, *, virtual_function: bool, vgpu: bool
 ) -> str:
-    """What a device is, by the driver it is bound to and the one that is set for it."""
+    """The kind of a device, by the driver it is bound to and the one that is set for it."""
     if _passes(driver) or _passes(override):
         return PASSTHROUGH
     if virtual_function:
@@ -91,8 +91,8 @@ def kind_of(
 
 
 def _passes(driver: str | None) -> bool:
-    """Whether ``driver`` keeps a device for others; vendors' variants of vfio-pci are called
-    something-vfio-pci."""
+    """Whether ``driver`` keeps a device for virtual machines; vendors' variants of vfio-pci
+    are called something-vfio-pci."""
     name = (driver or "").replace("_", "-")
     return name in _PASSED or name.endswith("-vfio-pci")
 
@@ -100,7 +100,7 @@ def _passes(driver: str | None) -> bool:
 def has_signature(config: bytes, signature: str) -> bool:
     """Whether a device says ``signature`` in a vendor-specific capability (PCI 2.2, 6.7).
 
-    ``config`` is its configuration space, of which others than root see the first 64 bytes.
+    ``config`` is its configuration space; only root sees more than the first 64 bytes.
     """
     wanted = signature.encode()
     return any(data.startswith(wanted) for data in _vendor_data(config))
@@ -144,7 +144,7 @@ def no_gpu(census: Census, driver: str) -> NoGpuError:
 
 
 def vgpu_findings(census: Census) -> tuple[Finding, ...]:
-    """What to know of virtual GPUs, which the driver for real ones does not start."""
+    """Warnings about virtual GPUs: the driver for real ones does not start them."""
     return tuple(
         Finding(
             "virtual-gpu",

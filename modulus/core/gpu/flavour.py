@@ -45,7 +45,7 @@ def decide(
     ``wanted`` is a flavour or ``auto``; ``gpu_list`` the JSON of the package's own list, None
     where there is none or it is not at hand yet. Raises ConfigError for a flavour the profile
     does not know, UnsupportedError where no flavour, or not the wanted one, works with all
-    GPUs, IntegrityError for a list that is none.
+    GPUs, IntegrityError for a damaged list.
     """
     if wanted != "auto" and wanted not in profile.flavours:
         raise ConfigError(
@@ -113,7 +113,7 @@ def _automatic(
 
 
 def _default(profile: Profile, version: str) -> FlavourRule:
-    """The profile's schema sees to it that there is one."""
+    """The rule for any GPU; the profile's schema ensures that there is one."""
     return next(
         rule for rule in profile.flavour_rules if not rule.pci and rule.driver.contains(version)
     )
@@ -156,7 +156,7 @@ def _gpu(
             excluded[name] = f"the package does not list it for the {name} flavour"
     works = tuple(name for name in profile.flavours if name not in excluded)
     if not works and rule:
-        # Said last in messages is what stands in the way of the flavour that it needs.
+        # Messages end with why the one flavour that the rule allows does not work.
         excluded = {rule.flavour or "": f"{rule.why}, and {excluded[rule.flavour or '']}"}
     return _Gpu(title, works, excluded)
 

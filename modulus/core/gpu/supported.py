@@ -26,8 +26,8 @@ GpuList = Mapping[int, ListedGpu]
 def parse_gpu_list(form: GpuListFormat, document: Any) -> GpuList:
     """The package's list from its JSON ``document``, read as the profile says.
 
-    Entries of one id (they differ in the board) are taken together; without a document none
-    is listed. Raises IntegrityError for what is no such list.
+    Entries of one id (they differ in the board) are merged; without a document no GPU is
+    listed. Raises IntegrityError for anything else.
     """
     if document is None:
         return {}
@@ -57,7 +57,7 @@ def parse_gpu_list(form: GpuListFormat, document: Any) -> GpuList:
 
 
 def _together(one: ListedGpu, other: ListedGpu) -> ListedGpu:
-    """A board that is still supported shows that its GPU is."""
+    """Merges two boards of one GPU; a board that is still supported shows that its GPU is."""
     legacy = one.legacy if one.legacy and other.legacy else None
     return ListedGpu(one.name or other.name, one.features | other.features, legacy)
 

@@ -1,4 +1,4 @@
-"""The kernel's messages about devices that come and go, kobject_uevent_env() in lib/."""
+"""The kernel's messages about devices that come and go (kobject_uevent_env() in lib/)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Uevent:
 
 
 def parse_uevent(data: bytes) -> Uevent | None:
-    """The message in a datagram; None for what is none, such as udevd's own.
+    """The message in a datagram; None for anything else, such as udevd's own messages.
 
-    It is ``ACTION@DEVPATH`` and then NAME=VALUE fields, each ended by a zero byte.
+    A message is ``ACTION@DEVPATH``, then NAME=VALUE fields, each ended by a zero byte.
     """
     head, *rest = data.decode("utf-8", "replace").split("\0")
     action, sign, path = head.partition("@")

@@ -1,4 +1,4 @@
-"""Whether a driver is right: what was observed of it on a node in, findings out."""
+"""Whether a driver is right: observations of a node in, findings out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Observed:
 
     ``wanted`` are the modules of the generation that must be loaded, ``loaded`` those that
     are, both by the names sysfs has. ``folder`` holds the libraries, by the path that programs
-    know, ``mount`` that folder. ``asked`` are the libraries to be asked, with None for one that
-    is not installed, ``devices`` the PCI addresses bound to the driver. ``others`` are findings
-    of those who looked at a subject of their own: device nodes, foreign modules, rivals.
+    know; ``mount`` is the mount of that folder. ``asked`` are the libraries to be asked, with
+    None for one that is not installed. ``devices`` are the PCI addresses bound to the driver.
+    ``others`` are findings of other checks: device nodes, foreign modules, rivals.
     ``numa_fix`` and ``require_all_gpus`` are the settings.
     """
 
@@ -44,7 +44,7 @@ class Observed:
 
 
 def findings(observed: Observed, level: str = LEVELS[-1]) -> tuple[Finding, ...]:
-    """What is wrong at ``level`` and those before it, in that order, the worst first."""
+    """What is wrong at ``level`` and the levels before it, level by level, the worst first."""
     found = [
         *observed.others,
         *check_modules(observed.instance, observed.wanted, observed.loaded),

@@ -1,9 +1,8 @@
 """Reads kernel modules: 64-bit little-endian ELF, as far as the module loader looks.
 
 Works on anything that slices like bytes, an open file included (``host.filedata``), and reads
-only the sections it needs, the longest of them in parts. A build makes its modules, and may be
-hostile: what is held of one has limits, which are far above the largest modules known, and all
-of it comes to less than 200 MB.
+only the sections it needs, the longest of them in parts. Modules come from a build, which may
+be hostile: limits, far above the largest modules known, keep what is held of one below 200 MB.
 
 Sources: the System V gABI; ``include/linux/module.h`` (``struct modversion_info``),
 ``include/linux/export-internal.h`` and ``kernel/module/{main,version}.c`` of the kernel.
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MACHINES = {62: "x86_64", 183: "aarch64"}
-"""``e_machine`` of the machines Modulus knows, by the name ``uname -m`` gives them."""
+"""The machines Modulus knows, as ``uname -m`` names them, by ``e_machine``."""
 
 _HEADER = struct.Struct("<4sBBBB8xHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -36,7 +35,7 @@ _MOST_STRINGS = 16 << 20
 _MOST_SYMBOLS = 64 << 20
 _MOST_VERSIONS = 4 << 20
 _MOST_INFO = 1 << 20
-"""Bytes of a section; of symbols those of a part are held at a time."""
+"""Bytes of a section; of its symbols, one part is held at a time."""
 _PART = 1 << 15
 """Symbols that are read at a time."""
 _MOST_NAMES = 1 << 15
@@ -66,7 +65,7 @@ class ModuleInfo:
 
 @dataclass(frozen=True)
 class KernelModule(ModuleInfo):
-    """What the module loader will look at in a module.
+    """What the module loader looks at in a module.
 
     ``undefined`` leaves out weak symbols, which need not be found. ``versions`` are the CRCs
     the module expects of its imports, ``exports`` its own symbols with their CRC, None where
@@ -111,7 +110,7 @@ def read_module(data: Data) -> KernelModule:
 def read_info(data: Data) -> ModuleInfo:
     """What the module in ``data`` says of itself; ValueError as for ``read_module``.
 
-    A large module has tens of thousands of symbols, which this does not look at.
+    It does not read the symbols, of which a large module has tens of thousands.
     """
     _, sections = _read_header(data)
     contents = {section.name: section for section in sections}

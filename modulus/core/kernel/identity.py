@@ -26,7 +26,7 @@ class KernelId:
 
 
 def parse_kernel(of: Fields) -> KernelId:
-    """The kernel that a record names in its fields; ValueError."""
+    """The kernel in a record's fields; ValueError where they name none."""
     return KernelId(
         of("kernel", forms.release),
         of("kernel_version", forms.optional(forms.line)),

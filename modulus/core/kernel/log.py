@@ -12,9 +12,9 @@ _PREFIX = re.compile(r"\w[\w-]*: ")
 def parse_messages(text: str) -> tuple[str, ...]:
     """The messages of records, each on one line; text without records is taken by lines.
 
-    A record is ``PRIORITY,NUMBER,TIME,FLAGS;MESSAGE`` and after it lines that begin with a
-    space, of keys and values; in the message what is not printable, a newline too, is
-    written as ``\\xNN`` (the kernel's Documentation/ABI/testing/dev-kmsg).
+    A record is ``PRIORITY,NUMBER,TIME,FLAGS;MESSAGE``, then lines of keys and values that
+    begin with a space. In the message an unprintable byte, a newline too, is written as
+    ``\\xNN`` (the kernel's Documentation/ABI/testing/dev-kmsg).
     """
     messages: list[str] = []
     in_record = False
@@ -35,7 +35,7 @@ def _unescape(message: str) -> str:
 
 
 def _one_line(message: str) -> str:
-    """The lines of ``message`` in one, the prefix that a driver gives each only once."""
+    """The lines of ``message`` in one; a prefix that a driver gives each line stays once."""
     first, *more = message.splitlines() or [""]
     prefix = _PREFIX.match(first)
     if prefix:

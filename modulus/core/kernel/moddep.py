@@ -27,7 +27,7 @@ class HostModule:
 class Closure:
     """What loading some modules takes.
 
-    ``ours`` are names of our own modules, ``files`` of the kernel's as in modules.dep,
+    ``ours`` are names of the driver's own modules, ``files`` the kernel's, as in modules.dep,
     ``missing`` pairs of a module that is nowhere and the one that needs it.
     """
 
@@ -50,8 +50,8 @@ def find_dependencies(text: str, names: Iterable[str]) -> dict[str, HostModule]:
     """Those of the modules ``names`` that are in modules.dep, by the kernel's name.
 
     A line is a module's file, a colon, and the files of all it needs (modules.dep(5)). There
-    are thousands, so only what is asked for is taken apart. Of a name that is there twice the
-    first counts.
+    are thousands of lines, so only those asked for are parsed. The first of two lines for one
+    name counts.
     """
     spelled = "|".join(
         re.escape(name).replace("_", "[-_]") for name in sorted(set(map(module_name, names)))
@@ -73,10 +73,10 @@ def closure(
     host: Mapping[str, HostModule],
     in_kernel: Callable[[str], bool],
 ) -> Closure:
-    """What it takes to load the modules ``load`` of ours.
+    """What it takes to load the modules ``load`` of the driver.
 
-    ``ours`` are all our modules by name with the names their ``depends`` lists;
-    ``in_kernel`` says of a module whether it is built in or loaded already.
+    ``ours`` are all its modules by name, each with the names its ``depends`` lists;
+    ``in_kernel`` says whether a module is built in or loaded already.
     """
     names = {module_name(name): name for name in ours}
     todo = [(module_name(name), "") for name in load]

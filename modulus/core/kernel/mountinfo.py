@@ -29,8 +29,8 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
 
 def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
-    """The mount that holds ``path``, absolute and without links; the last of several on one
-    another counts."""
+    """The mount that holds ``path``, which is absolute and without links; of several at one
+    point the last counts."""
     holding = [mount for mount in mounts if mount.holds(path)]
     # max() keeps the first of equals, so the last comes first.
     return max(reversed(holding), key=lambda mount: len(mount.point), default=None)
@@ -51,5 +51,5 @@ def _mount(line: str) -> Mount:
 
 
 def _plain(field: str) -> str:
-    """Without the octal escapes of space, tab, newline, ``#`` and backslash."""
+    """``field`` without the octal escapes of space, tab, newline, ``#`` and backslash."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -105,9 +105,9 @@ def check(
 
 
 def check_name(release: str) -> None:
-    """Holds what a user calls a kernel to the form of ``uname -r``.
+    """Checks that a user's name for a kernel has the form of ``uname -r``.
 
-    UsageError for what cannot name a file, ToolchainError for what no kernel is called.
+    UsageError for what cannot name a file, ToolchainError for what cannot name a kernel.
     """
     if not _NAME.fullmatch(release):
         raise UsageError(

@@ -1,8 +1,8 @@
-"""Holds what modules import to what the kernel and each other export.
+"""Checks what modules import against what the kernel and the other modules export.
 
-The kernel refuses a module with an import it does not have, or has in another version, and
-says so only when the module is loaded. ``Module.symvers`` (Documentation/kbuild/modules.rst)
-lets this be known at build time.
+The kernel refuses a module with an import that it lacks or has in another version, and says so
+only when the module is loaded. ``Module.symvers`` (Documentation/kbuild/modules.rst) tells this
+at build time.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def check_imports(
 ) -> tuple[str, ...]:
     """Why the kernel would not link ``modules``, one line per problem and module.
 
-    ``kernel`` is its Module.symvers; ``modules`` by name, each may use the others' exports.
+    ``kernel`` is its Module.symvers. ``modules`` are by name; each may use others' exports.
     """
     exports = dict(kernel)
     for module in modules.values():

@@ -11,8 +11,8 @@ from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 
 BACKOFF = Backoff(first=60.0, longest=6 * 3600.0, longest_fetch=600.0)
-"""Longer than for the driver that is wanted now. What is permanent is said again as often as
-the longest wait: by the next boot somebody has to have seen it."""
+"""Longer waits than for the driver that is wanted now. A permanent failure is said again after
+each longest wait: somebody has to see it before the next boot."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of the last build for these ``kernels``: its exit ``code``, the ``failures``
-    in a row, and when it ended (``at``, in seconds since 1970)."""
+    """The result of the last build for ``kernels``: its exit ``code``, the ``failures`` in a
+    row, and when it ended (``at``, in seconds since 1970)."""
 
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     code: int = 0
@@ -48,7 +48,7 @@ class Tried:
         ):
             return 0.0
         delay = self.delay
-        # A clock that was set back makes nobody wait longer.
+        # A clock that was set back makes no wait longer.
         return min(delay, max(0.0, self.at + delay - now))
 
     @property
@@ -59,7 +59,7 @@ class Tried:
         return BACKOFF.delay(self.failures, self.code)
 
     def then(self, kernels: Mapping[str, Kernel], code: int, now: float) -> Tried:
-        """After one more build for ``kernels``, which ended with ``code``."""
+        """The record after one more build for ``kernels``, which ended with ``code``."""
         failures = 0
         if code:
             failures = 1 + (self.failures if self.wait(kernels, self.at) else 0)
@@ -83,13 +83,13 @@ class Tried:
             self.code == 0
             and known is not None
             and known.inputs == kernel.inputs
-            # Others' builds may have come, but none may have gone: it may be ours.
+            # Other builds may have come, but none may have gone: it may be the needed one.
             and known.stored <= kernel.stored
         )
 
 
 def parse_tried(value: object) -> Tried:
-    """What JSON values tell of; ValueError for anything else."""
+    """The record in JSON values; ValueError for anything else."""
     of = Fields(value, "the record of the last build ahead")
     return Tried(
         of("kernels", forms.map_of(forms.release, _kernel)),
@@ -105,7 +105,7 @@ def _kernel(value: object) -> Kernel:
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """What happened to kernels from ``old`` to ``new``, facts by release; "" for nothing."""
+    """How kernels changed from ``old`` to ``new``, facts by release; "" for no change."""
     told = (
         ("installed", new.keys() - old.keys()),
         ("removed", old.keys() - new.keys()),
@@ -120,6 +120,6 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 
 def by_urgency(releases: Sequence[str], default: str | None) -> tuple[str, ...]:
-    """``releases`` (oldest first): the ``default`` one of the next boot, then newest first."""
+    """``releases`` (oldest first): the ``default`` of the next boot, then the newest first."""
     newest = reversed([release for release in releases if release != default])
     return (*(release for release in releases if release == default), *newest)

@@ -16,7 +16,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Process:
-    """A process, with its command line in short."""
+    """A process and its shortened command line."""
 
     pid: int
     command: str
@@ -35,7 +35,7 @@ class NodeSet:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """What the paths end in."""
+        """The last parts of the paths."""
         return frozenset(posixpath.basename(path) for path in self.paths)
 
     def __or__(self, other: NodeSet) -> NodeSet:
@@ -51,20 +51,20 @@ class NodeSet:
 
 @dataclass(frozen=True)
 class ModuleUse:
-    """How often a loaded module is used, and by which modules among others."""
+    """How often a loaded module is used, and the modules that hold it."""
 
     refcount: int
     holders: tuple[str, ...] = ()
 
     @property
     def unexplained(self) -> int:
-        """The uses that are not those of other modules: open files, mostly."""
+        """The number of uses by anything but modules: open files, mostly."""
         return max(0, self.refcount - len(self.holders))
 
 
 @dataclass(frozen=True)
 class Users:
-    """Who uses a driver; ``references`` are uses by module that no other module explains."""
+    """Who uses a driver; ``references`` counts, by module, the uses that no holder explains."""
 
     processes: tuple[Process, ...] = ()
     modules: tuple[str, ...] = ()
@@ -100,14 +100,14 @@ def describe(processes: Iterable[Process], modules: Iterable[str]) -> str:
 
 def _first(names: list[str], what: str) -> list[str]:
     rest = len(names) - _MOST_NAMED
-    # One more is as short as saying that there is one more.
+    # One more name is as short as the note that there is one.
     return names if rest <= 1 else [*names[:_MOST_NAMED], f"{rest} more {what}"]
 
 
 def unload_order(profile: Profile, loaded: Collection[str]) -> tuple[str, ...]:
-    """The modules to unload, of those that are ``loaded``, users first.
+    """The ``loaded`` modules to unload, users first.
 
-    As the profile's ``unload`` says, then what it builds and does not name there, the last
+    The profile's ``unload`` leads, in its order; the other modules it builds follow, the last
     loaded first. Names are those of sysfs.
     """
     built = [*profile.load, *profile.build]
@@ -121,8 +121,8 @@ def module_users(
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """The modules that stand in the way of unloading ``modules``, and unexplained uses.
 
-    What holds one of ours and is not to be unloaded itself stands in the way, and so does
-    what is to be unloaded with ours, is not of those ``built``, and is in use.
+    Two kinds stand in the way: a holder outside ``modules``, and one of ``modules`` that is in
+    use and not among those ``built``.
     """
     ours = set(map(module_name, built))
     blocking: dict[str, None] = {}
@@ -140,7 +140,7 @@ def module_users(
 
 
 def short_command(cmdline: str, comm: str | None) -> str:
-    """A command line of ``/proc/PID/cmdline`` in one short line, else the name in brackets."""
+    """The text of ``/proc/PID/cmdline`` as one short line; if it is empty, ``[comm]``."""
     words = [word for word in cmdline.split("\0") if word]
     text = " ".join(words) if words else f"[{comm or '?'}]"
     text = "".join(sign if sign.isprintable() else "?" for sign in text)
@@ -150,6 +150,6 @@ def short_command(cmdline: str, comm: str | None) -> str:
 def maps_any(text: str, folders: Collection[str]) -> bool:
     """Whether a process whose ``/proc/PID/maps`` is ``text`` maps a file below a folder.
 
-    Wherever the folder itself appears in the path: containers may have it elsewhere.
+    The folder counts anywhere in the path: a container may have it elsewhere.
     """
     return any(f"{folder.rstrip('/')}/" in text for folder in folders)

@@ -1,4 +1,4 @@
-"""What an initramfs holds of other drivers' modules, and what is to be done about it."""
+"""What an initramfs holds of other drivers' modules, and what to do about it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MODULE = re.compile(r"(?:^|/)lib/modules/([^/]+)/(?:.+/)?([^/]+)\.ko(?:\.(?:gz|
 
 @dataclass(frozen=True)
 class Image:
-    """An initramfs as it was: its path in the root, its size in bytes, when it was written.
+    """An initramfs at one time: its path in the root, size in bytes and time of writing.
 
-    The time is in nanoseconds since the epoch. Another one of the same size and time is
-    taken for the same.
+    The time is in nanoseconds since the epoch. An image of the same path, size and time counts
+    as the same.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Image:
 class InitramfsRecord:
     """What is known of an image: which of ``rivals`` it holds without our ``config``.
 
-    ``problem`` is why a rebuild did not help, or that one was begun; None where none was.
+    ``problem`` says that a rebuild began, or why it did not help; None without a rebuild.
     """
 
     image: Image
@@ -55,7 +55,7 @@ class InitramfsRecord:
 
 
 def parse_record(value: object) -> InitramfsRecord:
-    """The record in JSON ``value``; ValueError for what is none."""
+    """The record in JSON ``value``; ValueError where it is not one."""
     of = Fields(value, "the record of an initramfs")
     names = forms.list_of(forms.module_name)
     return InitramfsRecord(
@@ -79,8 +79,8 @@ def unprotected(
 ) -> tuple[str, ...]:
     """The ``rivals`` that an image holds for kernel ``release`` without the file ``config``.
 
-    ``listing`` is what lsinitramfs or lsinitrd says, a path at the end of each line;
-    ``config`` the name of our file in modprobe.d, with which they are not loaded.
+    ``listing`` holds the lines of lsinitramfs or lsinitrd, each with a path at its end.
+    ``config`` is the name of our file in modprobe.d, which keeps rivals out.
     """
     paths = {line.partition(" -> ")[0].split(" ")[-1] for line in listing}
     if any(_is_config(path, config) for path in paths):
@@ -96,14 +96,14 @@ def _is_config(path: str, config: str) -> bool:
 
 
 def forced_modules(text: str, rivals: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``rivals`` that FORCED_LIST, with this ``text``, names; options may follow."""
+    """The ``rivals`` that ``text``, the content of FORCED_LIST, names; options may follow."""
     lines = [line.split() for line in text.splitlines()]
     named = {module_name(words[0]) for words in lines if words and words[0][0] != "#"}
     return tuple(rival for rival in rivals if module_name(rival) in named)
 
 
 def candidates(release: str) -> tuple[str, ...]:
-    """Where the initramfs of kernel ``release`` may be: Debian's, dracut's, systemd's way."""
+    """Where the initramfs of kernel ``release`` may be, by Debian, dracut and systemd."""
     return (
         f"/boot/initrd.img-{release}",
         f"/boot/initramfs-{release}.img",
@@ -112,16 +112,16 @@ def candidates(release: str) -> tuple[str, ...]:
 
 
 def scratch_path(image: str) -> str:
-    """Where an ``image`` is made by a tool that writes in place; boot loaders pass it by."""
+    """Where a tool that writes in place makes ``image``; boot loaders ignore this name."""
     folder, name = posixpath.split(image)
     return f"{folder}/.{name}.modulus"
 
 
 def rebuild_commands(image: str, release: str, config: str) -> Mapping[str, tuple[str, ...]]:
-    """By the tool they need, the commands that rebuild ``image``; the first there is used.
+    """The commands that rebuild ``image``, by tool; the caller uses the first tool it finds.
 
-    Both tell what they take up, so that progress can be seen. dracut takes ``/etc/modprobe.d``
-    up only for this very machine (hostonly), so our file there, ``config``, is named.
+    Both tell what they add, so that progress can be seen. dracut adds ``/etc/modprobe.d`` only
+    to an image for this machine (hostonly), so its command names our file there, ``config``.
     """
     return {
         "update-initramfs": ("update-initramfs", "-u", "-v", "-k", release),
@@ -145,7 +145,7 @@ def held_finding(image: str, held: Sequence[str], why: str, fix: str) -> Finding
 
 
 def forced_finding(forced: Sequence[str]) -> Finding:
-    """The administrator has rivals loaded at boot, whatever the image holds of ours."""
+    """The administrator's list loads rivals at boot, whatever the image holds of ours."""
     return Finding(
         "rival-forced",
         "loaded",
@@ -157,7 +157,7 @@ def forced_finding(forced: Sequence[str]) -> Finding:
 
 
 def unknown_finding(image: str, why: str) -> Finding:
-    """Nothing can be said of the image."""
+    """What the image holds is unknown."""
     return Finding(
         "initramfs-unknown",
         "loaded",

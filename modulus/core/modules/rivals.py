@@ -1,4 +1,4 @@
-"""Whether another driver's module that has our GPUs, or would take them, can be taken off."""
+"""Whether another driver's module can be taken off our GPUs, or kept from taking them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Framebuffer:
 
 @dataclass(frozen=True)
 class Rival:
-    """A rival module that is in the kernel; ``use`` is None for one that is built in.
+    """A rival module in the kernel; ``use`` is None for a built-in one.
 
-    ``gpus`` are the addresses of our GPUs that it has, ``others`` those of other devices.
-    ``console`` says that the console is on one of its framebuffers, ``processes`` have a
-    display or framebuffer node of the GPUs open.
+    ``gpus`` are the addresses of our GPUs that it has, ``others`` those of its other devices.
+    ``console`` says that the console is on one of its framebuffers. ``processes`` are those
+    with a display or framebuffer node of the GPUs open.
     """
 
     module: str
@@ -37,7 +37,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Removal:
-    """What is to be done about a rival, in this order; ``blocked`` says why nothing is."""
+    """What to do about a rival, in this order; ``blocked`` says why nothing is done."""
 
     free_console: bool = False
     unbind: tuple[str, ...] = ()
@@ -46,10 +46,10 @@ class Removal:
 
 
 def decide(rival: Rival, *, force: bool) -> Removal:
-    """How to take ``rival`` off our GPUs: not where that would take away what is in use.
+    """How to take ``rival`` off our GPUs; blocked while it is in use.
 
-    With ``force`` it is taken off in use, console and all. A module that has none of our
-    GPUs is unloaded where it is idle, since it would take the next one that appears.
+    ``force`` takes it off in use, console and all. A rival without a GPU of ours is unloaded if
+    it is idle, since it would take the next GPU that appears.
     """
     use = rival.use
     idle = use is not None and not use.holders and not rival.others
@@ -77,10 +77,11 @@ def has_console(
 ) -> bool:
     """Whether the framebuffer console is on one of a rival's framebuffers ``own``.
 
-    ``bound`` says that it is on any at all. It begins on the lowest of ``all_numbers``, or
-    on the firmware's boot device (fbcon, FRAMEBUFFER_CONSOLE_DETECT_PRIMARY), and sysfs does
-    not tell which: either counts. Kernels without FB_DEVICE show no framebuffer; then it is
-    taken to be on the boot device, which ``boot_vga`` says the rival has.
+    ``bound`` says that the console is on any framebuffer. It begins on the lowest of
+    ``all_numbers``, or on the firmware's boot device (fbcon,
+    FRAMEBUFFER_CONSOLE_DETECT_PRIMARY). sysfs does not tell which, so either counts. Kernels
+    without FB_DEVICE show no framebuffer; the console then counts as on the boot device.
+    ``boot_vga``: the rival has that device.
     """
     if not bound:
         return False
@@ -91,13 +92,13 @@ def has_console(
 
 
 def parse_framebuffers(text: str) -> dict[int, str]:
-    """The framebuffers of ``/proc/fb`` by number, with what their drivers call them."""
+    """The framebuffers in ``/proc/fb``: the driver's name for each, by number."""
     found = re.findall(r"^([0-9]+)[ \t]+(\S.*)$", text, re.MULTILINE)
     return {int(number): name.strip() for number, name in found}
 
 
 def users_first(modules: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ...]:
-    """Modules, each with its holders, so that a holder comes before what it holds."""
+    """Orders ``modules``, each given with its holders, so that holders come first."""
     left = dict(modules)
     ordered: list[str] = []
     while left:
@@ -110,14 +111,14 @@ def users_first(modules: Iterable[tuple[str, Collection[str]]]) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class RivalsResult:
-    """What came of it: GPUs that were unbound, by address, and what is left to do."""
+    """The addresses of the GPUs that were unbound, and what is left to do."""
 
     unbound: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
 def reboot_needed(rival: Rival, why: str, force_setting: str) -> Finding:
-    """A rival keeps our GPUs until the next boot, at which it is not loaded any more."""
+    """A rival keeps our GPUs until the next boot, which does not load it."""
     return Finding(
         "rival-bound",
         "loaded",

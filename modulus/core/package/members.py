@@ -9,12 +9,12 @@ from modulus.core.package.vendor_manifest import VendorManifest
 
 @dataclass(frozen=True)
 class Members:
-    """Those below ``folders``; ``.`` is all of the package."""
+    """The members below ``folders``; ``.`` is the whole package."""
 
     folders: tuple[str, ...]
 
     def __call__(self, name: str) -> str | None:
-        """Where ``name`` goes, None for nowhere."""
+        """Where the member ``name`` goes; None to leave it out."""
         for folder in self.folders:
             if folder == ".":
                 return name
@@ -23,7 +23,7 @@ class Members:
         return None
 
     def listed(self, manifest: VendorManifest | None) -> frozenset[str]:
-        """The files among them that a package is known to have; none where that is unknown."""
+        """The files among them that ``manifest`` lists; none without a manifest."""
         return frozenset(
             entry.file
             for entry in (manifest.entries if manifest else ())

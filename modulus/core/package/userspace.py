@@ -1,4 +1,4 @@
-"""Which packaged files a node gets and where: a list, from manifest and components."""
+"""Which packaged files a node gets and where, by manifest and components."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _OTHER_ARCH = "COMPAT32"
 class Selection:
     """What a profile and the settings say of the userspace.
 
-    ``rules`` are those of the chosen components, ``folders`` templates of where a type's files
-    go, with ``{path}`` for what the manifest says of it and ``{version}``.
+    ``rules`` are those of the chosen components. ``folders`` has, by type, the template of the
+    folder for its files, with ``{version}`` and the manifest's ``{path}``.
     """
 
     components: tuple[str, ...]
@@ -45,19 +45,19 @@ class PlacedFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """All that is placed, sorted by path; no path twice, every link leads to a file."""
+    """All files and links to place, by path; no path twice, every link leads to a file."""
 
     files: tuple[PlacedFile, ...]
     links: tuple[Link, ...]
 
     @property
     def paths(self) -> frozenset[str]:
-        """All that is taken."""
+        """The paths of all files and links."""
         return frozenset(file.path for file in self.files) | {link.path for link in self.links}
 
 
 def userspace_id(source_sha256: str, version: str, selection: Selection) -> str:
-    """The digest of the package and of all that decides what of it goes where."""
+    """The digest of the package and of all that decides which files go where."""
     rules = sorted([sorted(rule.types), sorted(rule.names)] for rule in selection.rules)
     kinds = {kind for rule in selection.rules for kind in rule.types}
     return digest(
@@ -73,7 +73,7 @@ def userspace_id(source_sha256: str, version: str, selection: Selection) -> str:
 
 
 def plan_layout(manifest: VendorManifest, selection: Selection) -> Layout:
-    """What ``selection`` takes of the package, 32-bit files left out.
+    """The files and links that ``selection`` takes, 32-bit files left out.
 
     A link without its file is left out too. Raises IntegrityError where the manifest puts two
     files in one place or one outside of the folder, ConfigError for a type without a folder.
@@ -100,10 +100,10 @@ def plan_layout(manifest: VendorManifest, selection: Selection) -> Layout:
 
 
 def soname_links(paths: Iterable[str], sonames: Mapping[str, str]) -> tuple[Link, ...]:
-    """The links by which libraries are found that are not among ``paths`` yet.
+    """The soname links that ``paths`` lack.
 
-    ``sonames`` are the libraries' own names by path. Where several have one name the highest
-    version gets the link, as ldconfig(8) does it.
+    ``sonames`` are the libraries' sonames by path. Where several libraries share one, its link
+    leads to the highest version, as with ldconfig(8).
     """
     taken = set(paths)
     links = []
@@ -142,15 +142,15 @@ def _path(entry: ManifestEntry, version: str, folders: Mapping[str, str]) -> str
 
 
 def _mode(entry: ManifestEntry, path: str) -> int:
-    """Modes are ours, whatever is packaged: no setuid, no write for others."""
+    """The mode that a file gets, whatever is packaged: no setuid, no write for others."""
     return EXECUTABLE if entry.mode & 0o111 or path.startswith("bin/") else PLAIN
 
 
 def _resolved(wanted: Mapping[str, str], files: Iterable[str]) -> tuple[Link, ...]:
-    """The links of ``wanted`` that lead to a file, by way of others or not, made relative.
+    """The links of ``wanted`` that lead to a file, directly or over other links, made relative.
 
-    The vendor's targets are names in the folder of the link, or of another folder of the
-    same driver: the installer knows only at run time where it puts that.
+    A vendor's target is a name in the link's folder, or in another folder of the driver, whose
+    place the installer knows only at run time.
     """
     placed = set(files)
     names = {posixpath.basename(path): path for path in sorted(placed, reverse=True)}

@@ -1,9 +1,9 @@
 """The vendor installer's ``.manifest``: what each packaged file is and where it goes.
 
-Format and table: the installer's ``install-from-cwd.c`` (``parse_manifest``) and
-``manifest.c`` (``packageEntryFileTypeTable``), as of 590.48; the fields of the types have
-not changed since 418. An entry: file, mode, type, then what the type has of architecture,
-path and symlink target, then ``MODULE:name``.
+Format and table: the installer's ``install-from-cwd.c`` (``parse_manifest``) and ``manifest.c``
+(``packageEntryFileTypeTable``), as of 590.48; the fields of the types have not changed since
+418. An entry has file, mode and type, then architecture, path and symlink target as far as the
+type has them, then ``MODULE:name``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ARCHITECTURES = ("NATIVE", "COMPAT32")
 class ManifestEntry:
     """One packaged file or symlink.
 
-    ``file`` is relative to the package, without a leading ``./``. ``arch`` is NATIVE,
-    COMPAT32 or None. ``path`` is relative to the type's own folder (absolute for some, empty
-    for "directly there"); where it is inherited (``inherit_depth`` is then set) it is the
-    folder of ``file`` without that many leading parts. ``link`` is a symlink's target.
+    ``file`` is relative to the package, without a leading ``./``. ``arch`` is NATIVE, COMPAT32
+    or None. ``path`` is relative to the type's own folder (absolute for some, empty for
+    "directly there"); an inherited one, with ``inherit_depth`` set, is the folder of ``file``
+    without that many leading parts. ``link`` is a symlink's target.
     """
 
     file: str
@@ -134,10 +134,10 @@ TYPES = _fields("""
 
 
 def type_fields(name: str, words: list[str]) -> TypeFields:
-    """The fields of type ``name``, whose entry goes on with ``words``.
+    """The fields of type ``name``; ``words`` are the rest of its entry.
 
-    A type the table lacks (the vendor's helper program, or what a newer or older driver
-    has) is read by the form of its words: all names keep to one pattern.
+    A type the table lacks (the vendor's helper program, or one of a newer or older driver) is
+    read by the form of its words: all type names keep to one pattern.
     """
     if name in TYPES:
         return TYPES[name]

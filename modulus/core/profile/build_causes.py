@@ -115,7 +115,7 @@ CAUSES = (
         "set the clock and build again",
     ),
 )
-"""What fails whatever the driver is, the surest first."""
+"""Known causes for any driver, the surest first."""
 
 _ERROR = (
     r"(^|[\s:])(fatal |internal compiler )?error: |^ERROR: |undefined reference to"
@@ -154,7 +154,7 @@ class Diagnosis:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The last error lines, or where no line looks like one, the last lines."""
+        """The last error lines; the last lines where none looks like an error."""
         return tuple(self._errors or self._last)
 
     def verdict(self, otherwise: str, hint: str) -> tuple[str, str]:

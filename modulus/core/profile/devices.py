@@ -48,7 +48,7 @@ NODE = Record(
 
 
 def check_nodes(rules: tuple[NodeRule, ...], problems: Problems) -> None:
-    """What the parts of a rule, and the rules, must have to do with each other."""
+    """Notes where the parts of a rule, or the rules, do not fit together."""
     folders = {posixpath.dirname(rule.path) for rule in rules}
     for index, rule in enumerate(rules):
         key = f"nodes[{index}]"

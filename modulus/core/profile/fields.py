@@ -1,4 +1,4 @@
-"""The kinds of values that only profiles have: what stays in its folder, runs and counts."""
+"""The kinds of values that only profiles have, such as templates, ranges and patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACEHOLDERS = ("source", "build", "work", "cc", "arch", "jobs", "modules")
 
 
 def parsed(parse: Callable[[str], Any], what: str) -> Scalar:
-    """Text that ``parse`` takes; ``what`` completes "must be" where it does not."""
+    """Text that ``parse`` takes; ``what`` completes the "must be" of the error."""
 
     def check(value: object) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""What there is to know and ask of a driver's libraries: the profile's key ``libraries``."""
+"""What a profile says of a driver's libraries, its key ``libraries``, and their answers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Library:
-    """A library by its soname, which programs must get from the driver's own folder.
+    """A library by its soname; programs must get it from the driver's own folder.
 
-    ``version_of``: its file ends with the version of this module. ``init`` is a function of
-    ``arguments`` that must return 0, ``device`` one of a PCI address and a place for a handle
-    that returns 0 for a device that works, ``text`` gives the library's own words for a status.
-    ``severity`` is that of a status which is none of ``statuses``.
+    ``version_of``: its file ends with the version of this module. The function ``init`` takes
+    ``arguments`` and must return 0. The function ``device`` takes a PCI address and a place for
+    a handle, and returns 0 for a device that works. The function ``text`` gives the library's
+    own words for a status. ``severity`` is that of a status outside ``statuses``.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that a library replied, and the ``problem`` that kept it from replying further."""
+    """All replies of a library, and the ``problem`` that ended them early."""
 
     library: str
     replies: tuple[Reply, ...] = ()
@@ -103,8 +103,8 @@ SCHEMA = ListOf(
 def check_fit(
     libraries: Collection[Library], modules: Collection[str], devices: bool, problems: Problems
 ) -> None:
-    """Notes what does not fit together, or the rest of the profile: the ``modules`` that are
-    built, and whether the driver has ``devices``."""
+    """Notes what is missing or does not fit: ``modules`` are those to build, ``devices`` says
+    whether the driver has any."""
     for index, library in enumerate(libraries):
         key = f"libraries[{index}]"
         if library.version_of is not None and library.version_of not in modules:

@@ -31,10 +31,10 @@ ERRORS: Mapping[str, type[ModulusError]] = {
     "busy": BusyError,
     "no-gpu": NoGpuError,
 }
-"""What a cause comes to, by the word that ``LoadCause.error`` has for it."""
+"""The error of a cause, by the word in ``LoadCause.error``."""
 
 PROFILE_ERRORS = ("unsupported", "refused", "busy", "no-gpu")
-"""Those that a profile may name."""
+"""The words of ERRORS that a profile may name."""
 
 _MOST_FINDINGS = 20
 _LINE_LENGTH = 300
@@ -44,8 +44,8 @@ _LINE_LENGTH = 300
 class LoadCause:
     """A known cause: the regular expression that finds it in a line, and what to do.
 
-    ``{release}`` in ``cause`` and ``remedy`` is the kernel's. Without ``error`` the line never
-    is why a module was not loaded, but worth knowing.
+    ``{release}`` in ``cause`` and ``remedy`` is the kernel's. A cause without ``error`` keeps
+    no module out; its line is only worth knowing.
     """
 
     pattern: str
@@ -154,7 +154,7 @@ CAUSES = (
         "no-gpu",
     ),
 )
-"""What keeps any module out, the surest first."""
+"""Known causes for any module, the surest first."""
 
 _IGNORED_OPTION = LoadCause(
     r"unknown parameter '\S+' ignored",
@@ -172,8 +172,8 @@ def explain(
 ) -> ModulusError:
     """The error for ``module``, which was not loaded into kernel ``release``.
 
-    ``log`` are the kernel's messages meanwhile, ``said`` what modprobe wrote, ``causes`` the
-    profile's. The surest cause counts, wherever it stands; of its lines the first.
+    ``log`` are the kernel's messages meanwhile, ``said`` is modprobe's output, ``causes`` are
+    the profile's. The surest cause counts, wherever it stands, with its first line.
     """
     lines = (*log, *said.splitlines())
     for known in (*causes, *CAUSES):
@@ -200,10 +200,10 @@ def log_findings(
     release: str,
     causes: Sequence[LoadCause] = (),
 ) -> tuple[Finding, ...]:
-    """What is worth knowing in the kernel's messages though all ``modules`` were loaded.
+    """What is worth knowing in the kernel's messages even if all ``modules`` were loaded.
 
-    That is each line of one of the profile's ``causes``, such as a GPU that is not supported
-    beside one that works, and options that the modules do not know.
+    A line counts if it matches one of the profile's ``causes``, such as an unsupported GPU
+    beside one that works, or tells of an option that its module does not know.
     """
     names = tuple(f"{module_name(name)}: " for name in modules)
     found: dict[str, Finding] = {}

@@ -1,4 +1,4 @@
-"""What a driver is: the values of a profile, and what they come to for a kernel."""
+"""What a driver is: the values of a profile, and what follows from them for a kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PackageSource:
 class Flavour:
     """One of the kinds of sources in a package; ``driver`` are the versions that have it.
 
-    ``dir`` are templates of folders in the package, of which one is there.
+    ``dir`` are templates of folders in the package; one of them is there.
     """
 
     dir: tuple[str, ...]
@@ -49,10 +49,10 @@ class Flavour:
 
 @dataclass(frozen=True)
 class FlavourRule:
-    """What GPUs or driver versions need, and ``why``; the first that applies counts.
+    """What GPUs or driver versions need, and ``why``; the first rule that applies counts.
 
-    With ``pci`` the GPUs of these ids need ``flavour``, or where that is None do not work at
-    all; ``instead`` then says what to do. Without ``pci`` it is the default of the versions.
+    With ``pci``, the GPUs of these ids need ``flavour``; where it is None they do not work, and
+    ``instead`` says what to do. Without ``pci``, ``flavour`` is the versions' default.
     """
 
     why: str
@@ -71,9 +71,9 @@ class FlavourRule:
 class GpuListFormat:
     """How to read the package's own JSON list of GPUs, in the file ``path`` of the package.
 
-    ``entries`` names the list in it; ``id``, ``name``, ``features`` and ``legacy`` (the branch
-    that still supports a GPU) keys of an entry; ``flavours`` the feature that a GPU has if the
-    flavour works with it.
+    ``entries`` names the list in it. ``id``, ``name``, ``features`` and ``legacy`` (the branch
+    that still supports a GPU) are keys of an entry. ``flavours`` has, by flavour, the feature
+    of the GPUs that it works with.
     """
 
     path: str
@@ -89,7 +89,7 @@ class GpuListFormat:
 class Patch:
     """A patch for a range of kernels and driver versions.
 
-    ``path`` and ``sha256`` are those of the file, which ``file`` names in the profile.
+    ``file`` is its name in the profile; ``path`` and ``sha256`` are those of the file.
     """
 
     file: str
@@ -103,9 +103,9 @@ class Patch:
 class BuildFile:
     """A file that the build finds in the folder ``MODULUS_RECIPE``, for a range of drivers.
 
-    With ``append_to`` it is also put at the end of that file of the sources, where there is
-    one. A ``shortcut`` only saves time: a build without it has the same bits. ``path`` and
-    ``sha256`` are as with a patch.
+    With ``append_to`` it is also appended to that file of the sources, if there is one. A
+    ``shortcut`` only saves time: a build without it has the same bits. ``path`` and ``sha256``
+    are as with a patch.
     """
 
     file: str
@@ -118,7 +118,7 @@ class BuildFile:
 
 @dataclass(frozen=True)
 class Flags:
-    """Variables for make with a range of kernels; text is added to what is there."""
+    """Variables for make with a range of kernels; their text is added to that of ``Make``."""
 
     make: Mapping[str, str]
     kernel: Range = ANY
@@ -128,8 +128,8 @@ class Flags:
 class Make:
     """What make is given; values may hold the placeholders of ``core.recipe.Recipe``.
 
-    With ``batch`` objects with the same flags are compiled together (payload/batch.sh), which
-    changes no bit of them.
+    With ``batch``, objects of the same flags are compiled together (payload/batch.sh); no bit
+    of them changes.
     """
 
     targets: tuple[str, ...]
@@ -139,10 +139,10 @@ class Make:
 
 @dataclass(frozen=True)
 class Remake:
-    """What lets modules be made again from the objects of a kernel with the same headers.
+    """Lets modules be made again from the objects of a kernel with the same headers.
 
-    ``harmless`` are regular expressions of lines in the driver's makefiles and tests of the
-    kernel that name the kernel's release though no object depends on it.
+    ``harmless`` are regular expressions for lines of the driver's makefiles and its tests of
+    the kernel: lines that name the kernel's release though no object depends on it.
     """
 
     harmless: tuple[str, ...]
@@ -157,7 +157,7 @@ class Vgpu:
 
 @dataclass(frozen=True)
 class ComponentRule:
-    """Manifest types, and patterns of names of which one must match if there are any."""
+    """Manifest types, and patterns of file names: one must match, if there are any."""
 
     types: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -219,14 +219,14 @@ class Profile:
         return tuple(Path(patch.path) for patch in self._patches(release, version))
 
     def files_for(self, version: str) -> tuple[BuildFile, ...]:
-        """What the build of driver ``version`` finds beside its script."""
+        """The files that the build of driver ``version`` finds beside its script."""
         return tuple(file for file in self.files if file.driver.contains(version))
 
     def build_section(self, flavour: str, release: str, version: str) -> dict[str, Any]:
         """All of the profile that can change the bits of a build, as JSON values.
 
-        What is for other kernels, versions and flavours is not in it, so that adding such
-        leaves every build as it is.
+        Entries for other kernels, versions and flavours are not in it, so that adding one
+        leaves every other build as it is.
         """
         make = self.make_for(release)
         section: dict[str, Any] = {

@@ -1,8 +1,7 @@
-"""How far a build is: what will be done, counted in the sources, and what the log says is done.
+"""How far a build is: the jobs counted in its sources, and the jobs that its log shows.
 
-kbuild prints a line when it starts a job and make starts no more than it was allowed to, so
-a line stands for a job done. Jobs of different kinds cost differently; a weight makes the
-time left come out right.
+kbuild prints a line when it starts a job, and make limits the jobs at a time, so a line counts
+as a job done. Kinds of jobs differ in cost; a weight makes the time left come out right.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from dataclasses import dataclass
 class Work:
     """One kind of job.
 
-    ``done`` is a regular expression that the log line of such a job matches at its start.
-    How many there will be: as many as ``count`` finds different things (its group) in the
-    ``files``, globs below the driver's sources in which ``{module}`` stands for each wanted
-    module in turn, plus ``per_module``. ``weight`` is what one costs, in any unit that all
-    kinds of a build share.
+    ``done`` is a regular expression that the log line of such a job matches at its start. The
+    number of jobs is that of different matches of ``count`` (its group) in the ``files``, plus
+    ``per_module`` for each wanted module. ``files`` are globs below the driver's sources;
+    ``{module}`` stands for each wanted module in turn. ``weight`` is the cost of a job, in any
+    unit that all kinds of a build share.
     """
 
     done: str
@@ -47,7 +46,7 @@ def globs(work: Work, modules: Sequence[str]) -> tuple[str, ...]:
 
 
 def predict(work: Work, texts: Iterable[str], modules: Sequence[str]) -> int:
-    """How many jobs of this kind a build of ``modules`` has; ``texts`` are the files'."""
+    """How many jobs of this kind a build of ``modules`` has; ``texts`` are its files' texts."""
     counter = re.compile(work.count, re.MULTILINE) if work.count else None
     found = {name for text in texts for name in counter.findall(text)} if counter else set()
     return len(found) + work.per_module * len(modules)
@@ -56,7 +55,7 @@ def predict(work: Work, texts: Iterable[str], modules: Sequence[str]) -> int:
 class Progress:
     """Weighs the jobs that a log shows against those that were predicted.
 
-    A log line counts for the first kind of work that knows it. ``done`` never passes
+    A log line counts for the first kind of work that matches it. ``done`` never passes
     ``total``: a prediction can be too low.
     """
 

@@ -226,7 +226,7 @@ SCHEMA = Record(
 
 
 def _check_whole(profile: Profile, name: str, problems: Problems) -> None:
-    """What the parts must have to do with each other."""
+    """Notes where the parts of the profile do not fit together."""
     if profile.name != name:
         problems.add("name", f"must be {name}, as the file is called, not {profile.name!r}")
     for module in profile.load:

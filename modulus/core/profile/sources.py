@@ -1,4 +1,4 @@
-"""Where a driver may be had, in order, and what the text of a checksum file says."""
+"""The places to get a driver from, in order, and what a checksum file says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modulus.redact import redact
 
 
 class Mirror(Protocol):
-    """A place of the user's own, from the settings."""
+    """A place that the settings name."""
 
     @property
     def url(self) -> str: ...
@@ -37,7 +37,7 @@ class PackagePlace(Protocol):
 class Candidate:
     """One place to try; ``url`` is a URL or an absolute path, ``format`` "run" or "tar".
 
-    ``trusted`` makes the checksum beside the file count however it comes.
+    ``trusted``: the checksum beside the file counts over any protocol.
     """
 
     url: str
@@ -99,7 +99,7 @@ def _expand(template: str, fields: Mapping[str, str]) -> str:
 
 
 def filename(url: str) -> str:
-    """The last part of a URL's path, as the file is called."""
+    """The name of the file: the last part of the URL's path."""
     path = url if url.startswith("/") else unquote(urlsplit(url).path)
     return path.rpartition("/")[2]
 
@@ -113,7 +113,7 @@ def beside(url: str) -> str:
 
 
 def counts(checksum_url: str, trusted: bool) -> bool:
-    """Whether a checksum from there proves anything about what will run in the kernel."""
+    """Whether a checksum from ``checksum_url`` can vouch for what will run in the kernel."""
     return trusted or checksum_url.startswith("/") or scheme(checksum_url) in ("https", "file")
 
 
@@ -131,8 +131,8 @@ _BARE = re.compile(r"[0-9A-Fa-f]{64}")
 def parse_sha256sums(text: str) -> tuple[tuple[str, str], ...]:
     """(file name, sha256) of each line of a ``.sha256sum`` or ``SHA256SUMS``, in order.
 
-    The forms of coreutils' sha256sum(1), ``--tag`` and escaped names included; a hash alone
-    has the name "". Other lines (comments, a signature around it) say nothing.
+    The forms of coreutils' sha256sum(1), ``--tag`` and escaped names included; a hash alone has
+    the name "". Other lines (comments, a signature around it) are skipped.
     """
     found = []
     for raw in text.removeprefix("\ufeff").splitlines():
@@ -155,10 +155,10 @@ def _unescape(name: str) -> str:
 
 
 def sha256_for(text: str, name: str) -> str | None:
-    """The one sha256 a checksum file gives for the file ``name``, folders aside.
+    """The one sha256 a checksum file gives for the file ``name``, in any folder.
 
-    None where it names other files only, or gives two hashes for this one. A hash without a
-    name counts only if it is all there is.
+    None where it gives this file no hash, or two. A hash without a name counts only if it
+    stands alone.
     """
     entries = parse_sha256sums(text)
     if len(entries) == 1 and not entries[0][0]:

@@ -1,8 +1,8 @@
-"""The forms of what records hold: each value is held to one before anything is made of it.
+"""The forms of the values in records; each value is checked against one before use.
 
 A form takes a JSON value and returns it in the type the program works with, or raises
-ValueError with what it must be. What becomes a path, a key or a URL has one that is just as
-narrow: whoever wrote the record is believed in nothing.
+ValueError with what it must be. The form of a path, a key or a URL is as narrow as its use: the
+writer of a record is not trusted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Fields:
         self._asked: set[str] = set()
 
     def __call__(self, name: str, form: Form[_T]) -> _T:
-        """The field ``name``, which has ``form``; ValueError names both."""
+        """The field ``name``, checked by ``form``; ValueError names it and its record."""
         self._asked.add(name)
         try:
             return form(self._value.get(name))
@@ -50,12 +50,12 @@ class Fields:
 
     @property
     def all(self) -> Mapping[str, Any]:
-        """All of them, as they are."""
+        """All fields, unchecked."""
         return self._value
 
     @property
     def rest(self) -> dict[str, Any]:
-        """What another version has put there."""
+        """The fields that nobody asked for: another version's."""
         return {k: v for k, v in self._value.items() if k not in self._asked}
 
 
@@ -66,7 +66,7 @@ def pattern(expression: str, what: str, most: int = _MOST_NAME) -> Form[str]:
     def form(value: object) -> str:
         nonlocal match
         if match is None:
-            # Few of them are used in one process, and a warm start has no time for others.
+            # A process uses few of them, and a warm start has no time to compile the others.
             match = re.compile(expression, re.ASCII).fullmatch
         if not isinstance(value, str) or len(value) > most or not match(value):
             raise ValueError(f"must be {what}")
@@ -81,14 +81,14 @@ release = pattern("[0-9][0-9A-Za-z._+~-]*", "a kernel's release", 64)
 """As ``uname -r`` says it, in 64 bytes."""
 module_name = pattern("[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module")
 word = pattern(r"[A-Za-z0-9_][A-Za-z0-9._+:~-]*", "a word")
-"""Names of packages, commands and components, versions: nothing that a path ends at."""
+"""A name of a package, command or component, or a version: never with a ``/``."""
 time = pattern(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", "a time in RFC 3339"
 )
 
 
 def text(value: object) -> str:
-    """Text of any lines."""
+    """Text of any number of lines."""
     return _text(value, _MOST_TEXT)
 
 
@@ -105,7 +105,7 @@ def line(value: object) -> str:
 
 
 def name(value: object) -> str:
-    """What names a file in its own folder."""
+    """The name of a file, without a folder."""
     found = line(value)
     if not found or "/" in found or found in (".", "..") or _length(found) > _MOST_NAME:
         raise ValueError("must be the name of a file")
@@ -173,7 +173,7 @@ any_number = number(-(1 << 63), (1 << 63) - 1)
 
 def seconds(value: object) -> float:
     """Seconds, or another finite quantity that is not below 0."""
-    # The comparison is what a NaN fails at.
+    # NaN fails the comparison.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e15:
         raise ValueError("must be a finite number")
     return float(value)
@@ -191,7 +191,7 @@ def one_of(*choices: str) -> Form[str]:
 
 
 def exactly(only: object) -> Form[object]:
-    """That one value, such as a schema's number."""
+    """The one value ``only``, such as a schema's number."""
 
     def form(value: object) -> object:
         if value != only or type(value) is not type(only):
@@ -202,12 +202,12 @@ def exactly(only: object) -> Form[object]:
 
 
 def optional(item: Form[_T]) -> Form[_T | None]:
-    """That, or null, or nothing."""
+    """``item``, or None for null or nothing."""
     return lambda value: None if value is None else item(value)
 
 
 def list_of(item: Form[_T], most: int = _MOST_ITEMS) -> Form[tuple[_T, ...]]:
-    """At most ``most`` of that."""
+    """A list of at most ``most`` values of ``item``."""
 
     def form(value: object) -> tuple[_T, ...]:
         if not isinstance(value, (list, tuple)) or len(value) > most:
@@ -218,7 +218,7 @@ def list_of(item: Form[_T], most: int = _MOST_ITEMS) -> Form[tuple[_T, ...]]:
 
 
 def map_of(key: Form[_K], item: Form[_T], most: int = _MOST_ITEMS) -> Form[dict[_K, _T]]:
-    """At most ``most`` of that by name."""
+    """A mapping of ``key`` to ``item``, at most ``most``."""
 
     def form(value: object) -> dict[_K, _T]:
         if not isinstance(value, Mapping) or len(value) > most:
@@ -235,7 +235,7 @@ def _text(value: object, most: int) -> str:
 
 
 def _length(text: str) -> int:
-    """In bytes, as the kernel counts."""
+    """The length in bytes, as the kernel counts."""
     return len(text.encode("utf-8", "surrogateescape"))
 
 

@@ -1,7 +1,7 @@
-"""JSON as it is read from what may be damaged, or made by somebody else: small and plain.
+"""Reads JSON that may be damaged, or made by somebody else: only small and plain values.
 
-What the format allows and nothing of ours ever says is refused: deep nesting, numbers that
-are none, huge ones, and text with NUL or halves of characters, which no path can have.
+It refuses what no record of ours has: deep nesting, huge numbers, NaN and infinities, and text
+with NUL or half a character (a lone surrogate), which no path can have.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOST_NUMBER = 1 << 63
 
 
 def parse_json(data: bytes, most: int = MOST) -> Any:
-    """The value that ``data`` spells in at most ``most`` bytes; ValueError for anything else.
+    """The value of the JSON ``data``, at most ``most`` bytes; ValueError for anything else.
 
     It has plain mappings, lists, finite numbers of 64 bits, and text.
     """
@@ -31,13 +31,13 @@ def parse_json(data: bytes, most: int = MOST) -> Any:
         value = _DECODER.decode(data.decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    # Escapes are the one way to what text cannot have, and mostly there are none.
+    # Only an escape can spell unsound text, and most data has none.
     _check(value, _MOST_DEPTH, texts=b"\\u" in data)
     return value
 
 
 def is_sound(text: str) -> bool:
-    """Whether a path, a file or a bus can have ``text``: no NUL, no half of a character."""
+    """Whether a path, a file or the bus can hold ``text``: no NUL, no half of a character."""
     return "\0" not in text and (
         text.isascii() or not any("\ud800" <= c < "\ue000" for c in text)
     )
@@ -57,7 +57,7 @@ def _check(value: object, depth: int, *, texts: bool) -> None:
 
 
 def _integer(text: str) -> int:
-    # Before it is made: that takes the square of its digits.
+    # Counted before int(), whose time grows with the square of the digits.
     if len(text) > _MOST_DIGITS + 1 or abs(value := int(text)) >= _MOST_NUMBER:
         raise ValueError("it has a number that is too large")
     return value

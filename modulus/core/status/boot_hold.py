@@ -19,7 +19,7 @@ OFF = "off"
 class UnitState:
     """What systemd says of a unit, in the words of org.freedesktop.systemd1(5).
 
-    ``job`` says that something is queued for it, ``enabled`` that a boot starts it.
+    ``job`` says that a job is queued for it, ``enabled`` that a boot starts it.
     """
 
     load: str
@@ -64,14 +64,14 @@ def stand(instance: str, unit: UnitState | None, state: State | None) -> Standin
         return Standing(instance, FAILED, error=fault)
     if unit.active == "failed":
         return Standing(instance, FAILED, error=_failure(instance, unit, state))
-    # Without a job, what is inactive stays so, enabled or not: it would hold for nothing.
+    # An inactive unit without a job stays so, enabled or not: the hold would be in vain.
     return Standing(instance, OFF if unit.active == "inactive" else READY, doing)
 
 
 def expect(instance: str, state: State | None) -> Standing:
-    """Where ``instance``, which systemd has started or will, stands while that cannot be asked.
+    """Where ``instance`` stands while systemd, which has started it or will, cannot be asked.
 
-    Only what is READY, or FAILED for good, is more than WAITING.
+    Anything but READY and FAILED for good counts as WAITING.
     """
     standing = _by_state(instance, state)
     final = standing.error is not None and standing.error.code in PERMANENT
@@ -83,8 +83,8 @@ def expect(instance: str, state: State | None) -> Standing:
 def decisive(standings: Iterable[Standing], selected: str | None) -> Standing | None:
     """The standing that counts among those of one driver: the ``selected`` instance's.
 
-    Where that is not on, or none is selected, any that is READY will do, then any that may
-    become it; None if all are OFF.
+    Where that instance is OFF, or none is selected, one that is READY counts, else a WAITING,
+    else a FAILED one; None if all are OFF.
     """
     on = [standing for standing in standings if standing.verdict != OFF]
     candidates = [standing for standing in on if standing.instance == selected] or on
@@ -110,14 +110,14 @@ def _by_state(instance: str, state: State | None) -> Standing:
             ModulusError.code, "it failed", f"see modulus status {instance}"
         )
         return Standing(instance, FAILED, error=fault)
-    # With a build it waits for a GPU, which is as ready as it gets; without one for a lock.
+    # With a build it waits for a GPU: as ready as it gets. Without, it waits for a lock.
     resting = state.phase == "wait" and state.error is None and state.key is not None
     ready = resting or state.phase in ("ready", "watch")
     return Standing(instance, READY if ready else WAITING, state.doing)
 
 
 def _failure(instance: str, unit: UnitState, state: State | None) -> Failure:
-    """Its own word for it, if it had one: other results are systemd's doing, or a signal's."""
+    """Why it failed: its own error if it exited with one, else systemd's word for the unit."""
     if unit.result == "exit-code":
         if state and state.error:
             return state.error

@@ -13,10 +13,10 @@ from modulus.core.status.state import KernelReady, parse_kernel_ready
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """``hits`` were in the store already; ``seconds`` has the last build's by kernel release.
+    """The builds since boot; ``hits`` were in the store already.
 
-    ``kernels`` are those that were installed when it was last looked, after a build. ``more``
-    is what another version of Modulus has recorded.
+    ``seconds`` is the time of the last build by kernel release. ``kernels`` are those that were
+    installed after the last build. ``more`` holds the fields of another version of Modulus.
     """
 
     built: int = 0
@@ -33,17 +33,17 @@ class BuildRecord:
         )
 
     def with_failed(self) -> BuildRecord:
-        """With one more that failed."""
+        """With one more failed build."""
         return replace(self, failed=self.failed + 1)
 
     def with_hit(self) -> BuildRecord:
-        """With one more that was there already."""
+        """With one more build that was in the store already."""
         return replace(self, hits=self.hits + 1)
 
     def kernels_now(
         self, installed: Sequence[str], running: str | None, active: bool
     ) -> tuple[KernelReady, ...]:
-        """The ``installed`` kernels with what is known of them; what is new is not ready.
+        """The ``installed`` kernels with what is known of them; a new one is not ready.
 
         The ``running`` one is ready if the instance is ``active``.
         """
@@ -64,7 +64,7 @@ class BuildRecord:
 
 
 def parse_record(value: object) -> BuildRecord:
-    """The record that JSON values tell of; ValueError for what is none."""
+    """The record in JSON ``value``; ValueError where it is not one."""
     of = Fields(value, "the record of builds")
     return BuildRecord(
         of("built", forms.count),

@@ -9,8 +9,8 @@ INTERFACE = f"{PREFIX}.Agent"
 def escape(text: str) -> str:
     """``text`` as one part of a name or path, as systemd's sd_bus_path_encode(3) does it.
 
-    All but ASCII letters and digits become ``_`` and two hexadecimal digits, as does a digit
-    in the first place; nothing at all becomes ``_``.
+    All but ASCII letters and digits become ``_`` and two hexadecimal digits, and so does a
+    digit in the first place. Empty text becomes ``_``.
     """
     if not text:
         return "_"
@@ -28,5 +28,5 @@ def agent_name(instance: str) -> str:
 
 
 def agent_path(instance: str) -> str:
-    """The object under which that agent tells of itself."""
+    """The object path of the agent of ``instance``."""
     return f"/{PREFIX.replace('.', '/')}/{escape(instance)}"

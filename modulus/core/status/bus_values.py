@@ -1,4 +1,4 @@
-"""The state of an instance as its agent tells it on the bus, which knows no null."""
+"""The state of an instance in the values of the bus, which has no null."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN = -1.0
 """A number that is not known."""
 
 MOST_CHARACTERS, MOST_ENTRIES = 4096, 256
-"""Of one text, and of one list: whatever a state has grown to, everyone's listeners get it."""
+"""Bounds of one text and of one list: every listener on the bus gets them."""
 _LARGEST = 2**31 - 1
 
 
@@ -22,7 +22,7 @@ def agent_values(
 ) -> dict[str, Any]:
     """The values of the properties of org.modulus1.Agent, as its interface types them.
 
-    Texts are such as the bus takes, UTF-8 without NUL, and of bounded length, as are lists.
+    Texts are UTF-8 without NUL, as the bus requires; texts and lists have bounded lengths.
     ``active`` and ``selected`` are instances of this driver, "" for none.
     """
     error = state.error or Failure(0, "", "")
@@ -51,9 +51,9 @@ def agent_values(
 
 
 def state_of(values: Mapping[str, Any]) -> State:
-    """The state that these values tell of; ValueError where they tell of none.
+    """The state in these values; ValueError where they hold none.
 
-    Which kernel a boot takes is not among them, so its ``kernels`` are empty.
+    The values do not say which kernel a boot takes, so ``kernels`` is empty.
     """
     try:
         error = {
@@ -82,7 +82,7 @@ def state_of(values: Mapping[str, Any]) -> State:
 
 
 def _text(text: str | None) -> str:
-    """``text`` with ``?`` for what was no UTF-8, such as in the name of a folder."""
+    """``text`` with ``?`` for NUL and for what is not UTF-8, as in the name of a folder."""
     kept = (text or "")[:MOST_CHARACTERS].replace("\0", "?")
     return kept.encode("utf-8", "replace").decode("utf-8")
 

@@ -23,7 +23,7 @@ class Count:
 
 
 def seconds_left(first: Count, now: Count, spent: float) -> float | None:
-    """How long the rest takes at the pace since ``first``; None while that is a guess.
+    """The seconds that the rest takes at the pace since ``first``; None while that is a guess.
 
     ``first`` need not be zero: a resumed download starts in the middle.
     """

@@ -1,4 +1,4 @@
-"""The state of one instance: an element of ``modulus status``, and of its file in /run."""
+"""The state of one instance: as ``modulus status`` and the file in /run hold it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PHASES = (
 _SETTLED = ("ready", "failed", None)
 """The phases that stay true when the process that wrote them has ended."""
 _RESTING = ("watch", "wait")
-"""Those in which nothing is left undone if it ends."""
+"""The phases whose end leaves nothing undone."""
 
 
 @dataclass(frozen=True)
 class KernelReady:
-    """Whether an installed kernel would find its driver; ``default_boot`` is booted next."""
+    """Whether an installed kernel would find its driver; ``default_boot``: the next boot."""
 
     release: str
     ready: bool
@@ -40,7 +40,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: ModulusError) -> Failure:
-        """The failure that ``error`` is."""
+        """The failure of ``error``."""
         return cls(error.code, error.message, error.hint)
 
 
@@ -50,10 +50,10 @@ class State:
 
     ``phase`` is one of PHASES, None where nothing runs and nothing is known to be wrong.
     ``progress`` is from 0 to 1, ``eta_s`` in seconds, both None where unknown. ``active``: its
-    generation is the driver now; ``selected``: it is the one that is wanted. ``since`` is when
-    the phase began, in RFC 3339, None where unknown. ``hold_s`` is how many seconds a reboot
-    can be held for a build, None where that is not wanted. ``proof`` is what was proved of
-    the build, if anything was.
+    generation is the driver now; ``selected``: this instance is the one wanted. ``since`` is
+    when the phase began, in RFC 3339, None where unknown. ``hold_s`` is how many seconds a
+    reboot can be held for a build, None where that is not wanted. ``proof`` is what was proved
+    of the build, if anything was.
     """
 
     instance: str
@@ -91,9 +91,9 @@ class State:
 
 
 def abandoned(state: State) -> State:
-    """``state`` when the process that wrote it is gone and did not say why.
+    """``state`` after the process that wrote it has ended without a word.
 
-    What was under way has failed; what only waited or watched is no longer running.
+    Work under way has failed; a process that only waited or watched just ended.
     """
     if state.phase in _SETTLED:
         return state
@@ -114,7 +114,7 @@ def abandoned(state: State) -> State:
 
 
 def parse_state(value: object) -> State:
-    """The state that JSON values tell of; ValueError for what is none."""
+    """The state in JSON ``value``; ValueError where it is not one."""
     of = Fields(value, "the state")
     text, number = forms.optional(forms.line), forms.optional(forms.seconds)
     progress = of("progress", number)
@@ -139,7 +139,7 @@ def parse_state(value: object) -> State:
 
 
 def parse_kernel_ready(value: object) -> KernelReady:
-    """The same for what is said of a kernel."""
+    """The same for a KernelReady."""
     of = Fields(value, "a kernel")
     return KernelReady(
         of("release", forms.release), of("ready", forms.flag), of("default_boot", forms.flag)

@@ -1,4 +1,4 @@
-"""A state in a line, as ``systemctl status`` shows it, and what becomes of one at the end."""
+"""A state in one line, as ``systemctl status`` shows it, and the state left at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def status_text(state: State) -> str:
 
 
 def standby_text(selected: str | None, failed: str | None) -> str:
-    """What an instance does that is not ``selected``; ``failed``: why it could not be built."""
+    """What an instance does while another is ``selected``; ``failed``: why it was not built."""
     text = f"standby: {selected or 'no instance'} is selected"
     return f"{text}; not built for this kernel: {failed}" if failed else text
 
@@ -50,12 +50,12 @@ def pending(state: State, refused: Failure) -> State:
 
 
 def pending_text(refused: Failure) -> str:
-    """The same in a line."""
+    """A pending switch in one line."""
     return f"pending: {'; '.join(refused.message.splitlines())}"
 
 
 def stopped(state: State) -> State | None:
-    """``state`` once nobody works on it any more; None where nothing is left to say."""
+    """``state`` once no process works on it any more; None where nothing is left to say."""
     ended = replace(state, progress=None, eta_s=None)
     if state.error is not None:
         return replace(ended, phase="failed")

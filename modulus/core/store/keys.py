@@ -57,7 +57,7 @@ def flatten(inputs: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """In what ``new`` differs from ``old``, by input."""
+    """Where ``new`` differs from ``old``, by input."""
     before, after = flatten(old), flatten(new)
     return tuple(
         Difference(name, before.get(name), after.get(name))
@@ -69,6 +69,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Differe
 def nearest(
     wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
 ) -> tuple[Difference, ...] | None:
-    """The differences to the one of ``others`` that has the fewest; None without others."""
+    """The differences of ``wanted`` from the nearest of ``others``; None without others."""
     candidates = [differences(other, wanted) for other in others]
     return min(candidates, key=len, default=None)

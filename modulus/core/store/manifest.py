@@ -1,4 +1,4 @@
-"""A store entry's manifest: what a build is, held to be so before any of it is used."""
+"""A store entry's manifest: what a build is, checked before any of it is used."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _TEXTS: Mapping[str, Form[object]] = {
 class StoredFile:
     """One module of an entry; ``size`` in bytes.
 
-    ``object`` is the sha256 of the store's object that is the module, or that its patch is
-    against; None where the entry holds it as it is.
+    ``object`` is the sha256 of the store's object that is the module, or the base of its patch;
+    None where the entry holds the module as it is.
     """
 
     path: str
@@ -42,7 +42,7 @@ class StoredFile:
 
     @property
     def patch(self) -> str | None:
-        """The name of its patch, where it is stored as one."""
+        """The name of its patch; None where the module is not stored as one."""
         return None if self.object in (None, self.sha256) else f"{self.path}.patch"
 
 
@@ -50,7 +50,7 @@ class StoredFile:
 class Manifest:
     """A build: its key and all that the key is made of, and its modules. Times in RFC 3339.
 
-    ``made`` is how its objects were: one of ``HOW``, None where that was not recorded.
+    ``made`` is how its objects were made: one of ``HOW``, None where that is not recorded.
     """
 
     key: str
@@ -66,7 +66,7 @@ class Manifest:
 def parse_manifest(value: object, key: str, kernel: str) -> Manifest:
     """The manifest of the entry ``key`` for ``kernel``; ValueError says what is wrong.
 
-    Key, inputs and files have to agree: an entry is nothing but what its key stands for.
+    Key, inputs and files have to agree: an entry holds only what its key stands for.
     """
     if not isinstance(value, Mapping) or value.get("schema") not in (SCHEMA, _PLAIN):
         raise ValueError("its manifest is not of this schema")

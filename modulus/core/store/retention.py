@@ -14,8 +14,8 @@ _NAME = r"[0-9A-Za-z._+~-]"
 
 @dataclass(frozen=True)
 class Found:
-    """A generation that is there; ``instance`` and ``release``, its kernel's, are None where
-    its manifest cannot be read."""
+    """An existing generation; ``instance`` and its kernel's ``release`` are None where its
+    manifest cannot be read."""
 
     name: str
     instance: Instance | None
@@ -26,10 +26,10 @@ class Found:
 class Records:
     """What is written down about generations, by name.
 
-    ``active`` is the one that is the driver, ``selected`` the instance that is to be it.
-    ``good`` are those that worked, the newest first; ``kernels`` the releases that are
-    installed or run; ``used`` those that were activated or loaded since the boot; ``firmware``
-    is the folder in which the kernel looks for firmware first.
+    ``active`` is the driver now, ``selected`` the instance that should be. ``good`` are those
+    that worked, the newest first; ``kernels`` the releases that are installed or run; ``used``
+    those activated or loaded since the boot; ``firmware`` the folder that the kernel searches
+    first for firmware.
     """
 
     active: str | None = None
@@ -41,10 +41,10 @@ class Records:
 
 
 def reasons(found: Iterable[Found], records: Records) -> dict[str, str]:
-    """Why generations stay by what is written down, by their names.
+    """Why generations stay, by name, as ``records`` have it.
 
-    Of the good ones the newest stays, and those whose kernel may still be booted. Before
-    a switch that is pending, what the selected instance has stays.
+    The newest good one stays, and each good one whose kernel may still be booted. While a
+    switch is pending, the selected instance's generations stay.
     """
     known = {one.name: one for one in found}
     active = known.get(records.active or "")
@@ -69,10 +69,10 @@ def reasons(found: Iterable[Found], records: Records) -> dict[str, str]:
 
 
 def mentioned(text: str, names: Collection[str]) -> frozenset[str]:
-    """Those of ``names`` that ``text``, such as /proc/PID/maps or mountinfo, has in a path.
+    """The ``names`` that are part of a path in ``text``, such as /proc/PID/maps or mountinfo.
 
-    As a part of one, wherever that begins: containers have a generation, or a file of it, at
-    places of their own, and mountinfo gives the path in the file system that is mounted.
+    The part may be anywhere in the path: a container may have a generation, or a file of it,
+    elsewhere, and mountinfo gives paths within the mounted file system.
     """
     return frozenset(
         name

@@ -1,7 +1,7 @@
-"""A stretch of a file as plain bytes, in order, with memory that does not grow.
+"""Reads a stretch of a file as plain bytes, in order, in memory that does not grow.
 
-Whatever the compression, a reader has ``read(limit)``, which returns between one and
-``limit`` bytes, or none at the end, and raises IntegrityError for damaged or cut data.
+Whatever the compression, a reader has ``read(limit)``, which returns between one and ``limit``
+bytes, or none at the end, and raises IntegrityError for damaged or cut data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 class Stretch:
-    """``size`` bytes of ``file`` from where it stands, counted as they are read."""
+    """``size`` bytes of ``file`` from its current position, counted as they are read."""
 
     def __init__(self, file: BufferedReader, size: int, on_read: Callable[[int], None]) -> None:
         self._file = file
@@ -153,7 +153,7 @@ MAGIC_BYTES = 6
 
 
 def open_reader(magic: bytes, source: Stretch) -> Reader:
-    """The reader for data that begins with ``magic``; what has no known one is plain."""
+    """The reader for data that begins with ``magic``; data without a known one is plain."""
     if magic.startswith(b"\x1f\x8b"):
         return _Streams(source, b"\x1f\x8b", _Inflate)
     if magic.startswith(b"BZh"):

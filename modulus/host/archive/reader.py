@@ -1,7 +1,7 @@
 """Drivers as they are published: self-extracting archives, tars and .deb packages.
 
-None is ever executed. They are read in one pass, as far as what is asked for goes, and only
-that is written.
+No package is ever executed. One pass reads as far as the wanted members go, and only those are
+written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["Archive", "Enough", "ExtractLimits", "Extracted", "Texts", "all_of"]
 
 _DEFAULT = ExtractLimits()
 Enough = Callable[[Sequence[str]], bool]
-"""Whether the members that are there, by their names, are all there is any need for."""
+"""Whether the unpacked members, given by name, are all that is needed."""
 _PREAMBLE_BYTES = 64 << 20  # shell header and the decompressor some bring along
 _PIECE = 1 << 20
 _AR_MAGIC = b"!<arch>\n"
@@ -53,7 +53,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class _Check:
-    """A digest the archive carries for all that follows the byte ``start``."""
+    """A digest that the archive carries for all bytes from ``start`` on."""
 
     algorithm: Literal["md5", "sha256"]
     value: str
@@ -61,9 +61,9 @@ class _Check:
 
 
 class Texts:
-    """Members that are read into memory in passing, by name; ``found`` are those there were.
+    """Members that are read into memory in passing, by name; ``found`` are those that exist.
 
-    One of more than ``max_bytes`` is an IntegrityError.
+    A member of more than ``max_bytes`` is an IntegrityError.
     """
 
     def __init__(self, names: Collection[str], max_bytes: int) -> None:
@@ -77,7 +77,7 @@ class Texts:
         return len(self.found) == len(self.names)
 
     def take(self, name: str, member: TarInfo, stream: TarStream) -> bool:
-        """Reads ``member`` if it is one of them."""
+        """Reads ``member`` if it is one of ``names``."""
         if name not in self.names or not member.isreg() or member.issparse():
             return False
         if member.size > self.max_bytes:
@@ -89,9 +89,8 @@ class Texts:
 class Archive:
     """A published driver; ``format`` is a profile's: ``run``, or ``tar`` for the others.
 
-    ``vouched``: a hash of the whole file was found right, so that the weaker one that it brings
-    along has nothing to add. Errors are IntegrityError for what is damaged or hostile, and
-    OSError.
+    ``vouched``: a hash of the whole file was found right, so the weaker one in the archive adds
+    nothing. Errors are IntegrityError for a damaged or hostile archive, and OSError.
     """
 
     def __init__(
@@ -125,11 +124,11 @@ class Archive:
     ) -> Extracted:
         """Unpacks into ``target``, which is absent or empty and stays so on failure.
 
-        ``select`` maps a member's name, without a leading ``./``, to its path below
-        ``target``, or to None to leave it out. ``enough`` is asked where one is left out;
-        what follows then is not unpacked. Of what is left out, ``texts`` are read.
-        Files become 0644, or 0755 where anyone may execute them. The archive's own digest is
-        checked first, where it has one that counts.
+        ``select`` maps a member's name, without a leading ``./``, to its path below ``target``,
+        or to None to leave it out. ``enough`` is asked at each member left out; once it is
+        true, unpacking ends. ``texts`` are read from the members left out. Files become 0644,
+        or 0755 where anyone may execute them. The archive's own digest is checked first, if it
+        has one and is not ``vouched``.
         """
         if target.exists() and any(target.iterdir()):
             raise FileExistsError(f"{target} is not empty")
@@ -162,10 +161,10 @@ class Archive:
         return Extracted(tuple(extractor.files), extractor.bytes)
 
     def read(self, names: Collection[str], max_bytes: int) -> dict[str, bytes]:
-        """The regular members of these names, as far as they exist, in one pass.
+        """The contents of the regular members ``names`` that exist, by name, in one pass.
 
-        Reading stops when all are found, before any digest could be checked. A member of
-        more than ``max_bytes`` is an IntegrityError.
+        Reading stops when all are found, before any digest could be checked. A member of more
+        than ``max_bytes`` is an IntegrityError.
         """
         texts = Texts(names, max_bytes)
         with self._open(_DEFAULT, None, check=False) as stream:
@@ -179,7 +178,7 @@ class Archive:
     def _open(
         self, limits: ExtractLimits, reporter: Reporter | None, *, check: bool
     ) -> Iterator[TarStream]:
-        """The tar inside; with ``check`` its digests were right."""
+        """The tar inside; with ``check``, its digests have been found right."""
         with self._file() as file:
             start, size, checks = self._locate(file)
             for known in checks if check else ():
@@ -220,7 +219,7 @@ class Archive:
 
 
 def all_of(listed: Collection[str]) -> Enough:
-    """That all of ``listed`` are there; never, if there are none."""
+    """Whether all of ``listed`` are there; never, if ``listed`` is empty."""
     awaited, seen = set(listed), 0
 
     def enough(names: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
-"""Zstandard with bounds of our own: what a frame says of its size is not believed.
+"""Zstandard with bounds of our own: the size that a frame gives is not believed.
 
-``ZstdDecompressor.decompress`` sets that much memory aside before it has read a byte.
+``ZstdDecompressor.decompress`` allocates that size before it has read a byte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 from modulus.host.archive.decompress import CHUNK, Reader
 
 LARGEST_WINDOW = 1 << 23
-"""Bytes that a frame may have us keep: more than any level of ours takes."""
+"""Bytes of window that a frame may ask for: more than any level of ours takes."""
 
 
 def unpacked(file: Reader, most: int) -> Iterator[bytes]:
@@ -33,5 +33,5 @@ def unpacked(file: Reader, most: int) -> Iterator[bytes]:
 
 
 def unpack(file: Reader, most: int) -> bytes:
-    """All of it at once."""
+    """The content at once; see ``unpacked``."""
     return b"".join(unpacked(file, most))

@@ -1,7 +1,7 @@
 """Takes a tar apart as it streams by, trusting nothing it says.
 
-The standard library reads the headers; what it would do with memory, names, links and modes
-is held here. Nothing is written but regular files, folders and symlinks that stay inside.
+The standard library reads the headers; this module bounds memory and checks names, links and
+modes. It writes only regular files, folders and symlinks that stay inside.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MALFORMED = (tarfile.TarError, ValueError, ArithmeticError, LookupError, Recurs
 
 @dataclass(frozen=True)
 class ExtractLimits:
-    """What is still believable; ``total`` and ``member`` are bytes of plain data.
+    """The bounds of a believable archive; ``total`` and ``member`` are bytes of plain data.
 
     Real drivers have some 1.5 GB in 2,000 members, a tenth of that in one, at about 5:1.
     """
@@ -39,7 +39,7 @@ class ExtractLimits:
 
 
 class _TarFile(tarfile.TarFile):
-    """With the attributes that typeshed leaves out."""
+    """A TarFile with the attributes that typeshed leaves out."""
 
     firstmember: tarfile.TarInfo | None
     members: list[tarfile.TarInfo]
@@ -59,7 +59,7 @@ class TarStream:
         self._block = b""
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
-        """Each member; its data can be had until the next is asked for."""
+        """Each member; its data can be read until the next one is taken."""
         count = 0
         try:
             tar = _TarFile(
@@ -82,7 +82,7 @@ class TarStream:
             member = tar.next()
         except _MALFORMED as error:
             raise damaged(str(error)) from None
-        tar.members = []  # It would remember them all.
+        tar.members = []  # tarfile would keep them all.
         if len(tar.pax_headers) > _GLOBAL_KEYS:
             raise hostile("its global headers are absurdly long")
         if member is not None and member.size < 0:
@@ -103,14 +103,14 @@ class TarStream:
     def finish(self) -> None:
         """Reads on to the end. Raises IntegrityError unless the tar ended with its mark.
 
-        tarfile takes a wrong header for the end, and a cut file as well.
+        tarfile takes a wrong header, or a cut file, for the end.
         """
         if self._block != bytes(_BLOCK):
             raise damaged("it ends without the mark of a tar's end")
         while self._fill():
             pass
 
-    # What tarfile calls.
+    # The methods that tarfile calls.
 
     def tell(self) -> int:
         return self._position
@@ -208,7 +208,7 @@ class Extractor:
             os.utime(file.fileno(), (mtime, mtime))
 
     def _hard_link(self, member: tarfile.TarInfo, path: str) -> None:
-        """A copy, so that nobody changes two files by one."""
+        """Makes a copy, so that a change to one file never changes two."""
         other = self._written.get(clean(member.linkname))
         if other is None:
             raise hostile(f"{shown(path)} is a hard link to a file that is not unpacked")
@@ -217,10 +217,10 @@ class Extractor:
         shutil.copy2(self._at(other), self._at(path))
 
     def _symlink(self, member: tarfile.TarInfo, path: str) -> None:
-        """A symlink that stays inside, whatever other symlinks it leads through.
+        """Makes a symlink that stays inside, whatever other symlinks it leads through.
 
-        Its own folder is a real one, so leading ``..`` mean what they say; one further on
-        could follow another symlink.
+        Its own folder is a real one, so leading ``..`` parts are safe; a later one could follow
+        another symlink.
         """
         parts = [part for part in member.linkname.split("/") if part not in ("", ".")]
         up = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
@@ -248,7 +248,7 @@ class Extractor:
 
 
 def clean(name: str) -> str:
-    """``name`` without ``.`` and empty parts; raises IntegrityError if it is no path inside."""
+    """``name`` without ``.`` and empty parts; raises IntegrityError where it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if (
         name.startswith("/")

@@ -1,4 +1,4 @@
-"""Compressed tars of what a build leaves; ``host.archive`` reads them."""
+"""Writes compressed tars of what a build leaves; ``host.archive`` reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEVEL = 3
 
 
 def write_tar(path: Path, folder: Path, names: Iterable[str]) -> None:
-    """Makes ``path``, which must not exist, of the regular files ``names`` below ``folder``."""
+    """Writes the regular files ``names`` below ``folder`` to ``path``, which must not exist."""
     import tarfile
 
     import zstandard

@@ -66,8 +66,8 @@ class Container(Protocol):
         timeout: float,
         check: Callable[[], None],
     ) -> int:
-        """Runs ``argv`` to its end; its output goes to ``on_line``, ``check`` is called now and
-        then. The exit status."""
+        """Runs ``argv`` to its end and returns its exit status. Its output goes to ``on_line``;
+        ``check`` is called now and then."""
 
 
 def compile_modules(
@@ -84,10 +84,10 @@ def compile_modules(
     """Compiles the recipe's modules into ``out``, stripped, and checks them.
 
     ``sources``, ``headers.path`` and ``out`` are what the container has at ``/src``,
-    ``/usr/src/linux`` and ``/out``; its ``/build`` is empty, or with ``again`` has the
-    sources and such objects as make need not make. All output goes to ``log`` as it comes.
-    ToolchainError for headers of another kernel, BuildError for anything that keeps
-    the modules from being built or used; the script then stays in ``out`` for who looks.
+    ``/usr/src/linux`` and ``/out``; its ``/build`` is empty, or with ``again`` has the sources
+    and the objects that make need not make. All output goes to ``log`` as it comes.
+    ToolchainError for headers of another kernel, BuildError for anything that keeps the modules
+    from being built or used; the script then stays in ``out`` for inspection.
     """
     kernel = _kernel_exports(headers, recipe.release)
     script = _write_script(container, recipe, out, again)
@@ -112,7 +112,7 @@ def compile_modules(
             timeout=_TIME_LIMIT,
             check=lambda: _check_disk(out),
         )
-    # Where make goes on without a test that was killed, its answer would be a wrong one.
+    # make may go on after a test was killed, with a wrong answer from that test.
     if status or container.oom:
         for line in diagnosis.shown:
             reporter.error(line)
@@ -131,7 +131,7 @@ def compile_modules(
 
 
 def digest_of(recipe: Recipe, *, contained: bool) -> str:
-    """What stands for ``recipe`` in the key of a build, in a container or not."""
+    """The digest of ``recipe`` for the key of a build, ``contained`` in a container or not."""
     payload = {name: sha256_file(_PAYLOAD / name) for name in payload_names(recipe)}
     return recipe_digest(recipe, payload, contained=contained)
 
@@ -204,9 +204,9 @@ def _texts(sources: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def _write_script(container: Container, recipe: Recipe, out: Path, again: bool) -> str:
-    """Writes the build script and its files where the container sees them; the script's path.
+    """Writes the build script and its files where the container sees them; returns its path.
 
-    Readable for all: the payload is another user.
+    All users may read them: the payload is another user.
     """
     folder = out / FOLDER
     remove_tree(folder)

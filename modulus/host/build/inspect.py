@@ -1,4 +1,4 @@
-"""Looks at modules that were built for what would make the kernel refuse them."""
+"""Searches built modules for faults that would make the kernel refuse them."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def inspect_modules(
 ) -> tuple[Module, ...]:
     """The built modules; BuildError with every reason why the kernel would refuse one.
 
-    ``kernel`` is what it exports; ``srcversion`` whether it wants one of every module. Folder
-    and files are taken over from the payload, which is another user and has ended.
+    ``kernel`` are its exports; ``srcversion`` says whether it wants one in every module. The
+    folder and files become ours: the payload is another user, and has ended.
     """
     problems: list[str] = []
     found: dict[str, KernelModule] = {}
@@ -78,7 +78,7 @@ _OTHER = (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO)
 
 @contextlib.contextmanager
 def _taken_over(out: Path) -> Iterator[int]:
-    """The folder of results, open and ours; BuildError where there is too much in it."""
+    """Opens the folder of results and makes it ours; BuildError where it holds too much."""
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(folder, os.geteuid(), os.getegid())
@@ -96,8 +96,8 @@ def _taken_over(out: Path) -> Iterator[int]:
 
 
 def _take_over(folder: int, name: str) -> FileIO:
-    """The file, opened once, checked and made ours by its descriptor: a link would lead out
-    of the container, and a second name to what else the payload could reach."""
+    """Opens the file once, checks it and makes it ours by its descriptor: a link would lead out
+    of the container, a second name to another file that the payload could reach."""
     try:
         file = open_regular(name, folder=folder, follow=False)
     except OSError as error:
@@ -130,7 +130,7 @@ def _module(name: str, file: FileIO, read: KernelModule) -> Module:
 
 
 def _listed(problems: Sequence[str]) -> str:
-    """On one line, and not as much as a module can have of them."""
+    """The problems on one line, bounded in number and length."""
     shown = "; ".join(problem[:_LONGEST] for problem in problems[:_SHOWN])
     if len(problems) > _SHOWN:
         shown += f"; and {len(problems) - _SHOWN} more"

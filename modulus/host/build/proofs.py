@@ -1,7 +1,6 @@
-"""What was proved of builds: beside an entry, or for one in a read-only store in the cache.
+"""Proofs of builds: beside an entry, or in the cache for an entry of a read-only store.
 
-What was disproved lasts longer than the cache, and than the driver's being there:
-``/var/lib/modulus/disproved/NAME.json``.
+Disproofs outlast the cache and the driver's removal: ``/var/lib/modulus/disproved/NAME.json``.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ _MOST = 16
 
 
 def read_proof(cache: Path, entry: Entry) -> Proof | None:
-    """What was proved of ``entry``, of the very modules that it has; ``cache`` is the node's
+    """The proof of ``entry``, if it is of the entry's present modules; ``cache`` is the node's
     own."""
     proof = read_record(_path(cache, entry), lambda value: parse_proof(value, entry.key))
     return proof if proof and proof.modules == _modules(entry) else None
 
 
 def write_proof(cache: Path, entry: Entry, result: str) -> None:
-    """Records that ``entry``, which the caller keeps in its place, was built again."""
+    """Records the ``result`` of building ``entry`` again; the caller keeps it in place."""
     path = _path(cache, entry)
     proof = Proof(entry.key, _modules(entry), result, rfc3339(time.time()))
     with writing(path):
@@ -60,8 +59,8 @@ def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
 
 
 def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
-    """Remembers one more. Of too many the oldest are forgotten, those of a recipe that another
-    one speaks against too before all others."""
+    """Remembers one more disproof. Of too many the oldest are forgotten, and before all others
+    those whose recipe a newer disproof names too."""
     path = _disproved(root, name)
     of = (disproof.recipe, disproof.key, disproof.modules)
     others = (
@@ -92,7 +91,7 @@ def _modules(entry: Entry) -> tuple[str, ...]:
 
 
 def sound_first(root: Path, generations: Iterable[Generation]) -> tuple[Generation, ...]:
-    """The same in the same order, but those whose modules are to be replaced come last."""
+    """``generations`` in their order, but those whose modules are to be replaced come last."""
     return tuple(
         sorted(generations, key=lambda generation: why_condemned(root, generation) is not None)
     )

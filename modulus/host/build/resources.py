@@ -20,8 +20,8 @@ _SUPPLIES = "/sys/class/power_supply"
 
 
 def fitting_jobs(most: int, folder: Path) -> int | str:
-    """How many jobs, at most ``most``, a build below ``folder`` may have without being in
-    anybody's way; for none, why."""
+    """The number of jobs, at most ``most``, that a build below ``folder`` may have without
+    being in anybody's way; where it is none, why."""
     free = _available_memory()
     fitting = most if free is None else min(most, free // _JOB)
     if not fitting:
@@ -35,15 +35,15 @@ def fitting_jobs(most: int, folder: Path) -> int | str:
 
 
 def make_idle(root: Path) -> None:
-    """Lets this process, and what it starts, run only while nobody else wants to.
+    """Lets this process and its children run only while no other process wants to.
 
-    ToolchainError on a battery, which would not last as long then.
+    ToolchainError on a battery, which the work would drain.
     """
     if on_battery(root):
         raise ToolchainError("unproved: this node runs on a battery", "plug it in")
     os.setpriority(os.PRIO_PROCESS, 0, _NICEST)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    # Without the tool the disk's queue only has the niceness to go by.
+    # Without the tool the disk's queue goes by the niceness alone.
     with contextlib.suppress(ModulusError):
         run(("ionice", "-c", "3", "-p", str(os.getpid())), timeout=_SECONDS, ok=ANY_STATUS)
 
@@ -59,7 +59,7 @@ def on_battery(root: Path) -> bool:
 
 
 def _available_memory() -> int | None:
-    """Bytes, by the kernel's own estimate."""
+    """Available bytes by the kernel's own estimate; None where unknown."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             name, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
 """The system bus. Nothing else in Modulus imports pydbus, or knows GLib's errors.
 
-To import it costs next to nothing: pydbus is imported by who connects.
+Importing it costs next to nothing: only a connection imports pydbus.
 """

@@ -14,12 +14,12 @@ from modulus.host.bus import endpoint
 from modulus.host.bus.calls import Peer, explained
 
 _SECONDS = 2.0
-"""An agent has nothing to do that takes longer; what does not answer is not waited for."""
+"""An agent answers sooner; one that does not is not waited for."""
 
 
 class Agents:
-    """Whoever answers on the bus of the system below ``root``; nobody where that is not this
-    system, or has no bus. A context manager, since it holds a connection."""
+    """The agents on the bus of the system below ``root``; none where that is not this system,
+    or has no bus. A context manager, since it holds a connection."""
 
     def __init__(self, root: Path) -> None:
         self._connection: Any = None

@@ -10,7 +10,7 @@ from typing import Any
 from modulus.errors import LockedError, ModulusError, UsageError
 
 CALL_SECONDS = 25.0
-"""How long an answer is waited for, as libdbus and GLib do of their own."""
+"""How long a call waits for its answer; also the default of libdbus and GLib."""
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
@@ -23,10 +23,10 @@ _SILENT = ("org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Tim
 
 
 class Peer:
-    """A service on the bus, asked by name and without looking at what it offers first.
+    """A service on the bus, called by name without a look at its interfaces first.
 
-    pydbus would fetch and parse that (for systemd 150 kB of XML), which a boot need not wait
-    for. With ``start`` false a service that does not run is not started for the question.
+    pydbus would fetch and parse them (for systemd 150 kB of XML), which a boot need not wait
+    for. With ``start`` false a call does not start a service that does not run.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Peer:
     def call(
         self, path: str, interface: str, member: str, signature: str = "()", *arguments: Any
     ) -> tuple[Any, ...]:
-        """Calls and waits for the answer; GLib.Error, which ``explained`` knows."""
+        """Calls and waits for the answer; raises GLib.Error, see ``explained``."""
         answer = self._connection.call_sync(
             *self._message(path, interface, member, signature, arguments), None
         )
@@ -96,7 +96,7 @@ class Peer:
 def explained(what: str) -> Iterator[None]:
     """Turns GLib's errors into ours; ``what`` is what could not be done.
 
-    UsageError where the caller may not do that, LockedError where nothing answers in time,
+    UsageError where the caller may not do it, LockedError where nothing answers in time,
     ModulusError for anything else that the bus reports.
     """
     from gi.repository import GLib

@@ -15,7 +15,7 @@ from modulus.host.bus.unitwatch import UnitWatch
 
 Cancel = Callable[[], None]
 Dispatch = Callable[[Callable[[], object]], object]
-"""Has something called from the main loop soon, as ``Loop.after(0, ...)`` does."""
+"""Calls something from the main loop soon, as ``Loop.after(0, ...)`` does."""
 
 _DO_NOT_QUEUE = 4
 _OWNED = (1, 4)
@@ -25,9 +25,9 @@ _OWNED = (1, 4)
 class SystemBus:
     """An open connection, used from the main loop's thread.
 
-    Every callback comes through ``dispatch``, and none after ``close`` or the connection's
-    end, of which ``lost`` is told once. What is subscribed to lasts until it is cancelled, or
-    as long as the connection. Nothing waits for an answer but ``publish``, and ``systemd``.
+    Every callback comes through ``dispatch``, and none after ``close`` or the connection's end;
+    ``lost`` is called once at that end. A subscription lasts until it is cancelled, or as long
+    as the connection. Only ``publish`` and ``systemd`` wait for an answer.
     """
 
     def __init__(self, connection: Any, dispatch: Dispatch, lost: Callable[[], object]) -> None:
@@ -36,7 +36,7 @@ class SystemBus:
         self._dispatch = dispatch
         self._lost = lost
         self.systemd = systemd.Systemd(connection)
-        """For what is asked and waited for."""
+        """For calls that wait for their answer."""
         self._peer = Peer(connection, systemd.SERVICE)
         self._units: list[UnitWatch] = []
         self._stack = contextlib.ExitStack()
@@ -49,16 +49,16 @@ class SystemBus:
         self._watch(systemd.SERVICE, self._systemd_came)
 
     def close(self) -> None:
-        """Leaves the bus; ``lost`` is not told."""
+        """Leaves the bus; ``lost`` is not called."""
         if self._open:
             self._open = False
             self._stack.close()
             self._connection.close(None, None)
 
     def on_reloading(self, callback: Callable[[bool], object]) -> Cancel:
-        """Told True when systemd begins to reload its units, False when it has.
+        """Calls back with True when systemd begins to reload its units, False when it has.
 
-        A systemd that comes anew on the bus (daemon-reexec, a restart of dbus) has, too.
+        Also False when systemd comes anew on the bus (daemon-reexec, a restart of dbus).
         """
         self._reloading.append(callback)
 
@@ -69,13 +69,13 @@ class SystemBus:
         return cancel
 
     def on_shutdown(self, callback: Callable[[bool], object]) -> Cancel:
-        """Told True by logind when a shutdown begins, held or not; False if it is off."""
+        """Tells True when logind begins a shutdown, held or not; False if it is off."""
         return self._subscribe(
             logind, logind.PATH, logind.MANAGER, "PrepareForShutdown", callback
         )
 
     def on_update(self, callback: Callable[[str, str], object]) -> Cancel:
-        """Told the status of Flatcar's update engine and the new version: now and on change."""
+        """Calls back with Flatcar's update status and new version, now and on change."""
 
         def tell(*values: Any) -> None:
             callback(*updates.status_and_version(values))
@@ -94,9 +94,9 @@ class SystemBus:
         return cancel
 
     def on_unit(self, name: str, callback: Callable[[UnitState], object]) -> Cancel:
-        """Told the state of the service ``name`` soon, and every other one that it comes to.
+        """Calls back with the state of the service ``name`` soon, and with each new state.
 
-        What it was when it came to rest stays, also once systemd has forgotten the unit.
+        The state in which it came to rest stays, even once systemd has forgotten the unit.
         """
         watch = UnitWatch(name, self._peer, self._later, callback)
         told = self._subscribe(
@@ -113,11 +113,11 @@ class SystemBus:
         return cancel
 
     def start_unit(self, name: str, failed: Callable[[ModulusError], object]) -> None:
-        """Has the unit ``name`` started, without waiting for that; fine if it runs."""
+        """Starts the unit ``name`` without waiting for it; fine if it runs."""
         self._manage(f"cannot start {name}", failed, "StartUnit", "(ss)", name, "replace")
 
     def reload_logind(self, failed: Callable[[ModulusError], object]) -> None:
-        """Has logind read its settings anew."""
+        """Makes logind read its settings anew."""
         number = int(signal.SIGHUP)
         self._manage(
             "logind cannot be told of its settings",
@@ -126,7 +126,7 @@ class SystemBus:
         )
 
     def ask_inhibit_delay(self, told: Callable[[float], object]) -> None:
-        """Tells how many seconds logind lets locks delay a shutdown; nothing without one."""
+        """Tells how many seconds logind lets locks delay a shutdown; nothing without logind."""
         Peer(self._connection, logind.SERVICE, start=True).ask(
             logind.PATH,
             PROPERTIES,
@@ -136,14 +136,14 @@ class SystemBus:
         )
 
     def publish(self, name: str, path: str, served: object) -> None:
-        """Makes ``served``, an object as pydbus publishes them, ``path`` of the name ``name``.
+        """Serves ``served``, an object as pydbus publishes them, at ``path`` of ``name``.
 
-        ModulusError where the name is another's or not allowed.
+        ModulusError where another process has the name or it is not allowed.
         """
         what = f"cannot be {name} on the bus"
         with explained(what), contextlib.ExitStack() as stack:
             stack.enter_context(self._bus.register_object(path, served, None))
-            # Asked here, since pydbus would wait for the answer without an end.
+            # Not through pydbus, which would wait for the answer without an end.
             bus = Peer(self._connection, "org.freedesktop.DBus")
             answer = bus.call(
                 "/org/freedesktop/DBus",
@@ -160,7 +160,7 @@ class SystemBus:
             self._stack.push(stack.pop_all())
 
     def _later(self, callback: Callable[..., object]) -> Callable[..., object]:
-        """``callback`` by way of the loop, which knows what to do with what it raises."""
+        """``callback`` by way of the main loop, which handles what it raises."""
         return lambda *values: self._dispatch(lambda: self._open and callback(*values))
 
     def _subscribe(
@@ -188,7 +188,7 @@ class SystemBus:
         return lambda: watch.unwatch()
 
     def _systemd_came(self, _: str) -> None:
-        # Without it systemd tells nobody anything.
+        # Without this call systemd sends no signals.
         self._peer.ask(systemd.PATH, systemd.MANAGER, "Subscribe")
         if self._seen:
             for watch in self._units:
@@ -221,7 +221,7 @@ def connect(
 ) -> Cancel:
     """Connects to the bus at ``address`` without waiting; ``opened`` or ``failed`` follows.
 
-    Neither does once it is cancelled.
+    Neither is called once the attempt is cancelled.
     """
     from gi.repository import Gio, GLib
 
@@ -243,7 +243,7 @@ def connect(
         bus = SystemBus(connection, dispatch, unless_cancelled(lost))
         dispatch(lambda: bus.close() if cancelled.is_cancelled() else opened(bus))
         if connection.is_closed():
-            # Before anybody listened.
+            # It closed before anybody listened.
             connection.emit("closed", True, None)
 
     Gio.DBusConnection.new_for_address(

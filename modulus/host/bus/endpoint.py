@@ -23,7 +23,7 @@ def available(root: Path) -> bool:
 def address(root: Path) -> str | None:
     """Where the bus of the system below ``root`` is; None where that is not this system.
 
-    The one that ``DBUS_SYSTEM_BUS_ADDRESS`` names, else the system's, there or not.
+    It is the one in ``DBUS_SYSTEM_BUS_ADDRESS``, else the system's, there or not.
     """
     if root != Path("/"):
         return None
@@ -31,10 +31,10 @@ def address(root: Path) -> str | None:
 
 
 def open_connection(address: str) -> Any:
-    """A connection to the bus at ``address``; ModulusError."""
+    """A connection to the bus at ``address``, or ModulusError."""
     from pydbus import connect
 
-    # Not pydbus.SystemBus(): that connection is the whole process's, and its end is too.
+    # Not pydbus.SystemBus(): the whole process shares that connection, and ends with it.
     with explained("cannot reach the system bus"):
         return connect(address).con
 

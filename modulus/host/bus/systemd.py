@@ -31,7 +31,7 @@ def unit_path(name: str) -> str:
 
 
 def state_of(unit: Mapping[str, Any], service: Mapping[str, Any]) -> UnitState:
-    """The state that the properties of a unit, and those of it as a service, tell of."""
+    """The state in the properties of a ``unit`` and in those as a ``service``."""
     return UnitState(
         load=unit["LoadState"],
         active=unit["ActiveState"],
@@ -44,11 +44,11 @@ def state_of(unit: Mapping[str, Any], service: Mapping[str, Any]) -> UnitState:
 
 
 class Systemd:
-    """systemd over a connection of its own, or over the one that is given.
+    """systemd over a connection of its own, or over a given one.
 
     A context manager, since it holds a connection. The bus is the one that
-    ``DBUS_SYSTEM_BUS_ADDRESS`` names, else the system's. Every call raises UsageError where
-    the caller may not do that, LockedError where nothing answers in time and ModulusError for
+    ``DBUS_SYSTEM_BUS_ADDRESS`` names, else the system's. Every call raises UsageError where the
+    caller may not make it, LockedError where nothing answers in time and ModulusError for
     anything else that the bus reports.
     """
 
@@ -69,7 +69,7 @@ class Systemd:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection, if it is its own and the bus has not."""
+        """Ends the connection if it is its own and still open."""
         if not self._shared:
             with contextlib.suppress(ModulusError), explained("cannot leave the system bus"):
                 self._connection.close_sync(None)
@@ -87,7 +87,7 @@ class Systemd:
         return tuple(sorted(name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for name in names))
 
     def unit_state(self, name: str) -> UnitState:
-        """What is with the service ``name``; ``load`` is "not-found" where there is none."""
+        """The state of the service ``name``; ``load`` is "not-found" where there is none."""
         path = unit_path(name)
         with explained(f"cannot ask for {name}"):
             return state_of(
@@ -100,29 +100,29 @@ class Systemd:
             )
 
     def begun_before(self, name: str, target: str) -> bool:
-        """Whether the unit ``name`` was last started before ``target`` was reached, as what
-        the boot starts along with it is; True while that has not been reached."""
+        """Whether the unit ``name`` was last started before ``target`` was reached, as are
+        units that the boot starts with it; True while ``target`` is not reached."""
         with explained(f"cannot ask for {name} and {target}"):
             begun = self._peer.get(unit_path(name), UNIT, "InactiveExitTimestampMonotonic")
             reached = self._peer.get(unit_path(target), UNIT, "ActiveEnterTimestampMonotonic")
             return bool(reached == 0 or begun <= reached)
 
     def job_type(self, name: str) -> str | None:
-        """What is queued for, or being done to, the unit ``name``: "start", "stop", "restart"
-        and so on; None for nothing."""
+        """The job queued or running for the unit ``name``: "start", "stop", "restart" and so
+        on; None for no job."""
         with explained(f"cannot ask for the job of {name}"):
             number, path = self._peer.get(unit_path(name), UNIT, "Job")
             return str(self._peer.get(path, f"{SERVICE}.Job", "JobType")) if number else None
 
     def start_unit(self, name: str) -> None:
-        """Has the unit ``name`` started, without waiting for that; fine if it runs."""
+        """Starts the unit ``name`` without waiting for it; fine if it runs."""
         with explained(f"cannot start {name}"):
             self._manage("StartUnit", "(ss)", name, "replace")
 
     def stop_unit(self, name: str, seconds: float) -> None:
         """Stops the unit ``name`` and waits until it has ended; LockedError after ``seconds``.
 
-        One that does not run is fine.
+        A unit that does not run is fine.
         """
         deadline = time.monotonic() + seconds
         if self.unit_state(name).load == "not-found":

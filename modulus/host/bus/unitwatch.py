@@ -1,4 +1,4 @@
-"""Follows the state of a service by what systemd tells, and asks only at first."""
+"""Follows the state of a service by systemd's signals, and asks only at first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NEEDED = {"Result", "ExecMainStatus"}
 
 
 class UnitWatch:
-    """The service ``name``; ``told`` gets its state when that is known, and each other one.
+    """The service ``name``; ``told`` gets its state once it is known, and each new state.
 
-    ``later`` makes of a callback one that waits its turn: an answer must not overtake a signal.
+    ``later`` makes a callback wait its turn: an answer must not overtake a signal.
     """
 
     def __init__(
@@ -39,11 +39,10 @@ class UnitWatch:
             self._ask(interface)
 
     def changed(self, interface: str, values: dict[str, Any], _: object = None) -> None:
-        """Takes what PropertiesChanged has."""
+        """Takes the arguments of PropertiesChanged."""
         if interface == systemd.UNIT_SERVICE:
-            # Those of the service come first, and are not looked at before the rest is there:
-            # a start clears the last result. They are kept, since systemd forgets a unit that
-            # has come to rest, and how.
+            # The service's values come first and wait for the unit's: a start clears the last
+            # result. They are kept, since systemd forgets a unit at rest, and its result.
             self._service.update(values)
         elif interface == systemd.UNIT:
             self._unit.update(values)
@@ -54,7 +53,7 @@ class UnitWatch:
                     self._told(state)
 
     def _ask(self, interface: str) -> None:
-        # A systemd that is not there will be asked when it comes.
+        # An absent systemd is asked when it comes.
         self._peer.ask(
             self.path,
             PROPERTIES,

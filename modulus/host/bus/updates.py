@@ -14,8 +14,8 @@ NEED_REBOOT = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
 
 
 def status_and_version(values: Sequence[Any]) -> tuple[str, str]:
-    """What counts of the arguments of StatusUpdate, and of GetStatus's answer.
+    """The status and new version, from StatusUpdate's arguments or GetStatus's answer.
 
-    When it was looked for, how far it is, the status, the new version, its size: ``xdssx``.
+    Both hold: time of the last check, progress, status, new version, its size (``xdssx``).
     """
     return str(values[2]), str(values[3])

@@ -1,4 +1,4 @@
-"""Finds and reads settings and profiles: below the root, in the environment, as told."""
+"""Finds and reads settings and profiles: below the root, in the environment, as KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCAL = "/etc/modulus"
 _PREFIX = "MODULUS_"
 
 Beside = TypeVar("Beside", Patch, BuildFile)
-"""What a profile names that lies beside it."""
+"""A file beside a profile, which the profile names."""
 
 
 def load_settings(
@@ -34,10 +34,10 @@ def load_settings(
     assignments: Sequence[str],
     driver: str | None,
 ) -> Settings:
-    """The settings in force below ``root`` for ``driver``, or the general ones.
+    """The settings in force below ``root`` for ``driver``; for None, the general ones.
 
-    ``config`` is read instead of what is under ``/etc``, ``assignments`` are KEY=VALUE.
-    Raises ConfigError with every problem of every source.
+    ``config`` is read instead of what is under ``/etc``, ``assignments`` are KEY=VALUE. Raises
+    ConfigError with every problem of every source.
     """
     problems = Problems()
     local = _files(root, LOCAL) if config is None else iter([(str(config), config)])
@@ -53,7 +53,7 @@ def load_settings(
 
 
 def load_profile(root: Path, name: str) -> Profile:
-    """The profile ``name``; one in ``/etc`` stands in place of one that came with Modulus.
+    """The profile ``name``; one in ``/etc`` replaces one that came with Modulus.
 
     Raises ConfigError where there is none, or with all that is wrong with it.
     """
@@ -103,7 +103,7 @@ def _stems(root: Path, folder: str) -> list[str]:
 
 
 def _seen(root: Path, path: str) -> Path:
-    """``path`` as seen from inside ``root``; links in a circle are left for the reader."""
+    """``path`` as seen from inside ``root``; the reader reports links in a circle."""
     try:
         return resolve(root, path)
     except OSError:
@@ -138,7 +138,7 @@ def _assigned(assignments: Sequence[str], problems: Problems) -> Iterator[Settin
         if not sign:
             problems.within("--set").add(assignment, "must be KEY=VALUE, such as build.jobs=4")
             continue
-        # What is no YAML is told with its key, which problems with the value name themselves.
+        # Text that is not YAML is told with its key; problems with a value name it themselves.
         told = problems.within(f"--set: {key}"), problems.within("--set")
         yield from _one("--set", key.strip().split("."), ".", text, *told)
 
@@ -160,7 +160,7 @@ def _one(
 
 
 def _profile_folders(root: Path) -> tuple[tuple[Path, str], ...]:
-    """Where profiles are, the first one first, each with the root that its path is below."""
+    """The folders of profiles, the first to search first, each with the root it is below."""
     checkout = Path(__file__).resolve().parents[3]
     folders = ((root, f"{LOCAL}/profiles"), (root, f"{VENDOR}/profiles"))
     if (checkout / "pyproject.toml").is_file():

@@ -79,7 +79,7 @@ def _parse(text: str, problems: Problems) -> Any:
         line = text.encode(errors="replace").count(b"\n", 0, error.position) + 1
         problems.add("", f"line {line}: a character that text does not have")
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        # What PyYAML lets through where a tag or a number is nonsense.
+        # Errors that PyYAML lets through where a tag or a number is nonsense.
         problems.add("", "is not YAML, or has a value that is none")
     finally:
         if loader is not None:
@@ -88,9 +88,9 @@ def _parse(text: str, problems: Problems) -> Any:
 
 
 def _excess(events: Iterable[Any]) -> str | None:
-    """In what a text goes beyond any configuration, or None; known before a value is made.
+    """How a text goes beyond any configuration, or None; checked before a value is made.
 
-    An alias counts as all that it stands for: a few lines of them stand for billions.
+    An alias counts as all that it stands for: a few lines can stand for billions of values.
     """
     import yaml
 
@@ -103,7 +103,7 @@ def _excess(events: Iterable[Any]) -> str | None:
                 return f"is nested more than {_MOST_DEPTH} deep"
             open_sizes.append(0)
             anchors.append(anchor)
-            # It is not whole yet, whatever was called so before.
+            # This one is not whole yet; an earlier one of its name counts no more.
             sizes.pop(anchor, None)
             continue
         if isinstance(event, yaml.CollectionEndEvent):
@@ -111,7 +111,7 @@ def _excess(events: Iterable[Any]) -> str | None:
         elif isinstance(event, yaml.AliasEvent):
             if anchor not in sizes and anchor in anchors:
                 return f"{anchor} is part of itself"
-            # One that is unknown is said where values are made.
+            # An unknown alias is reported where values are made.
             size, anchor = sizes.get(anchor, 1), ""
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
@@ -145,12 +145,12 @@ def _loader_class() -> Any:
                     continue
                 if key.value in found:
                     self.noted.append((line, f"{key.value} is there twice"))
-                # As written: a version such as 550.40 is no number, NO no truth value.
+                # As written: 550.40 is a version, not a number, and NO is not a truth value.
                 found[key.value] = self.construct_object(item, deep=deep)
             return found
 
         def construct_number(self, node: Any) -> Any:
-            """A number of few digits: the time that others take is the square of theirs."""
+            """A number of few digits: the time to convert it grows with their square."""
             if len(node.value) > _MOST_DIGITS:
                 self.noted.append((node.start_mark.line + 1, "a number that is too large"))
                 return 0

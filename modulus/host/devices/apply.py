@@ -1,7 +1,7 @@
 """Makes a driver's device nodes in /dev what they should be, and takes them away again.
 
-A node takes its place by one rename, so that there is always one, and never one that is open
-to more than it should be.
+A node takes its place by one rename, so that there is always one, and never one that is open to
+more users than it should be.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ class NodesResult:
 def provide_nodes(
     root: Path, rules: tuple[NodeRule, ...], reporter: Reporter, *, repair: bool = False
 ) -> NodesResult:
-    """Makes the nodes of ``rules`` and their links in /dev/char; what is right is not touched.
+    """Makes the nodes of ``rules`` and their links in /dev/char; leaves right ones alone.
 
-    With ``repair`` all was right before: only what is wrong gets a line, what is missing too.
+    ``repair`` says that all was right before: each wrong or missing node gets a line, without a
+    sum.
 
-    What is foreign, or the driver wants left alone, becomes a finding. Raises RefusedError
-    where nodes cannot be made, or could not be used.
+    A foreign file, or a node that the driver wants left alone, becomes a finding. Raises
+    RefusedError where nodes cannot be made, or could not be used.
     """
     if not rules:
         return NodesResult()
@@ -147,8 +148,8 @@ def _target(link: Path) -> str:
 
 
 def _replace(there: Path, make: Callable[[Path], None]) -> None:
-    """Has ``make`` make something beside ``there``, which one rename puts there."""
-    # As _SCRATCH has it.
+    """Lets ``make`` make a file beside ``there``, and renames it to ``there``."""
+    # The form of _SCRATCH.
     scratch = there.with_name(f".{there.name}.modulus")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(scratch)
@@ -162,7 +163,7 @@ def _replace(there: Path, make: Callable[[Path], None]) -> None:
 
 
 def _make_node(node: DeviceNode, path: Path) -> None:
-    """Nobody may open it before it has its owner, whatever the umask."""
+    """Makes a node that nobody may open before it has its owner, whatever the umask."""
     os.mknod(path, stat.S_IFCHR, os.makedev(node.major, node.minor))
     os.chown(path, node.uid, node.gid)
     os.chmod(path, node.mode)
@@ -184,7 +185,7 @@ def _permitted(path: str) -> Iterator[None]:
 def _tell(
     wanted: tuple[DeviceNode, ...], due: list[Change], reporter: Reporter, repair: bool
 ) -> None:
-    """A line for each that was wrong, and one that sums up."""
+    """Reports each node that was wrong and, without ``repair``, a sum."""
     done = {MISSING: "made", STALE: "replaced", UNWANTED: "removed"}
     for change in due:
         if repair or change.state != MISSING:

@@ -1,4 +1,4 @@
-"""Reads what decides on a driver's device nodes: the kernel's words, the driver's, and /dev."""
+"""Reads what decides on a driver's device nodes: /dev, and what kernel and driver say."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _KINDS = (
 def read_facts(root: Path, rules: tuple[NodeRule, ...]) -> NodeFacts:
     """What the kernel, the driver and /dev below ``root`` say now.
 
-    /dev is read first: a node that another program makes meanwhile then never looks like one
-    that the driver does not speak of.
+    /dev is read first, so that a node which another program makes meanwhile never looks like
+    one that the driver does not know.
     """
     dev = below(root, DEV)
     seen, links = _seen(dev, rules), _links(dev)
@@ -43,7 +43,7 @@ def read_facts(root: Path, rules: tuple[NodeRule, ...]) -> NodeFacts:
 
 
 def in_dev(dev: Path, path: str) -> Path:
-    """Where ``path``, absolute in /dev, lies if /dev lies at ``dev``."""
+    """The place of ``path``, an absolute path in /dev, if /dev lies at ``dev``."""
     return dev / path.removeprefix(f"{DEV}/")
 
 
@@ -52,7 +52,7 @@ def _patterns(rules: Iterable[NodeRule]) -> set[str]:
 
 
 def _seen(dev: Path, rules: Iterable[NodeRule]) -> dict[str, Seen]:
-    """What is at the paths of ``rules``, and folders of theirs that are none."""
+    """What is at the paths of ``rules``, and at those of their folders that are not folders."""
     rules = tuple(rules)
     found: dict[str, Seen] = {}
     for folder in sorted({rule.folder for rule in rules}):
@@ -70,7 +70,7 @@ def _seen(dev: Path, rules: Iterable[NodeRule]) -> dict[str, Seen]:
 
 
 def look(status: os.stat_result) -> Seen:
-    """What a file is, by what lstat(2) says."""
+    """What a file is, by lstat(2)."""
     if not stat.S_ISCHR(status.st_mode):
         kinds = (kind for is_kind, kind in _KINDS if is_kind(status.st_mode))
         return Seen(next(kinds, "pipe or socket"))

@@ -1,8 +1,8 @@
 """Packages of the node's distribution: looked up, resolved, downloaded and verified by apt.
 
-A private apt: its own sources (the distribution's only), lists and empty status, nothing of
-the node's configuration or state but its credentials for mirrors, and nothing installed. The
-caller holds the lock that lets one process at a time do this.
+This apt is private: it has its own sources (the distribution's only), lists and empty status.
+Of the node's configuration and state it uses only the credentials for mirrors, and it installs
+nothing. The caller holds the lock that admits one process at a time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AptPackage:
 
 @dataclass(frozen=True)
 class AptArchive:
-    """A downloaded package, its bytes as the signed lists say they must be."""
+    """A downloaded package whose bytes match the signed lists."""
 
     package: AptPackage
     path: Path
@@ -79,7 +79,7 @@ class Apt:
         self._config = write_config(
             folder, root, distribution, release=release, ca_bundle=ca_bundle
         )
-        # Not in a file, nor among a program's words: it may hold a password.
+        # In the environment, not in a file or on a command line: it may hold a password.
         self._proxies = {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
 
     def names(self, prefix: str) -> tuple[str, ...]:
@@ -87,11 +87,11 @@ class Apt:
         return tuple(self._query("apt-cache", "pkgnames", prefix).split())
 
     def versions(self, names: Iterable[str]) -> dict[str, tuple[AptPackage, ...]]:
-        """The versions that the lists at hand have of each of ``names``, best first."""
+        """Each of ``names`` with its versions in the lists at hand, best first."""
         words = tuple(names)
         if not words:
             return {}
-        # Status 100: it does not know one of them; it shows the others all the same.
+        # Status 100: apt-cache does not know one name; it shows the others all the same.
         text = self._query("apt-cache", "show", *words, ok=(0, 100))
         found: dict[str, tuple[AptPackage, ...]] = {}
         for fields in stanzas(text):
@@ -107,7 +107,7 @@ class Apt:
         return found
 
     def update(self) -> None:
-        """Brings the lists up to date; what fails is told only if it turns out to matter."""
+        """Brings the lists up to date; a failure is a warning, and the cause in ``missing``."""
         self._reporter.phase("provision", "reading the distribution's package lists")
         lines: list[str] = []
         try:
@@ -125,13 +125,13 @@ class Apt:
             self._reporter.warn(f"package lists are not complete: {self._problem}")
 
     def missing(self, what: str, hint: str) -> ToolchainError:
-        """The error for ``what`` the archive does not have: a failed update explains it."""
+        """The error for ``what`` the archive lacks; it names a failed update as the cause."""
         if self._problem:
             return ToolchainError(f"{what}: {self._problem}", _network_hint(self._problem))
         return ToolchainError(what, hint)
 
     def closure(self, names: Sequence[str]) -> dict[str, str]:
-        """The packages, with versions, that a system of ``names`` and all they need has."""
+        """``names`` and all the packages they need, each with its version."""
         text = self._query("apt-get", "install", "--print-uris", "-qq", "-y", "--", *names)
         return {name: unquote(version) for name, version in _URI.findall(text)}
 
@@ -140,7 +140,7 @@ class Apt:
     ) -> tuple[AptArchive, ...] | None:
         """Downloads what ``choose`` finds in the lists; None if it finds nothing.
 
-        The lists are updated only where that is needed: it finds nothing in those at hand, or
+        The lists are updated only when needed: ``choose`` finds nothing in those at hand, or
         the archive no longer has what they name.
         """
         wanted = choose()
@@ -247,14 +247,13 @@ class Apt:
 
 
 def leashed(*argv: str | Path) -> list[str | Path]:
-    """``argv`` such that it does not outlive a killed Modulus, to be found at work by the next
-    one."""
+    """``argv`` in a form that dies with Modulus: the next run must not meet it at work."""
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 @contextlib.contextmanager
 def _writable_for_apt(folder: Path) -> Iterator[None]:
-    """Lets apt's unprivileged downloader write there, and nobody once it is done."""
+    """Lets apt's unprivileged downloader write to ``folder`` until the block ends."""
     with contextlib.suppress(LookupError, PermissionError):
         shutil.chown(folder, "_apt")
     folder.chmod(0o755)

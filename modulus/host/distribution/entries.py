@@ -1,8 +1,8 @@
 """Entries kept by content below a cache: ``headers/ID`` and ``toolchains/ID``.
 
-Each has a ``record.json`` with the names (``found_by``) that find it again without hashing
-anything. Before it is used its content is held against ID, its digest. Read-only extra stores
-have the same layout.
+Each has a ``record.json`` with the names (``found_by``) that find it without hashing. Before an
+entry is used, its content is checked against ID, its digest. Read-only extra stores have the
+same layout.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SCHEMA = 1
 class Entries:
     """The entries of one kind in the node's cache and, behind it, in extra stores.
 
-    An entry is called by the digest of what is in its folder ``tree``. ``telling`` is a file
-    that this must have, to pass over what was cut down by hand. ``fields`` are those that a
-    record of this kind has, each held to its form.
+    An entry is named by the digest of its folder ``tree``. A folder without the file
+    ``telling`` was cut down by hand and is passed over. ``fields`` are the fields of this
+    kind's records, each with its form.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Entries:
         self._folders = (self.folder, *(store / kind for store in stores))
 
     def find(self, *names: str) -> tuple[Path, Mapping[str, Any]] | None:
-        """The newest entry recorded by any of ``names``, the node's own first: folder and
-        record."""
+        """The folder and the record of the newest entry that any of ``names`` finds; the
+        node's own entries go first."""
         for folder in self._folders:
             found = [
                 (path, record)
@@ -71,7 +71,7 @@ class Entries:
             yield from sorted(_entries(folder))
 
     def names(self, path: Path) -> tuple[str, ...]:
-        """What finds the entry in ``path``; none where its record cannot be read."""
+        """The names that find the entry in ``path``; empty where its record cannot be read."""
         record = self._record(path)
         return tuple(record["found_by"]) if record else ()
 
@@ -92,9 +92,9 @@ class Entries:
         return None if same else "it has another content than when it was stored"
 
     def discard(self, path: Path) -> Path | None:
-        """Has a bad entry not found any more; one of the node's own is moved to ``bad/``.
+        """Hides a bad entry from ``find``; one of the node's own is moved to ``bad/``.
 
-        Returns where it then is. The caller has the lock that ``commit`` is called with.
+        Returns its new path, if any. The caller holds the same lock as for ``commit``.
         """
         self._bad.add(path)
         if not self.is_own(path) or not os.path.lexists(path):
@@ -104,7 +104,7 @@ class Entries:
     def commit(self, scratch: Path, record: Mapping[str, Any]) -> Path:
         """Makes ``scratch`` the entry of ``record["id"]``, durably, in one rename.
 
-        If the same content is there already, it is only recorded by one more name.
+        If the same content is there already, its record only gains a name.
         """
         final = self.folder / str(record["id"])
         there = self._record(final)
@@ -129,7 +129,7 @@ class Entries:
         return record if record and (path / self._telling).is_file() else None
 
     def _parse(self, value: object, identity: str) -> dict[str, Any]:
-        """The record ``value``, with what another version put there, of ``identity``."""
+        """The record of ``identity`` in ``value``, with any fields of another version."""
         of = Fields(value, "the record")
         of("schema", forms.exactly(SCHEMA))
         of("id", forms.exactly(identity))
@@ -142,7 +142,7 @@ class Entries:
 
 @contextlib.contextmanager
 def explained(cache: Path) -> Iterator[None]:
-    """Turns a file system that will not do into a ToolchainError with what to do next."""
+    """Turns an OSError in ``cache`` into a ToolchainError that says what to do next."""
     try:
         yield
     except OSError as error:
@@ -161,7 +161,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Writes out all of the file system: with 16,000 files that is thirty times faster than
+    """Writes out the whole file system: for 16,000 files this is thirty times faster than
     fsync(2) of each."""
     import ctypes
 

@@ -1,10 +1,9 @@
 """The one normal form of kernel header trees.
 
-It has ``build`` (the folder modules are built against), ``source`` (where the sources of a
-split tree are, else a link to ``build``) and whatever these link to, side by side.
-No link leaves it and no file names its old place, so it works wherever it is mounted. What
-takes no part in building a module is left out. Equal trees have equal digests, wherever they
-are from.
+It has ``build`` (modules are built against it), ``source`` (the sources of a split tree, else
+a link to ``build``) and, beside them, whatever these two link to. No link leaves the tree and
+no file names its old place, so it works wherever it is mounted. Files that take no part in
+building a module are left out. Equal trees have equal digests, whatever their origin.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ _HERE = "$(dir $(realpath $(lastword $(MAKEFILE_LIST))))"
 def normalise(tree: HeaderTree, into: Path, *, move: bool = False) -> str:
     """Writes ``tree`` in its normal form to the new folder ``into``; returns its digest.
 
-    The digest covers every path, type, executable bit, content and link target. ``move`` takes
-    the files away from where they are. Raises ToolchainError if a link leads out of the tree.
+    The digest covers every path, type, executable bit, content and link target. ``move`` moves
+    the files instead of copying them. Raises ToolchainError if a link leads out of the tree.
     """
     return _Import(tree, into, move).run()
 
@@ -103,7 +102,7 @@ class _Import:
         self._listing[name] = ("x" if executable else "f", hashlib.sha256(data).hexdigest())
 
     def _rewritten(self, data: bytes, folder: Path) -> bytes:
-        """``data`` with the old places of the tree's parts replaced by where they are now."""
+        """``data``, with the old paths of the tree's parts replaced by the new ones."""
 
         def moved(match: re.Match[str]) -> str:
             word = match[0]
@@ -150,7 +149,7 @@ class _Import:
         return Path(self._parts[part], final.relative_to(part))
 
     def _place(self, path: Path) -> Path | None:
-        """Where the resolved ``path`` is in the normal form; None if it is not part of it."""
+        """Where the resolved ``path`` is in the normal form; None if it is outside the tree."""
         for folder in (path, *path.parents):
             if folder in self._parts:
                 return Path(self._parts[folder], path.relative_to(folder))
@@ -162,7 +161,7 @@ class _Import:
         self._listing[new.relative_to(self._into).as_posix()] = ("l", text)
 
     def _drop_dangling(self) -> None:
-        """Removes links to what was left out, and folders that had nothing else."""
+        """Removes links to files that were left out, and folders that this empties."""
         while True:
             dangling = [
                 name
@@ -182,7 +181,7 @@ class _Import:
 
 def _left_out(name: str, path: Path) -> bool:
     """Whether a file takes no part in building other modules: objects, the kernel itself, and
-    sources but those of the build's own tools."""
+    all sources but those of the build's own tools."""
     if name.startswith("vmlinux"):
         return not name.endswith(".h")
     if name.endswith((".o", ".ko", ".a")):

@@ -12,7 +12,7 @@ from modulus.host.distribution.apt import Apt, AptPackage
 
 
 def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> ToolchainError:
-    """The error for a kernel the archive has no headers of; it names near ones it has."""
+    """The error for a kernel whose headers the archive lacks; it names near kernels."""
     names = (distribution.release_of(name) for name in apt.names("linux-headers-"))
     near = near_releases(release, (name for name in names if name))
     package = distribution.headers_package(release)
@@ -26,8 +26,8 @@ def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> 
 class HeaderChoice:
     """Picks the packages that make up a release's headers from apt's lists.
 
-    ``image`` is the version the kernel is installed in: headers of it are wanted, and others
-    taken only when lists that are up to date have none.
+    ``image`` is the version of the installed kernel's package. Headers of that version are
+    wanted; others are taken only when up-to-date lists have none.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class HeaderChoice:
 
 
 def _version(relation: Relation, beside: str, known: Sequence[AptPackage]) -> str | None:
-    """The version that ``relation`` asks for, the one released with ``beside`` if it may be."""
+    """The version in ``known`` that ``relation`` asks for, preferably ``beside``, or None."""
     versions = [package.version for package in known]
     if relation.operator == "=":
         return relation.version if relation.version in versions else None

@@ -10,7 +10,7 @@ from modulus.core.kernel.release import KernelConfig, tree_release
 from modulus.host.files.paths import inside, resolve
 from modulus.host.files.regular import read_text
 
-# What a tree is known by without reading it; all change with any rebuild or update of it.
+# These identify a tree without reading it: all change with any rebuild or update.
 _TELLING = (
     *("", "Makefile", ".config", "Module.symvers", "scripts/mod/modpost", "include"),
     *("include/generated/autoconf.h", "include/generated/utsrelease.h"),
@@ -26,14 +26,14 @@ class HeaderTree:
     source: Path
 
     def path(self, name: str) -> Path:
-        """Where ``build``'s file ``name`` really is; a link in a circle is no file itself."""
+        """The resolved path of ``build``'s file ``name``; unresolved for links in a circle."""
         try:
             return resolve(self.root, f"{inside(self.root, self.build)}/{name}")
         except OSError:
             return self.build / name
 
     def fingerprint(self) -> list[object]:
-        """What tells cheaply whether the tree may have changed."""
+        """The cheap facts that differ once the tree has changed."""
         seen: list[object] = [str(self.build), str(self.source)]
         for name in _TELLING:
             try:

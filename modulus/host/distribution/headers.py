@@ -1,6 +1,6 @@
 """A kernel's header tree: the node's own, else the distribution's packages.
 
-Kept by content in ``headers/ID/tree``, in the normal form of ``headerform``.
+Trees are kept by content in ``headers/ID/tree``, in the normal form of ``header_form``.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _FIELDS: Mapping[str, Form[object]] = {
 
 
 def header_entries(cache: Path, stores: Sequence[Path]) -> Entries:
-    """Where header trees are kept."""
+    """The entries of header trees."""
     return Entries("headers", "tree", cache, stores, "build/Module.symvers", _FIELDS)
 
 
 @dataclass(frozen=True)
 class Headers:
-    """A header tree at ``path``, whose content is ``id``; ``origin`` is node or packages."""
+    """A header tree at ``path``, with the digest ``id``; ``origin`` is node or packages."""
 
     id: str
     path: Path
@@ -51,7 +51,7 @@ class Headers:
 
     @property
     def folder(self) -> Path:
-        """The entry that it is in."""
+        """The folder of the tree's entry."""
         return self.path.parent
 
     @property
@@ -68,7 +68,7 @@ class Headers:
 
 
 class HeaderProvider:
-    """Finds header trees that are recorded, and provides those that are not.
+    """Finds recorded header trees, and provides the others.
 
     ``open_apt`` gives the distribution's archive for a release, or raises ToolchainError.
     """
@@ -98,7 +98,7 @@ class HeaderProvider:
         return self._find(self._packages_name(release))
 
     def provide(self, release: str) -> Headers:
-        """The tree for ``release``, from the node or downloaded. The caller has a lock."""
+        """The tree for ``release``, from the node or downloaded. The caller holds a lock."""
         tree = header_tree.find(self._root, release)
         reason = "there is none below /lib/modules"
         if tree:
@@ -157,8 +157,8 @@ class HeaderProvider:
             new = folder / "entry"
             new.mkdir()
             identity = header_form.normalise(tree, new / "tree", move=True)
-            # Also by their own version: nodes find them in a store that was filled where this
-            # kernel is not installed.
+            # Record the headers' own version too: by it nodes find them in a store that was
+            # filled where this kernel is not installed.
             versions = (choice.image, archives[0].package.version)
             names = list(dict.fromkeys(self._named(release, version) for version in versions))
             packages = debs.recorded(archives)
@@ -193,7 +193,7 @@ class HeaderProvider:
         return found
 
     def _find(self, name: str) -> Headers | None:
-        # Trees of before have the same digest, and one figure more in their names.
+        # Older records have the same digests, and one figure more in their names.
         kind, _, rest = name.partition("/")
         found = self.entries.find(name, f"{kind}/1/{rest}")
         if found is None:

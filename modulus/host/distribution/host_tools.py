@@ -12,7 +12,7 @@ from modulus.host.process.run import find, run
 
 
 def host_toolchain(compiler: Compiler) -> Toolchain:
-    """The host's ``compiler`` and what it works with, identified by what they say they are.
+    """The host's ``compiler`` and its tools, identified by their ``--version``.
 
     Raises ToolchainError naming what is not installed.
     """

@@ -1,4 +1,4 @@
-"""All headers and toolchains that are kept, held against the digests they are called by."""
+"""Checks all headers and toolchains that are kept against the digests in their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modulus.host.report.reporter import Reporter
 class Held:
     """An entry of ``kind`` (headers, toolchains); ``problem`` is None for a good one.
 
-    ``path`` is where it is now: what is bad of our own is in ``bad/``.
+    ``path`` is where it is now: a bad one of the node's own is in ``bad/``.
     """
 
     kind: str
@@ -29,8 +29,8 @@ class Held:
 def check_provided(
     cache: Path, stores: Sequence[Path], reporter: Reporter, lock_timeout: float | None
 ) -> Iterator[Held]:
-    """Every entry of ``cache`` and ``stores``, all of it hashed; bad ones of our own are set
-    aside. Not those that nothing finds any more: they are not called by their content."""
+    """Every entry of ``cache`` and ``stores``, wholly hashed; bad ones in ``cache`` are set
+    aside. Outdated entries are left out: they are not named by their content."""
     toolchains = toolchain_entries(cache, stores)
     passed_over = outdated(toolchains)
     for entries in (header_entries(cache, stores), toolchains):
@@ -46,5 +46,5 @@ def check_provided(
 
 
 def _set_aside(entries: Entries, path: Path) -> Path | None:
-    """Unless a good one has taken its place meanwhile."""
+    """Sets it aside, unless a good entry has taken its place meanwhile."""
     return entries.discard(path) if entries.damage(path) else None

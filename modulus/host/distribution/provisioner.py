@@ -1,6 +1,6 @@
 """Kernel headers, toolchains and source packages: recorded ones at once, others provided.
 
-Providing takes one lock for the whole cache, so that calls at the same time do the work once.
+Providing takes one lock for the whole cache, so that concurrent calls do the work once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class SourcePackage:
 class Provisioner:
     """What builds need from the node's distribution, kept below ``cache``.
 
-    ``root`` is the node's root, ``distribution`` None where its packages are not known, and
+    ``root`` is the node's root, ``distribution`` is None where its packages are not known, and
     ``stores`` are read-only folders laid out like ``cache``. Nothing is downloaded ``offline``.
-    ``lock_timeout`` is for how many seconds another process that provides is waited for.
+    ``lock_timeout`` is how many seconds to wait for another process that provides.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Provisioner:
         recorded: Callable[[], Made | None],
         provide: Callable[[], Made],
     ) -> Made:
-        """What is recorded and right, else what is provided; what is bad is set aside."""
+        """The recorded entry if it is sound, else a provided one; bad ones are set aside."""
         found = recorded()
         if found and entries.damage(found.folder) is None:
             return found
@@ -130,7 +130,7 @@ class Provisioner:
             return provide()
 
     def source_package(self, package: str, version: str) -> SourcePackage:
-        """The package whose author's version is ``version``, kept in ``downloads/SHA256``.
+        """The package of the upstream version ``version``, kept in ``downloads/SHA256``.
 
         Raises FetchError if the distribution does not have it or it cannot be downloaded.
         """
@@ -212,9 +212,9 @@ class Provisioner:
 def providing(
     cache: Path, what: str, reporter: Reporter, lock_timeout: float | None
 ) -> Iterator[None]:
-    """Keeps all others from providing headers, toolchains and packages, or removing them."""
+    """Keeps others from providing or removing headers, toolchains and packages."""
     with explained(cache):
-        # Unlike the folder of other locks this one lasts.
+        # Unlike the folder of other locks, the cache lasts.
         make_dirs(cache)
         with locked(cache / ".provision.lock", what, reporter, lock_timeout):
             yield

@@ -1,6 +1,6 @@
 """Turns unpacked packages into a root folder that a build can run in.
 
-Takes the place of the maintainer scripts that are not run, for as much as a compile needs.
+It does the work of the maintainer scripts, which are not run, as far as a compile needs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNUSED = (
 # What update-alternatives would link.
 _ALTERNATIVES = {"awk": "mawk", "which": "which.debianutils"}
 _MOUNT_POINTS = ("usr/src/linux", "src", "out", "build", "dev", "proc", "run", "sys", "tmp")
-# What podman mounts files on, and may not make in a user namespace.
+# podman mounts files on these, and may not make them in a user namespace.
 _MOUNTED_FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv")
 _ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/sh
@@ -31,8 +31,8 @@ _GROUPS = "root:x:0:\nbuild:x:1000:\nnogroup:x:65534:\n"
 
 def finish(root: Path) -> None:
     """Makes ``root``, where packages were unpacked, ready: merged /usr, accounts, mount points,
-    no program that runs as somebody else, and nothing that all may write to, ``tmp`` included:
-    on the host all can see it, and a build has another."""
+    no setuid or setgid programs, and nothing that all may write to. That includes ``tmp``: all
+    users of the host can see it, and a build has another."""
     for name in _MERGED:
         _merge(root, name)
     for name in _UNUSED:
@@ -52,8 +52,8 @@ def finish(root: Path) -> None:
 
 
 def _merge(root: Path, name: str) -> None:
-    """Moves /NAME into /usr/NAME and leaves a link; unpacking made a folder of the link that a
-    merged system has."""
+    """Moves /NAME into /usr/NAME and leaves the link that a merged system has; unpacking made
+    a folder in its place."""
     top, merged = root / name, root / "usr" / name
     if top.is_dir() and not top.is_symlink():
         _move_into(top, merged)
@@ -76,8 +76,8 @@ def _move_into(old: Path, new: Path) -> None:
 
 
 def _restrict(root: Path) -> None:
-    """Takes rights away that packages have for a system where they are installed: nothing runs
-    as somebody else, and nobody else may write to it."""
+    """Drops the rights that packages need only in an installed system: setuid, setgid, and
+    write permission for group and others."""
     unwanted = stat.S_ISUID | stat.S_ISGID | stat.S_IWGRP | stat.S_IWOTH
     for folder, folders, names in os.walk(root):
         for path in (Path(folder, name) for name in (*folders, *names)):

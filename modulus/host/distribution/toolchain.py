@@ -1,6 +1,6 @@
 """A root folder with the compiler that built a kernel and all that a build runs.
 
-Made of the distribution's packages, kept by content in ``toolchains/ID/root``.
+It is made of the distribution's packages and kept by content in ``toolchains/ID/root``.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _FIELDS: Mapping[str, Form[object]] = {
 
 
 def toolchain_entries(cache: Path, stores: Sequence[Path]) -> Entries:
-    """Where toolchains are kept."""
+    """The entries of toolchains."""
     return Entries("toolchains", "root", cache, stores, "usr/bin/make", _FIELDS)
 
 
 def outdated(entries: Entries) -> frozenset[Path]:
-    """Of ``entries`` those that were named by their packages once, which nothing finds now."""
+    """Those of ``entries`` with old names, by their packages; nothing finds them now."""
     return frozenset(
         path
         for path in entries.all()
@@ -54,7 +54,7 @@ def outdated(entries: Entries) -> frozenset[Path]:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A root folder; ``cc`` is the compiler's command in it, ``packages`` have versions."""
+    """A root folder; ``cc`` is the compiler's command in it, ``packages`` map to versions."""
 
     id: str
     root: Path
@@ -63,12 +63,12 @@ class Toolchain:
 
     @property
     def folder(self) -> Path:
-        """The entry that it is in."""
+        """The folder of the root's entry."""
         return self.root.parent
 
 
 class ToolchainProvider:
-    """Finds toolchains that are recorded, and provides those that are not.
+    """Finds recorded toolchains, and provides the others.
 
     ``open_apt`` gives the distribution's archive, or raises ToolchainError.
     """
@@ -96,7 +96,7 @@ class ToolchainProvider:
         return Toolchain(path.name, path / "root", compiler.command, packages)
 
     def provide(self, compiler: Compiler) -> Toolchain:
-        """The root with ``compiler``, made now if need be. The caller has a lock."""
+        """The root with ``compiler``, made now if need be. The caller holds a lock."""
         found = self.recorded(compiler)
         if found:
             return found

@@ -31,7 +31,7 @@ class Kind(IntEnum):
 
 
 class TransferError(Exception):
-    """Why something could not be had: one line of cause and one of what to do next."""
+    """Why a transfer failed: one line of cause and one of what to do next."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class TransferError(Exception):
 def failures() -> Iterator[None]:
     """Turns whatever requests, urllib3, http.client and ssl raise into a TransferError.
 
-    requests wraps what fails before the body; while the body is read urllib3's own errors
-    and those below come through. All of requests' are OSErrors.
+    requests wraps errors before the body. While the body is read, errors of urllib3 and of
+    the libraries below it come through. All of requests' errors are OSErrors.
     """
     import urllib3.exceptions
 
@@ -72,7 +72,7 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ((\d)\d+[ \w]*)")
 
 
 def _explain(error: BaseException, chain: list[BaseException]) -> TransferError:
-    """The cause is read off the chain: the texts further out name URLs with passwords."""
+    """Reads the cause off the chain: the outer errors' texts name URLs with passwords."""
     from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
     for link in chain:
@@ -92,7 +92,7 @@ def _explain(error: BaseException, chain: list[BaseException]) -> TransferError:
         if link.errno in _NO_ROUTE:
             return TransferError(Kind.UNREACHABLE, _text(link), _NETWORK)
     if any(isinstance(link, TimeoutError | PoolTimeoutError) for link in chain):
-        # NewConnectionError of urllib3 1.26 is a timeout by its class alone.
+        # urllib3 1.26 derives NewConnectionError from a timeout, which it is not.
         refused = next((link for link in system if isinstance(link, ConnectionError)), None)
         cause = _text(refused) if refused else "timed out"
         return TransferError(Kind.PASSING, cause, _NETWORK)
@@ -122,7 +122,7 @@ def _text(error: OSError) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all it was raised for or wraps, each once, outermost first."""
+    """The exception and all that it wraps or was raised from, each once, outermost first."""
     seen: set[int] = set()
     todo: list[object] = [error]
     while todo:

@@ -1,7 +1,7 @@
 """Brings a driver's package into ``downloads/`` from the first place that has it.
 
-Nothing is taken for whole or right before its hash holds; what can pass is tried again, and a
-break goes on where it was, in this process or in the next.
+A file counts as whole and right only once its hash matches. Failures that may pass are tried
+again, and a broken transfer continues where it stopped, in this process or in the next.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that is there whole and as it should be.
+    """A file that is there, whole and right.
 
-    ``size`` is in bytes, ``url`` redacted, or the path of one that was there before.
+    ``size`` is in bytes. ``url`` is redacted, or the path of a file that was there before.
     """
 
     path: Path
@@ -56,9 +56,9 @@ class Download:
 class Fetcher:
     """Fetches into ``downloads``; finished files there and in ``stores`` need no network.
 
-    ``network_wait`` is for how many seconds no network (no name service, no route) and
-    certificates from the future (the clock is not set) are waited out. ``lock_timeout`` is for
-    how many another process fetching the same is, None for ever.
+    ``network_wait`` is how many seconds to wait out a missing network (no name service, no
+    route) and certificates from the future (the clock is not set). ``lock_timeout`` is how
+    many seconds to wait for another process that fetches the same file, None for ever.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Fetcher:
         known: str | None,
         known_origin: str,
     ) -> Download:
-        """The file, from the first of ``candidates`` that has it and whose hash holds.
+        """The file, from the first of ``candidates`` that has it with the right hash.
 
         ``known`` is its sha256 if the settings or the profile (``known_origin``) have it; else
-        that beside the file must count. Raises FetchError, IntegrityError where a place had
-        other bytes or nothing to check them by, LockedError.
+        the one beside the file must count. Raises FetchError, LockedError, and IntegrityError
+        where a place had other bytes or no checksum for them.
         """
         checksum = Checksum(known.lower(), known_origin) if known else None
         try:
@@ -106,7 +106,7 @@ class Fetcher:
             raise self._unusable(error) from error
 
     def _from_any(self, candidates: Sequence[Candidate], known: Checksum | None) -> Download:
-        """Goes through the places in order, and again through those that were out of reach."""
+        """Tries the places in order, and those that were out of reach again."""
         failures: dict[Candidate, TransferError] = {}
         until = self._pace.clock() + self._network_wait
         todo, rounds = list(candidates), 0
@@ -122,7 +122,7 @@ class Fetcher:
                 for candidate, failure in failures.items()
                 if failure.kind in (Kind.UNREACHABLE, Kind.CLOCK)
             ]
-            # Where one place has answered there is a network, and the others are just wrong.
+            # If one place has answered, there is a network, and the others are just wrong.
             answered = any(failure.status for failure in failures.values())
             clock = any(failure.kind is Kind.CLOCK for failure in failures.values())
             waits = (clock or not answered) and self._pace.clock() < until
@@ -195,7 +195,7 @@ class Fetcher:
             self._reporter.phase("fetch", "the pieces do not fit; again from the start")
 
     def _beside(self, candidate: Candidate) -> Checksum | None:
-        """The checksum beside the file; None where there is none and none is asked for."""
+        """The checksum beside the file; None without one under ``allow_unverified``."""
         url = candidate.checksum_url or beside(candidate.url)
         shown, name = redact(url), filename(candidate.url)
         text = self._pace.again(lambda: self._transfer.text(url), self._reporter)
@@ -221,7 +221,7 @@ class Fetcher:
         return None
 
     def _stored(self, sha256: str) -> Path | None:
-        """A finished download with that hash, checked now; a bad one of our own is removed."""
+        """A finished download of that hash, checked now; a bad one of ours is removed."""
         for folder in (self._downloads, *(store / "downloads" for store in self._stores)):
             path = folder / sha256
             try:
@@ -251,7 +251,7 @@ class Fetcher:
 
 
 def _finished(path: Path, checksum: Checksum, candidates: Sequence[Candidate]) -> Download:
-    """A download that is there already; where it came from is not recorded."""
+    """A download that is there already; its source is not recorded."""
     formats = {candidate.format for candidate in candidates}
     kind = formats.pop() if len(formats) == 1 else _format(path)
     size = path.stat().st_size

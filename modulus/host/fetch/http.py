@@ -1,7 +1,8 @@
 """Asks web servers for files; the only module that imports ``requests``.
 
-Bodies come as the bytes on the wire, whatever their Content-Encoding. Works with requests 2.28
-(Debian 12) on urllib3 1.26 and with the newest on urllib3 2, which break off in other ways.
+Bodies come as the bytes on the wire, whatever their Content-Encoding. The module works with
+requests 2.28 (Debian 12) on urllib3 1.26 and with the newest on urllib3 2; the two report a
+broken connection differently.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ClientOptions:
 
 
 class Response:
-    """The answer to one request, its body still to come."""
+    """The answer to one request; its body is not read yet."""
 
     def __init__(self, answer: Any, slow_timeout: float) -> None:
         self._answer = answer
@@ -59,11 +60,11 @@ class Response:
     def chunks(self) -> Iterator[bytes]:
         """The body's bytes as they come, at most 1 MiB at once; TransferError on a break.
 
-        A body may end before ``length``: that is for the caller to see.
+        A body may end before ``length``; the caller checks that.
         """
         raw = self._answer.raw
-        # read1 gives what is there; read would lose what came before a break, and would not
-        # return from a trickle. urllib3 1.26 has none, but http.client's below it does.
+        # read1 gives what is there; read would lose the bytes before a break, and would not
+        # return from a trickle. urllib3 1.26 has no read1, but http.client below it has.
         options = {"decode_content": False} if hasattr(raw, "read1") else {}
         read1 = raw.read1 if options else raw._fp.read1
         left, since, got = self.length, time.monotonic(), 0
@@ -83,7 +84,7 @@ class Response:
 
 
 class Client:
-    """Keeps connections, proxy and certificates for a number of requests."""
+    """Keeps connections, proxy and certificates for several requests."""
 
     def __init__(self, options: ClientOptions) -> None:
         if options.ca_bundle and not os.path.exists(options.ca_bundle):
@@ -95,7 +96,7 @@ class Client:
     @functools.cached_property
     def _session(self) -> Any:
         session = _requests().Session()
-        # Redirects are followed here, or it would read their bodies whole, however long.
+        # ``get`` follows redirects: requests would read their bodies whole, however long.
         session.get_redirect_target = lambda _: None
         return session
 
@@ -115,7 +116,7 @@ class Client:
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
         """GETs ``url``, following redirects but never from https to http.
 
-        Answers of 200, 206 and 416 are handed over, all else raises TransferError.
+        Yields answers of 200, 206 and 416; all others raise TransferError.
         """
         secure = False
         for _ in range(_REDIRECTS):
@@ -152,11 +153,11 @@ class Client:
             url,
             headers={
                 "User-Agent": f"modulus/{__version__}",
-                # Or the hash would be of something else than the file.
+                # A compressed body has another hash than the file.
                 "Accept-Encoding": "identity",
                 **headers,
             },
-            # Both here and not on the session, where the environment would win over them.
+            # Both are set here: on the session, the environment would win over them.
             proxies={} if direct else {"http": proxy, "https": proxy},
             verify=self._options.ca_bundle,
             timeout=(self._options.connect_timeout, self._options.read_timeout),
@@ -167,7 +168,7 @@ class Client:
 
 def _requests() -> Any:
     with warnings.catch_warnings():
-        # It warns of versions of urllib3 it does not know; what is used here, all have.
+        # requests warns of unknown versions of urllib3; all have what is used here.
         warnings.simplefilter("ignore")
         import requests
     return requests
@@ -210,7 +211,7 @@ def number(text: str) -> int | None:
 
 
 def _retry_after(value: str) -> float:
-    """The seconds that a Retry-After asks for, given as such or as a date (RFC 9110)."""
+    """The seconds that a Retry-After asks for; it holds seconds or a date (RFC 9110)."""
     seconds = number(value.strip())
     if seconds is not None:
         return float(seconds)

@@ -1,7 +1,7 @@
-"""A file on its way into downloads/: what is there so far outlives the process fetching it.
+"""A partial file in downloads/, which outlives the process that fetches it.
 
-``.part-ID`` holds the bytes, ``.part-ID.json`` what they are the beginning of. The lock is
-flock(2) on the former, so a killed fetch leaves nothing but what the next one goes on from.
+``.part-ID`` holds the bytes, ``.part-ID.json`` says what they are the beginning of. The lock is
+flock(2) on ``.part-ID``: a killed fetch leaves only what the next one continues from.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HEAD = 512
 class Origin:
     """What a partial file is the beginning of.
 
-    ``url`` without what is secret in it, ``etag`` whatever If-Range can name (a strong ETag or
-    a date), ``size`` of the whole file in bytes.
+    ``url`` has no secrets in it, ``etag`` is what If-Range can name (a strong ETag or a date),
+    and ``size`` is the whole file's in bytes.
     """
 
     url: str
@@ -42,8 +42,8 @@ class Origin:
 class Partial:
     """A partial file that this process alone writes, with the sha256 of all it holds.
 
-    ``size`` is in bytes; ``pieced`` where they came in more than one go, so that a wrong hash
-    may be no fault of the last.
+    ``size`` is in bytes. ``pieced`` says that they came in several transfers, so that a wrong
+    hash may not be the last one's fault.
     """
 
     def __init__(self, path: Path, handle: int, *, resume: bool) -> None:
@@ -68,28 +68,28 @@ class Partial:
 
     @property
     def sha256(self) -> str:
-        """Of what is there so far."""
+        """The sha256 of the bytes so far."""
         return self._digest.hexdigest()
 
     @property
     def is_html(self) -> bool:
-        """Whether what is there so far begins like a page for a browser."""
+        """Whether the bytes so far begin like a page for a browser."""
         return looks_like_html(self._head)
 
     def restart(self) -> None:
-        """Empties it."""
+        """Empties the file."""
         os.ftruncate(self._handle, 0)
         os.lseek(self._handle, 0, os.SEEK_SET)
         self.size, self._digest, self._head = 0, hashlib.sha256(), b""
         self.origin, self.pieced = None, False
 
     def describe(self, origin: Origin) -> None:
-        """Records what it is the beginning of, before the first byte of that is in it."""
+        """Records what the file is the beginning of; call it before the first byte."""
         self.origin, self.pieced = origin, self.size > 0
         atomic.write_json(self._sidecar, asdict(origin), 0o600)
 
     def append(self, chunk: bytes) -> None:
-        """Adds what came next."""
+        """Adds the next bytes."""
         view = memoryview(chunk)
         while view:
             view = view[os.write(self._handle, view) :]
@@ -102,7 +102,7 @@ class Partial:
             self._head += chunk[: _HEAD - len(self._head)]
 
     def commit(self) -> Path:
-        """Makes it the download of its sha256, durably and in one rename."""
+        """Renames the file to its sha256, durably; returns the new path."""
         final = self.path.with_name(self.sha256)
         os.fchmod(self._handle, 0o644)
         os.fsync(self._handle)
@@ -112,7 +112,7 @@ class Partial:
         return final
 
     def discard(self) -> None:
-        """Takes it away."""
+        """Removes the file."""
         self._sidecar.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
@@ -129,9 +129,9 @@ def held(
 ) -> Iterator[Partial]:
     """The partial file ``ident`` below ``folder``, once no other process has it.
 
-    ``timeout`` is in seconds, None waits for ever. With ``resume`` it begins with what an
-    earlier process left, for a hash to judge in the end; else it begins empty. One that is
-    left empty is taken away. Raises LockedError when the time is up.
+    ``timeout`` is in seconds, None waits for ever. With ``resume`` the file begins with what
+    an earlier process left, and a hash must judge it in the end; else it begins empty. A file
+    left empty is removed. Raises LockedError when the time is up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".part-{ident}"
@@ -141,7 +141,7 @@ def held(
         try:
             acquire(handle, what, reporter, timeout, fcntl.LOCK_EX)
             if not _is(handle, path):
-                continue  # Committed or discarded by whom we waited for.
+                continue  # The last holder committed or discarded it.
             part = Partial(path, handle, resume=resume)
             try:
                 yield part

@@ -1,4 +1,4 @@
-"""Tries again what may pass, ever more slowly, and not for ever."""
+"""Retries failures that may pass, at growing intervals, a limited number of times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROGRESS = 1 << 20
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to try in a row, and the first and longest pause between, in seconds."""
+    """How often to try in a row; the first and the longest pause between, in seconds."""
 
     tries: int = 5
     first: float = 1
@@ -34,8 +34,8 @@ class Pace:
     ) -> _T:
         """Does ``action`` until it succeeds, fails for good, or fails too often in a row.
 
-        A try that ``reached`` 1 MiB further than any before does not count as failed. Raises
-        the last TransferError.
+        A try that got 1 MiB further than any before, by ``reached``, starts the count anew.
+        Raises the last TransferError.
         """
         count, furthest = 0, reached()
         while True:
@@ -43,7 +43,7 @@ class Pace:
                 return action()
             except TransferError as caught:
                 error = caught
-            # Out of the handler, or later errors would have this one in their chain.
+            # Outside the handler, or later errors would have this one in their chain.
             count = 1 if reached() >= furthest + _PROGRESS else count + 1
             furthest = max(furthest, reached())
             if error.kind is not Kind.PASSING or count >= self.tries:
@@ -51,9 +51,9 @@ class Pace:
             self.pause(count, error, reporter)
 
     def pause(self, count: int, error: TransferError, reporter: Reporter) -> None:
-        """Waits after the ``count``-th failure in a row: as asked for, or doubling.
+        """Waits after the ``count``-th failure in a row: as the server asks, or doubling.
 
-        Spread at random, so that a cluster's nodes do not come all at once.
+        The pause is random in part, so that a cluster's nodes do not come all at once.
         """
         delay = doubled(self.first, count, self.longest)
         delay *= random.SystemRandom().uniform(0.5, 1)

@@ -17,9 +17,9 @@ from modulus.host.files.record import read_record
 
 @dataclass(frozen=True)
 class PackageRecord:
-    """A package's sha256 and who vouches for that, its own list of GPUs and that of its files.
+    """A package's sha256, who vouches for it, and the package's own lists of GPUs and files.
 
-    ``more`` is what another version of Modulus has recorded.
+    ``more`` has the fields that another version of Modulus recorded.
     """
 
     sha256: str
@@ -35,13 +35,13 @@ def source_path(cache: Path, instance: Instance, arch: str) -> Path:
 
 
 def read_source(path: Path) -> PackageRecord | None:
-    """The record at ``path``; None for none, or a bad one."""
+    """The record at ``path``; None where it is missing or bad."""
     return read_record(path, parse_source)
 
 
 def write_source(path: Path, record: PackageRecord) -> None:
-    """Makes ``record`` that at ``path``; what another version has said of the same package
-    stays. Raises BuildError for a full disk, ConfigError where nothing can be written."""
+    """Writes ``record`` to ``path``; another version's fields on the same package stay. Raises
+    BuildError for a full disk, ConfigError where nothing can be written."""
     before = read_source(path)
     more = before.more if before and before.sha256 == record.sha256 else {}
     with writing(path):
@@ -58,12 +58,12 @@ def write_source(path: Path, record: PackageRecord) -> None:
 
 
 def parse_source(value: object) -> PackageRecord:
-    """The record in JSON ``value``; ValueError for what is none."""
+    """The record in JSON ``value``; ValueError where it is none."""
     of = Fields(value, "the record of a package")
     return PackageRecord(
         of("sha256", forms.sha256),
         of("verified_by", forms.line),
-        # Of the package's own form, which who reads it holds it to.
+        # In the package's own form, which the reader checks.
         of("gpus", lambda gpus: gpus),
         of("manifest", forms.optional(forms.content)),
         of.rest,

@@ -24,8 +24,8 @@ _TEXT_MAX = 1 << 20
 class Transfer:
     """Gets files over the network (never if ``offline``) or from the local file system.
 
-    Everything raises TransferError for what is wrong with the source; an OSError is about
-    where the file is to go.
+    All methods raise TransferError for a fault of the source; an OSError is a fault of the
+    file's target.
     """
 
     def __init__(self, client: Client, reporter: Reporter, *, offline: bool) -> None:
@@ -34,7 +34,7 @@ class Transfer:
         self._offline = offline
 
     def into(self, part: Partial, url: str, *, judged: bool) -> None:
-        """Makes ``part`` the whole of ``url``, going on from what it holds if that can be.
+        """Fills ``part`` with all of ``url``, continuing from what it holds if possible.
 
         ``judged`` says that a known sha256 will judge the result.
         """
@@ -54,13 +54,13 @@ class Transfer:
             with self._get(url) as response:
                 return None if _is_html(response) else _text(response.chunks())
         except TransferError as error:
-            # Stores of objects answer 403 for what they do not have.
+            # Object stores answer 403 for files they do not have.
             if error.kind is Kind.ABSENT or error.status == 403:
                 return None
             raise
 
     def probe(self, url: str) -> None:
-        """Raises what keeps ``url`` from being fetched, after at most 1 MiB of it."""
+        """Raises TransferError where ``url`` cannot be fetched; reads at most 1 MiB."""
         path = local_path(url)
         if path is not None:
             _open_file(path)
@@ -83,7 +83,7 @@ class Transfer:
         if part.size and part.origin:
             same = part.origin.url == shown
             if judged and part.size == part.origin.size:
-                return  # The run before was killed just before its commit.
+                return  # The last run was killed just before its commit.
             if same and part.origin.etag:
                 headers["If-Range"] = part.origin.etag
             if headers or judged:
@@ -212,7 +212,7 @@ def _validator(response: Response) -> str | None:
 
 
 def _continues(response: Response, part: Partial) -> bool:
-    """Whether a 206 brings just what ``part`` lacks."""
+    """Whether ``response`` is a 206 with just the bytes that ``part`` lacks."""
     start, total = _content_range(response)
     origin = part.origin
     if response.status != 206 or origin is None or start != part.size:

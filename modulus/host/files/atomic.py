@@ -56,8 +56,8 @@ def write_atomic(
 ) -> None:
     """Replaces ``path`` by ``data`` in one rename, durably; its folder is made if missing.
 
-    What a killed writer of it left is removed. What is not ``lasting``, since /run and /dev do
-    not outlive a power cut, is not synced.
+    What a killed writer of ``path`` left is removed. Without ``lasting`` nothing is synced:
+    /run and /dev do not outlive a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_files(path)
@@ -71,7 +71,7 @@ def write_atomic(
             os.fchmod(file.fileno(), mode)
             if lasting:
                 os.fsync(file.fileno())
-            # Still locked.
+            # Still locked, so no sweep removes it first.
             os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -93,7 +93,7 @@ def is_plain_name(name: object) -> bool:
 
 
 def tree_size(path: Path) -> int:
-    """The bytes of all files below ``path``; what vanishes meanwhile counts nothing."""
+    """The bytes of all files below ``path``; files that vanish meanwhile count nothing."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -103,7 +103,7 @@ def tree_size(path: Path) -> int:
 
 
 def commit_tree(scratch: Path, final: Path) -> bool:
-    """Renames the finished folder ``scratch`` to ``final``, durably; False if one was there."""
+    """Renames the finished folder ``scratch`` to ``final``, durably; False if that exists."""
     scratch.chmod(0o755)
     fsync_tree(scratch)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def commit_tree(scratch: Path, final: Path) -> bool:
 def remove_tree(path: Path) -> None:
     """Removes ``path`` and all below it, if there; follows no link.
 
-    Of whatever is there: what a build leaves may be deeper than a path is long, or than there
-    are descriptors. So folders are moved up before they are emptied.
+    A build may nest folders deeper than a path can be long, or than there are descriptors. So
+    folders are moved up before they are emptied.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -151,7 +151,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _empty(folder: int, top: int) -> list[str]:
-    """Removes the files of an open folder, moves its folders to ``top``; their names there."""
+    """Removes an open folder's files, moves its folders to ``top``; returns their names."""
     found = []
     with os.scandir(folder) as entries:
         for entry in list(entries):
@@ -171,7 +171,7 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     """A private folder below ``parent`` that is gone afterwards, whatever happened.
 
     It is locked while in use, so that ``sweep`` can tell what a killed process left behind.
-    All locks are shared but the sweeper's: ``parent`` may be a scratch folder itself.
+    Only the sweeper's lock is exclusive: ``parent`` may be a scratch folder itself.
     """
     parent.mkdir(parents=True, exist_ok=True)
     with _locked_dir(parent, fcntl.LOCK_SH):
@@ -186,7 +186,7 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def sweep(parent: Path, prefix: str = "") -> None:
-    """Removes the scratch folders of that ``prefix``, or of any, whose process is gone."""
+    """Removes the scratch folders of ``prefix``, or of any, whose process is gone."""
     if not parent.is_dir():
         return
     with _locked_dir(parent, fcntl.LOCK_EX):
@@ -204,9 +204,9 @@ def _create(path: Path) -> int:
 
 
 def _unique(parent: Path, prefix: str, make: Callable[[Path], _T]) -> tuple[_T, Path]:
-    """What ``make`` makes of a path that nothing has yet, and that path.
+    """What ``make`` returns for a path that is free, and that path.
 
-    As tempfile does, which takes longer to import than all that is written at a warm start.
+    tempfile does the same, but its import takes longer than all writes of a warm start.
     """
     while True:
         path = parent / f".{prefix}.{os.urandom(4).hex()}"
@@ -217,7 +217,7 @@ def _unique(parent: Path, prefix: str, make: Callable[[Path], _T]) -> tuple[_T, 
 def sweep_all(parent: Path) -> None:
     """Removes whatever killed processes left in ``parent``, scratch folders and files alike.
 
-    Who writes something sweeps what an earlier writer of it left; there may be none to come.
+    A writer sweeps only what earlier writers of its file left; there may be no next writer.
     """
     for left in _hidden(parent):
         prefix, _, ending = left.name[1:].rpartition(".")
@@ -230,7 +230,7 @@ def sweep_all(parent: Path) -> None:
 
 
 def _sweep_files(path: Path) -> None:
-    """Removes the temporary files of ``path`` whose writer is gone; not while others write."""
+    """Removes the temporary files of ``path`` whose writer is gone; none while others write."""
     for left in _hidden(path.parent, path.name):
         if not _is_random(left.name.removeprefix(f".{path.name}.")):
             continue
@@ -244,14 +244,14 @@ def _sweep_files(path: Path) -> None:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """A named pipe would be waited for."""
+    """Opens ``path`` at once; a named pipe would make it wait."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _hidden(parent: Path, prefix: str = "") -> list[Path]:
-    """What ``parent`` has by names such as ``.PREFIX.MORE``, of any prefix without one.
+    """The paths in ``parent`` named like ``.PREFIX.MORE``, with any prefix if none is given.
 
-    Not by a pattern: one would be compiled for each name that is written.
+    No regular expression is used: each name that is written would compile one.
     """
     names = sysfs.names(parent)
     if prefix:

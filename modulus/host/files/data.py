@@ -1,4 +1,4 @@
-"""Files that others made, read as far as somebody wants it."""
+"""Files that others made, read only as far as a caller needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def regular_files(folder: Path) -> Iterator[str]:
-    """The regular files below ``folder``; links are made again by whoever needs them."""
+    """The regular files below ``folder``; callers that need its links make them anew."""
     cut = len(str(folder)) + 1
     waiting = [str(folder)]
     while waiting:
@@ -23,7 +23,7 @@ def regular_files(folder: Path) -> Iterator[str]:
 
 
 class FileData:
-    """Slices like bytes; not mapped, since a file that is cut short then would end us."""
+    """Slices like bytes. It is not mapped: a file cut short would then kill the process."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file

@@ -18,7 +18,7 @@ def hash_file(path: str | os.PathLike[str]) -> str:
 
 
 def hash_open(file: FileIO) -> str:
-    """The same of what is left to read of an open file."""
+    """As ``hash_file``, for the rest of an open file."""
     digest = hashlib.sha256()
     piece = memoryview(bytearray(min(_CHUNK, os.fstat(file.fileno()).st_size + 1)))
     while count := file.readinto(piece):

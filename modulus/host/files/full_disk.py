@@ -1,4 +1,4 @@
-"""A full disk, or a quota that is used up: no other place or way helps, but room does."""
+"""A full disk or a used-up quota: no other place or way helps, only more room."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether that is ``error``, or what it was raised from."""
+    """Whether ``error``, or an error it was raised from, means a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -16,6 +16,6 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def check_full(output: str) -> None:
-    """Raises OSError where a program says in its ``output`` that it met with one."""
+    """Raises OSError where a program's ``output`` says that the disk is full."""
     if os.strerror(errno.ENOSPC) in output:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,7 +1,7 @@
 """Locks between processes that tell who holds them.
 
-flock(2), so that a lock goes with its process and a killed holder leaves nothing to clean up;
-the kernel's own list of locks says who holds one.
+They use flock(2): a lock ends with its process, and a killed holder leaves nothing to clean up.
+The kernel's own list of locks says who holds one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def locked(
 ) -> Iterator[None]:
     """Holds the lock at ``path`` on ``what``; waits ``timeout`` seconds, for ever if None.
 
-    ``shared`` locks exclude only exclusive ones. Says once for whom it waits. Its folder is
-    made if missing, and not synced, since locks are in /run. Raises LockedError when the time
-    is up, OSError where ``path`` cannot be made.
+    ``shared`` locks exclude only exclusive ones. A wait is reported once, with the holder. The
+    lock's folder is made if missing, and not synced, since locks are in /run. Raises
+    LockedError when the time is up, OSError where ``path`` cannot be made.
     """
     make_dirs(path.parent, lasting=False)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -10,7 +10,7 @@ _MOST_LINKS = 40
 
 
 def resolve(root: Path, path: str | Path) -> Path:
-    """Where ``path``, seen from inside ``root``, lies outside; the end need not exist.
+    """Where ``path``, seen from inside ``root``, lies on this machine; it need not exist.
 
     Absolute links begin at ``root`` again and ``..`` does not leave it. Raises OSError
     (ELOOP) for links in a circle.

@@ -29,8 +29,8 @@ def below(root: Path, path: str) -> Path:
 
 
 def check_inside(root: Path, folder: Path) -> None:
-    """Holds the parts of ``folder`` to ``root``: what is written to a link that leads out of it
-    would be written into another system, most often this one. ConfigError."""
+    """Raises ConfigError where a link in ``folder`` leads out of ``root``: a write to it would
+    go into another system, most often this one."""
     if root == Path("/"):
         return
     for name in sysfs.names(folder):
@@ -44,9 +44,9 @@ def check_inside(root: Path, folder: Path) -> None:
 
 
 def make_dirs(path: Path, *, lasting: bool = True) -> None:
-    """Makes ``path`` and what is missing above it, durably, each open to all (0755).
+    """Makes ``path`` and the missing folders above it, durably, each open to all (0755).
 
-    Those that are not ``lasting``, in /run and /dev, are not synced.
+    Folders that are not ``lasting``, in /run and /dev, are not synced.
     """
     missing = []
     while not path.is_dir():
@@ -65,7 +65,7 @@ def make_dirs(path: Path, *, lasting: bool = True) -> None:
 def replace_file(path: Path, text: str, *, lasting: bool = True) -> bool:
     """Makes ``path`` hold ``text``, in one durable rename; False if it did already.
 
-    What a killed run left beside it is swept. What is not ``lasting``, in /run, is not synced.
+    What a killed run left beside it is swept. Files not ``lasting``, in /run, are not synced.
     """
     make_dirs(path.parent, lasting=lasting)
     atomic.sweep(path.parent, path.name)
@@ -82,10 +82,10 @@ def replace_file(path: Path, text: str, *, lasting: bool = True) -> bool:
 
 @contextlib.contextmanager
 def writing(what: Path) -> Iterator[None]:
-    """Turns what the file system refuses while ``what`` is written into an error to act on.
+    """Turns an OSError while ``what`` is written into an error that says what to do.
 
-    BuildError for a full disk, since it is worth another try; ConfigError where ``what`` cannot
-    be written at all.
+    A full disk is a BuildError, since another try may work; where ``what`` cannot be written at
+    all it is a ConfigError.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Reads records: JSON that we wrote, of which others or a bad disk may have made anything.
+"""Reads records: JSON that Modulus wrote, and that others or a bad disk may have changed.
 
-A record that is not what it should be is as none, and said so once; what reads it goes on as it
-would without. Nothing of it is used before all of it has its form (``core.forms``).
+A bad record counts as missing and is reported once; its reader goes on as it would without. No
+part of a record is used before all of it has its form (``core.record.forms``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 class RecordError(ValueError):
-    """Why there is no such record; ``absent`` where nothing is in its place."""
+    """Why a record cannot be used; ``absent`` where nothing is at its path."""
 
     def __init__(self, why: str, *, absent: bool = False) -> None:
         super().__init__(why)
@@ -29,9 +29,10 @@ class RecordError(ValueError):
 
 
 def load_record(path: Path, parse: Callable[[object], _T], most: int = MOST) -> _T:
-    """What ``parse``, which raises ValueError, makes of the JSON in ``path``; RecordError.
+    """What ``parse`` returns for the JSON in ``path``; RecordError where it raises ValueError,
+    or the file is missing or bad.
 
-    No link is followed, nothing is waited for, and no more than ``most`` bytes are read.
+    No link is followed, no pipe is waited for, and at most ``most`` bytes are read.
     """
     try:
         return parse(parse_json(read_bytes(path, most, follow=False), most))
@@ -43,7 +44,7 @@ def load_record(path: Path, parse: Callable[[object], _T], most: int = MOST) -> 
 
 
 def read_record(path: Path, parse: Callable[[object], _T]) -> _T | None:
-    """The same; None for a record that is not there, or bad, which is said once a process."""
+    """As ``load_record``, but None for no or a bad record; reports a bad one once a process."""
     try:
         return load_record(path, parse)
     except RecordError as error:
@@ -57,7 +58,7 @@ _MOST_SAID = 1000
 
 
 def _complain(path: Path, why: str) -> None:
-    """Once for each record that is bad in this way: some are read again and again."""
+    """Warns once for each record and cause: some are read again and again."""
     told = (os.fspath(path), why)
     if told not in _said and len(_said) < _MOST_SAID:
         _said.add(told)

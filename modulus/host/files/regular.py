@@ -1,7 +1,7 @@
 """Opens and reads files that somebody else may have put there: only regular ones, and bounded.
 
-A named pipe would be waited for, and so would some devices; a file may be larger than memory.
-Whatever is not as it should be is an OSError, as what is not there is.
+Opening a named pipe, or some devices, would wait; a file may be larger than memory. A file of
+the wrong kind or size is an OSError, as a missing one is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def open_regular(
 ) -> FileIO:
     """The regular file ``path``, for reading, unbuffered; OSError where it is none.
 
-    A relative one is below the open ``folder``. Without ``follow`` a link at the end of the
-    path is none either.
+    A relative path begins at the open ``folder``. Without ``follow`` a link at the end of the
+    path is an OSError too.
     """
     more = os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     file = FileIO(path, opener=lambda name, flags: os.open(name, flags | more, dir_fd=folder))
@@ -33,9 +33,9 @@ def open_regular(
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MOST, *, follow: bool = True) -> bytes:
-    """All of a regular file; OSError, EFBIG, for one of more than ``most`` bytes."""
+    """All bytes of a regular file; OSError (EFBIG) where it has more than ``most``."""
     with open_regular(path, follow=follow) as file:
-        # procfs and sysfs say a size of nothing, or of a page.
+        # procfs and sysfs give a size of 0, or of a page.
         pieces, left = [], most + 1
         while left and (piece := file.read(min(left, _PIECE))):
             pieces.append(piece)
@@ -46,5 +46,5 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST, *, follow: bool =
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST, *, follow: bool = True) -> str:
-    """The same as text, in which what is not UTF-8 is replaced; line ends are as they are."""
+    """As ``read_bytes``, but text: bytes that are not UTF-8 are replaced, line ends stay."""
     return read_bytes(path, most, follow=follow).decode("utf-8", "replace")

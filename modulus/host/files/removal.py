@@ -14,7 +14,7 @@ _PREFIX = "gone"
 def remove_whole(path: Path) -> None:
     """Removes the folder ``path``, which one durable rename hides first, or a file.
 
-    What a kill leaves is a scratch folder (``atomic.sweep``).
+    A kill leaves a scratch folder, which ``atomic.sweep`` removes.
     """
     if path.is_dir() and not path.is_symlink():
         with atomic.scratch(path.parent, _PREFIX) as folder:
@@ -25,9 +25,9 @@ def remove_whole(path: Path) -> None:
 
 
 def set_aside(cache: Path, path: Path) -> Path:
-    """Moves ``path``, which is bad, to ``bad/`` of its ``cache``; where it then is. OSError.
+    """Moves the bad ``path`` to ``bad/`` of its ``cache`` and returns the new path; OSError.
 
-    It may have to be moved there more than once, so the time is part of its name.
+    One name may go bad more than once, so the time is part of the new one.
     """
     aside = cache / "bad" / f"{path.name}.{time.time_ns()}"
     aside.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from modulus.host.files.regular import read_text
 
 
 def text(path: Path) -> str | None:
-    """What the file ``path`` says, without white space around it; None for nothing."""
+    """The text of ``path``, without white space around it; None if empty or not readable."""
     try:
         return read_text(path).strip() or None
     except OSError:
@@ -18,7 +18,7 @@ def text(path: Path) -> str | None:
 
 
 def number(path: Path) -> int | None:
-    """The decimal number that ``path`` says."""
+    """The decimal number in ``path``; None without one."""
     try:
         return int(text(path) or "")
     except ValueError:
@@ -34,7 +34,7 @@ def link_name(path: Path) -> str | None:
 
 
 def names(path: Path) -> tuple[str, ...]:
-    """What is in the folder ``path``, sorted."""
+    """The names in the folder ``path``, sorted."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         found = os.listdir(path)

@@ -40,7 +40,7 @@ def counter(reporter: Reporter, phase: str, total: int) -> Counted:
 
 
 def record_file(path: Path, name: str) -> FileRecord:
-    """The record, under ``name``, of the file at ``path``, which is read once."""
+    """Reads the file at ``path`` once; returns its record under ``name``."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -50,7 +50,7 @@ def record_file(path: Path, name: str) -> FileRecord:
 
 
 def damage(folder: Path, tree: Tree, counted: Counted | None = None) -> str | None:
-    """In what ``folder`` differs from ``tree``, every file hashed, or None."""
+    """How ``folder`` differs from ``tree``, every file hashed; None if it does not."""
     return next((text for _, text in problems(folder, tree, deep=True, counted=counted)), None)
 
 
@@ -59,9 +59,8 @@ def problems(
 ) -> Iterator[tuple[str, str]]:
     """Each path of ``tree`` at which ``folder`` differs from it, and how.
 
-    Files are hashed only if ``deep``; types, sizes, modes and targets of links are looked at in
-    any case. What the folder holds besides is no damage: ldconfig(8) may add links to a folder
-    of libraries.
+    Files are hashed only if ``deep``; types, sizes, modes and targets of links are checked in
+    any case. Extra files are no damage: ldconfig(8) may add links to a folder of libraries.
     """
     for link in tree.links:
         problem = _link_problem(folder / link.path, link)
@@ -106,7 +105,7 @@ def _file_problem(path: Path, file: FileRecord, deep: bool) -> str | None:
 def write_tree(
     sources: Mapping[str, Writer], tree: Tree, target: Path, counted: Counted
 ) -> None:
-    """Makes ``tree`` below ``target``, each file by its source, by their path in it."""
+    """Makes ``tree`` below ``target``; ``sources`` has each file's writer by its path."""
     for file in tree.files:
         path = target / file.path
         make_parents(path, target)
@@ -145,7 +144,7 @@ def copy_file(source: Path, target: Path, mode: int) -> None:
 
 
 def _clone(old: int, new: int) -> bool:
-    # Each file system refuses in its own words; what is really wrong the copy meets again.
+    # Each file system refuses with its own error; the copy meets a real fault again.
     with contextlib.suppress(OSError):
         fcntl.ioctl(new, _FICLONE, old)
         return True
@@ -164,5 +163,5 @@ def _copy_range(old: int, new: int) -> bool:
             return False
         copied += count
         if not count:
-            # Some file systems copy nothing and say so (FUSE, proc): let read(2) try.
+            # Some file systems (FUSE, proc) report 0 bytes copied: let read(2) try.
             return copied > 0

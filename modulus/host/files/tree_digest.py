@@ -21,15 +21,15 @@ Listing = Mapping[str, tuple[str, str]]
 
 
 def listing_digest(listing: Listing) -> str:
-    """The digest of a folder that holds this."""
+    """The digest of a folder with this ``listing``."""
     return digest([[name, *entry] for name, entry in sorted(listing.items())])
 
 
 def tree_digest(folder: Path) -> str:
     """The digest of what is in ``folder``, all of which is read.
 
-    ValueError where something else than files, folders and links is in it, or where others
-    may write what they may not write ``folder`` itself: they could do so after this. OSError
+    Raises ValueError where it holds anything but files, folders and links, or what users may
+    write who may not write ``folder`` itself: they could do so after this. Raises OSError
     where it cannot be read.
     """
     return listing_digest(dict(_listed(str(folder), "", os.lstat(folder))))
@@ -50,20 +50,20 @@ def _listed(
                 raise ValueError(f"{name}: it is neither file, folder nor link")
             else:
                 kind = "x" if status.st_mode & stat.S_IXUSR else "f"
-                # Somebody may put a link or a pipe in its place just now.
+                # Somebody may have just put a link or a pipe in its place.
                 with open_regular(entry.path, follow=False) as file:
                     yield name, (kind, hash_open(file))
 
 
 def _check(name: str, status: os.stat_result, top: os.stat_result) -> None:
-    """Raises ValueError where others may write it who may not write ``top``."""
+    """Raises ValueError where users may write ``name`` who may not write ``top``."""
     problem = others_may(status)
     if problem and not others_may_only_add(status) and not _alike(status, top):
         raise ValueError(f"{name}: {problem}")
 
 
 def _alike(status: os.stat_result, top: os.stat_result) -> bool:
-    """Whether those who may write it may write ``top``: a store is trusted as a whole."""
+    """Whether all its writers may also write ``top``: a store is trusted as a whole."""
     may_write = stat.S_IWGRP | stat.S_IWOTH
     same = (status.st_uid in (0, top.st_uid)) and (status.st_gid in (0, top.st_gid))
     return same and not status.st_mode & may_write & ~top.st_mode

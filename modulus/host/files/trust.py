@@ -1,8 +1,8 @@
-"""Whether others than root could change what is in a folder that is believed like root.
+"""Whether users other than root could change a folder that is trusted like root.
 
 A read-only store says which modules a node loads. Each folder on the way to it is opened in
-the one before, by descriptor, so that what was looked at is what is there; where all of them
-are root's, and no other may write them, nobody else can put another in its place afterwards.
+the one before, by descriptor, so that the checked folder is the one in use. Where root owns
+all of them and nobody else may write them, nobody else can replace the store afterwards.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _NO_LINK
 
 
 def others_may(status: os.stat_result) -> str | None:
-    """Who may write what has this ``status``, other than root and whoever we are; None for
-    nobody."""
+    """Who may write a file of this ``status``, other than root and this process' user; None
+    for nobody."""
     if status.st_uid not in (0, os.geteuid()):
         return f"it belongs to user {status.st_uid}"
     if stat.S_ISLNK(status.st_mode):
@@ -47,7 +47,7 @@ def others_may(status: os.stat_result) -> str | None:
 
 
 def others_may_only_add(status: os.stat_result) -> bool:
-    """Whether this folder is like /tmp: what root has in it stays as it is."""
+    """Whether this is a folder like /tmp: others cannot change root's files in it."""
     ours = status.st_uid in (0, os.geteuid())
     return ours and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
 
@@ -55,7 +55,7 @@ def others_may_only_add(status: os.stat_result) -> bool:
 def objection(root: Path, path: str) -> str | None:
     """Why others could change what is in the store ``path``, seen from ``root``, or None.
 
-    Raises OSError where it cannot be looked at, such as where it is not there.
+    Raises OSError where the store is missing or cannot be read.
     """
     with contextlib.ExitStack() as held:
         problems = _Walk(root, held).problems(path)
@@ -71,7 +71,7 @@ class _Walk:
         self._names: list[str] = []
 
     def problems(self, path: str) -> Iterator[str]:
-        """Where others may change the store ``path``, or what leads to it."""
+        """Where others may change the store ``path``, or the way to it."""
         yield from self._here(os.fstat(self._way[0]))
         left = path.split("/")[::-1]
         links = 0
@@ -92,7 +92,7 @@ class _Walk:
             yield from self._below(self._way[-1], name, self._shown(), depth)
 
     def _enter(self, part: str) -> Generator[str, None, str | None]:
-        """Goes on to ``part``; returns where it leads to if it is a link."""
+        """Goes on to ``part``; returns its target if it is a link."""
         folder = self._way[-1]
         self._names.append(part)
         handle = self._open(part, folder, os.O_PATH | _NO_LINK)
@@ -103,7 +103,7 @@ class _Walk:
             return None
         yield from self._here(status)
         if others_may(os.fstat(folder)):
-            # Where anyone may make names, one of a link of root's may be among them.
+            # There, anyone may make a hard link to one of root's symlinks.
             yield f"{self._shown()}: it is a link in a folder that others may write"
         self._names.pop()
         target = os.readlink("", dir_fd=handle)
@@ -118,9 +118,9 @@ class _Walk:
             yield f"{self._shown()}: {problem}"
 
     def _below(self, folder: int, name: str, shown: str, depth: int) -> Iterator[str]:
-        """Where others may change ``name`` in ``folder``, and what is in it.
+        """Where others may change ``name`` in ``folder``, or its content.
 
-        A store is written by others than us: what goes meanwhile is as if it never was there.
+        Other processes write a store: a file that vanishes meanwhile counts as absent.
         """
         with contextlib.suppress(FileNotFoundError):
             yield from self._in(folder, name, f"{shown.rstrip('/')}/{name}", depth)
@@ -137,7 +137,7 @@ class _Walk:
             try:
                 if problem := others_may(os.fstat(handle)):
                     yield f"{shown}: {problem}"
-                # What is hidden is not read: it is what somebody is writing.
+                # Hidden names are not read: somebody is still writing them.
                 for each in sorted(os.listdir(handle)):
                     if not each.startswith("."):
                         yield from self._below(handle, each, shown, depth - 1)

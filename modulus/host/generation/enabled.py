@@ -18,8 +18,8 @@ _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system
 def enabled_instances(root: Path) -> tuple[Instance, ...]:
     """The instances that are enabled, by name.
 
-    That is what ``systemctl enable`` makes: links in a target's ``.wants`` folder. systemd
-    itself lists only those it has loaded, and none for a root that is not running.
+    ``systemctl enable`` makes links in a target's ``.wants`` folder, which this reads: systemd
+    lists only the units it has loaded, and none for a root that is not running.
     """
     pattern = unit_name("*")
     found = {
@@ -32,7 +32,7 @@ def enabled_instances(root: Path) -> tuple[Instance, ...]:
 
 
 def selected_instance(root: Path, name: str) -> Instance | None:
-    """Which instance of the driver ``name`` is wanted; None where none was chosen."""
+    """The wanted instance of the driver ``name``; None where none was chosen."""
     return read_selected(root, name)
 
 
@@ -44,7 +44,7 @@ def selected_instances(root: Path) -> tuple[Instance, ...]:
 
 
 def active_generations(root: Path) -> tuple[Generation, ...]:
-    """The generation that is the driver, of every driver that has one, by name."""
+    """The active generation of every driver that has one, by name."""
     names = sorted(link.name for link in below(root, DRIVERS).glob("[!.]*"))
     found = (active_generation(root, name) for name in names)
     return tuple(generation for generation in found if generation)

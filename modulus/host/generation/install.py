@@ -48,7 +48,7 @@ class Module(Protocol):
     @property
     def size(self) -> int: ...
     def write(self, target: Path, mode: int) -> None:
-        """Makes ``target`` of it; IntegrityError where it is not what its hash says."""
+        """Writes the module to ``target``; IntegrityError where its hash does not match."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def install_generation(
 ) -> Generation:
     """Puts a generation of ``modules`` (by file name) and ``userspace`` in place.
 
-    One that is there already, and whose hashes hold, is taken as it is; a damaged one is
-    left alone, since it may be in use, and a fresh one made beside it. Activates nothing.
+    One that is there already, and whose hashes match, is taken as it is; a damaged one stays,
+    since it may be in use, and a fresh one is made beside it. Activates nothing.
     Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk
     or where a source changed meanwhile, such as a cache that is being deleted.
     """
@@ -112,14 +112,13 @@ def verify_generation(generation: Generation, reporter: Reporter) -> str | None:
 
 
 def active_generation(root: Path, name: str) -> Generation | None:
-    """The generation that is the driver ``name``; None without one, or without its manifest."""
+    """The active generation of the driver ``name``; None without it or its manifest."""
     active = _target(_link(root, name), name)
     return find_generation(root, name, active) if active else None
 
 
 def find_generation(root: Path, name: str, which: str) -> Generation | None:
-    """The generation of the driver ``name`` that is called ``which``; None if it is not there,
-    or without its manifest."""
+    """The generation ``which`` of the driver ``name``; None without it or its manifest."""
     if not atomic.is_plain_name(which):
         return None
     path = below(root, f"{DRIVERS}/.{name}/{which}")
@@ -128,7 +127,7 @@ def find_generation(root: Path, name: str, which: str) -> Generation | None:
 
 
 def is_active(root: Path, name: str, which: str) -> bool:
-    """Whether the generation ``which`` is the driver ``name``."""
+    """Whether ``which`` is the active generation of the driver ``name``."""
     return _target(_link(root, name), name) == which
 
 
@@ -141,7 +140,7 @@ def active_names(root: Path) -> tuple[str, ...]:
 def activate(root: Path, name: str, generation: Generation) -> bool:
     """Makes ``generation`` the driver ``name`` in one durable rename; False if it is already.
 
-    Raises ConfigError where something that is not ours has its place.
+    Raises ConfigError where something that is not our symlink is in its place.
     """
     check_ours(root, name)
     link = _link(root, name)
@@ -167,8 +166,8 @@ def write_selected(root: Path, name: str, instance: Instance) -> bool:
 def remove_driver(root: Path, name: str) -> tuple[str, ...]:
     """Removes the driver ``name``: its link, all its generations, and what was recorded of it.
 
-    In this order, so that a run that is killed leaves nothing that looks whole. Returns the
-    paths that were there, as seen from inside the root.
+    In this order a killed run leaves nothing that looks whole. Returns the removed paths, as
+    seen from inside the root.
     """
     check_ours(root, name)
     link = _link(root, name)
@@ -202,7 +201,7 @@ def _provide(
     sources: Mapping[str, Writer],
     reporter: Reporter,
 ) -> Generation:
-    """The first whole generation of that ``name``, or of it with a number."""
+    """The first whole generation called ``name``, or ``name`` with a number."""
     path = home / name
     number = 1
     while path.exists() or not _create(path, contents, sources, reporter):
@@ -218,7 +217,7 @@ def _provide(
 
 
 def _make_newest(home: Path, path: Path) -> None:
-    """Of several generations of one instance the one that was wanted last is the newest."""
+    """Of several generations of one instance, makes the last wanted one the newest."""
     with contextlib.suppress(OSError):
         times = {each.parent: each.stat().st_mtime_ns for each in home.glob(f"*/{MANIFEST}")}
         if times and times.get(path) != max(times.values()):
@@ -265,7 +264,7 @@ def _link(root: Path, name: str) -> Path:
 
 
 def _target(link: Path, name: str) -> str | None:
-    """The generation's name where ``link`` is a symlink of ours."""
+    """The generation's name where ``link`` is a symlink of ours, else None."""
     try:
         target = os.readlink(link)
     except OSError:

@@ -23,8 +23,8 @@ RECORD = "good.json"
 
 
 def record_good(root: Path, name: str, generation: Generation) -> bool:
-    """Makes ``generation``, which has just been verified, the newest that worked; False if it
-    is already. Raises ConfigError or BuildError where that cannot be written."""
+    """Records the just verified ``generation`` as the newest that worked; False if it is
+    already. Raises ConfigError or BuildError where the record cannot be written."""
     path = _path(root, name)
     before = read_record(path, parse_good) or ()
     of = generation.contents.identity
@@ -39,7 +39,7 @@ def record_good(root: Path, name: str, generation: Generation) -> bool:
 def good_generations(root: Path, name: str, kernel: KernelId) -> tuple[Generation, ...]:
     """The generations that worked on ``kernel`` and are in place, the newest first.
 
-    No file of theirs but the manifest is looked at.
+    Of their files only the manifest is read.
     """
     entries = read_record(_path(root, name), parse_good) or ()
     found = (find_generation(root, name, which) for which in names_for(entries, kernel))
@@ -47,7 +47,7 @@ def good_generations(root: Path, name: str, kernel: KernelId) -> tuple[Generatio
 
 
 def recorded_drivers(root: Path) -> tuple[str, ...]:
-    """The drivers of which a generation worked, by name."""
+    """The drivers with a generation that worked, by name."""
     return tuple(sorted(path.parent.name for path in below(root, STATE).glob(f"*/{RECORD}")))
 
 

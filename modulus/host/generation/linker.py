@@ -19,7 +19,7 @@ from modulus.host.report.reporter import Reporter
 
 
 def linker_config(root: Path, name: str) -> Path:
-    """Where the file of the driver ``name`` in ld.so.conf.d is."""
+    """The path of the driver's file in ld.so.conf.d."""
     return below(root, "/etc/ld.so.conf.d") / _file(name)
 
 
@@ -27,7 +27,7 @@ def configure_linker(root: Path, name: str) -> bool:
     """Writes the driver's file in ld.so.conf.d; False if it is there already.
 
     Raises ConfigError where ``/etc`` cannot be written; call it before the driver is
-    activated, so that this is known while nothing has changed.
+    activated, so that the error comes while nothing has changed.
     """
     path = linker_config(root, name)
     return render_file(path, "ld.so.conf.j2", name=name, folder=_folder(name))
@@ -36,16 +36,16 @@ def configure_linker(root: Path, name: str) -> bool:
 def update_linker(root: Path, name: str, generation: Generation, reporter: Reporter) -> bool:
     """Brings the linker's cache up to date with the active ``generation``; False if it was.
 
-    It is asked what it holds, so that a run that was killed before this is made good by the
-    next one. A failure is a warning: the driver is in place, and its programs still work
-    with LD_LIBRARY_PATH.
+    The cache's content is read first, so that a run does what a killed one left undone. A
+    failure is a warning: the driver is in place, and its programs still work with
+    LD_LIBRARY_PATH.
     """
     if _is_current(root, name, generation):
         return False
     folders: tuple[str, ...] = ()
     if not _is_included(root, name):
-        # Without a word in ld.so.conf only a folder named here is taken up. That file
-        # belongs to the system, or is missing on purpose, so it is left as it is.
+        # Without an include in ld.so.conf, ldconfig needs the folder by name. ld.so.conf
+        # belongs to the system, or is missing on purpose, so it stays as it is.
         folders = (_folder(name),)
         reporter.warn(
             f"/etc/ld.so.conf does not include ld.so.conf.d/{_file(name)}: the libraries in "
@@ -86,7 +86,7 @@ def _run_ldconfig(
 
 
 def _is_current(root: Path, name: str, generation: Generation) -> bool:
-    """Whether the cache has every library of ours, and none that is gone."""
+    """Whether the cache has all the driver's libraries, and none that is gone."""
     wanted = _sonames(generation)
     folder = generation.path / "lib"
     cached = {

@@ -1,4 +1,4 @@
-"""The driver's file in /etc/modprobe.d, which its modules are also loaded by."""
+"""The driver's file in /etc/modprobe.d: module options, and what udev must not load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modulus.host.generation.rendered import render_file
 
 
 def modprobe_config(root: Path, name: str) -> Path:
-    """Where the file of the driver ``name`` is."""
+    """The path of the driver's file."""
     return below(root, "/etc/modprobe.d") / f"modulus-{name}.conf"
 
 
@@ -22,9 +22,9 @@ def configure_modprobe(
 ) -> bool:
     """Writes the driver's file; False if it is there already.
 
-    ``blacklist`` are the profile's rivals, the driver's own modules, and foreign ones in
-    their place (``host.foreign``): what udev must not load. Raises ConfigError where ``/etc``
-    cannot be written.
+    ``blacklist`` are the modules that udev must not load: the profile's rivals, the driver's
+    own, and foreign ones in their place (``host.modules.other_drivers``). Raises ConfigError
+    where ``/etc`` cannot be written.
     """
     path, values = modprobe_config(root, name), config_values(name, options, blacklist)
     return render_file(path, TEMPLATE, **values)

@@ -1,6 +1,6 @@
 """The wanted state of a driver in ``/run/modulus/NAME/wanted.json``, and whether it holds.
 
-It is what quick repairs and the resident process go by: no profile and no manifest is read.
+Quick repairs and the resident agent go by it alone: they read no profile and no manifest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def wanted_file(root: Path, name: str) -> Path:
 
 
 def write_recorded_state(root: Path, name: str, state: RecordedState) -> bool:
-    """Records what the driver ``name`` is to stay like; False if it is recorded already."""
+    """Records the wanted state of the driver ``name``; False if it is recorded already."""
     path = wanted_file(root, name)
     with writing(path):
         text = json.dumps(recorded_state_value(state), indent=1) + "\n"
@@ -43,12 +43,12 @@ def write_recorded_state(root: Path, name: str, state: RecordedState) -> bool:
 
 
 def read_recorded_state(root: Path, name: str) -> RecordedState | None:
-    """What is recorded of the driver ``name``; None for nothing."""
+    """The recorded state of the driver ``name``; None without one."""
     return read_record(wanted_file(root, name), parse_recorded_state)
 
 
 def drift(root: Path, state: RecordedState) -> tuple[str, ...]:
-    """All that is other than in ``state``, a line each."""
+    """All that differs from ``state``, a line each."""
     return (
         *module_drift(root, state),
         *node_drift(root, state),
@@ -136,7 +136,7 @@ def gpu_drift(root: Path, state: RecordedState) -> tuple[str, ...]:
 
 
 def changed_files(root: Path, state: RecordedState) -> Iterator[str]:
-    """Those of the generated files that do not hold what they should."""
+    """The generated files that are missing or hold something else."""
     for path, text in state.files.items():
         try:
             if read_bytes(below(root, path)) == text.encode():
@@ -147,7 +147,7 @@ def changed_files(root: Path, state: RecordedState) -> Iterator[str]:
 
 
 def srcversion(root: Path, name: str) -> str | None:
-    """That of the live module ``name``, "" where the kernel shows none; None without it."""
+    """The live module's srcversion, "" where the kernel shows none; None without it."""
     folder = root / "sys/module" / name
     if (sysfs.text(folder / "initstate") or "live") != "live" or not folder.is_dir():
         return None
@@ -155,7 +155,7 @@ def srcversion(root: Path, name: str) -> str | None:
 
 
 def driver_majors(root: Path, state: RecordedState) -> dict[str, int]:
-    """The majors, by name, that the kernel knows of those in the rules."""
+    """The majors that the kernel has for the names in the rules, by name."""
     devices = parse_chardevs(sysfs.text(root / "proc/devices") or "")
     found = ((name, devices.major([name])) for name in sorted(state.major_names))
     return {name: major for name, major in found if major is not None}

@@ -1,4 +1,4 @@
-"""Rendered files of the system."""
+"""Renders templates into files of the system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modulus.host.files.place import replace_file, writing
 
 
 def render_file(path: Path, template: str, **values: object) -> bool:
-    """Makes ``path`` what ``template`` renders; False if it was.
+    """Renders ``template`` into ``path``; False if it held the same.
 
     Raises ConfigError where it cannot be written.
     """

@@ -15,7 +15,7 @@ _STANDBY = "/run/modulus/standby"
 
 
 def read_selected(root: Path, name: str) -> Instance | None:
-    """The instance of the driver ``name`` that is wanted; None where none was chosen."""
+    """The wanted instance of the driver ``name``; None where none was chosen."""
     try:
         text = read_text(below(root, STATE) / name / SELECTED, _MOST, follow=False).strip()
         instance = parse_instance(text, "")
@@ -25,12 +25,12 @@ def read_selected(root: Path, name: str) -> Instance | None:
 
 
 def stands_by(root: Path, instance: Instance) -> bool:
-    """Whether the agent of ``instance`` was in standby when it ended, since this boot."""
+    """Whether the agent of ``instance`` was in standby when it last ended in this boot."""
     return _marker(root, instance).exists()
 
 
 def mark_standby(root: Path, instance: Instance, standby: bool) -> None:
-    """Keeps for the next start that the agent is, or is not, in standby."""
+    """Records for the agent's next start whether it is in ``standby``."""
     path = _marker(root, instance)
     with writing(path):
         if standby:

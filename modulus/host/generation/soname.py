@@ -1,4 +1,4 @@
-"""What the dynamic linker knows a library by, read from its file."""
+"""Reads from a library's file the name that the dynamic linker knows it by."""
 
 from __future__ import annotations
 

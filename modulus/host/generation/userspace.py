@@ -1,7 +1,7 @@
 """A driver's libraries, tools and firmware in the cache, once per version and components.
 
 ``userspace/ID/`` holds ``tree/``, laid out as in a generation, and ``record.json`` with every
-file's hash. It is used only while those hold.
+file's hash. A userspace is used only while all hashes match.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Userspace:
 def find_userspace(cache: Path, identity: str, reporter: Reporter) -> Userspace | None:
     """The userspace of that id with every hash checked, or None.
 
-    A bad one is set aside in ``bad/`` and said so. What killed runs left is removed.
+    A bad one is reported and set aside in ``bad/``. What killed runs left is removed.
     """
     entry = cache / "userspace" / identity
     atomic.sweep(entry.parent, _SCRATCH)
@@ -89,7 +89,7 @@ def provide_userspace(
 ) -> Userspace | None:
     """The userspace of the package ``archive``, from the cache or unpacked into it now.
 
-    None where ``selection`` takes nothing of it. Two at once are fine: the first one counts.
+    None where ``selection`` takes nothing of it. Of two concurrent runs the first one counts.
     Raises IntegrityError for a package that is not what its manifest says, BuildError for a
     full disk.
     """
@@ -105,7 +105,7 @@ def provide_userspace(
         with writing(final):
             make_dirs(final.parent)
             with atomic.scratch(final.parent, _SCRATCH) as folder:
-                # A folder in it: unpacking locks the one above its target, as scratch does.
+                # A subfolder: unpacking locks its target's parent, as scratch does.
                 entry = folder / identity
                 entry.mkdir()
                 tree = _unpack(archive, layout, entry / "tree", reporter)

@@ -22,7 +22,7 @@ _CONFIG_SIZE = 256
 def take_census(
     root: Path, profile: Profile, devices: Iterable[PciDevice] | None = None
 ) -> Census:
-    """The GPUs that ``profile.pci`` describes, of ``devices`` if the bus was read already."""
+    """The GPUs that ``profile.pci`` describes, among ``devices`` or all on the bus."""
     if not profile.pci:
         return Census(required=False)
     found = devices_of(profile.pci, pci_devices(root) if devices is None else devices)
@@ -61,10 +61,10 @@ def _config(path: Path) -> bytes:
 
 
 def fix_numa(root: Path, census: Census, reporter: Reporter) -> None:
-    """Sets the NUMA node of usable GPUs to 0 where it is -1; before a driver reads it.
+    """Sets the NUMA node of usable GPUs to 0 where it is -1; call it before a driver reads it.
 
     The kernel marks itself tainted (firmware workaround) for each write
-    (Documentation/ABI/testing/sysfs-bus-pci). One that is refused is a warning.
+    (Documentation/ABI/testing/sysfs-bus-pci). A refused write is a warning.
     """
     for gpu in census.usable:
         if gpu.numa_node == -1:
@@ -78,10 +78,10 @@ def fix_numa(root: Path, census: Census, reporter: Reporter) -> None:
 
 
 def bind_free(root: Path, addresses: Iterable[str], modules: Iterable[str]) -> None:
-    """Binds those of the PCI devices that have no driver to that of one of ``modules``.
+    """Binds the PCI devices without a driver to a driver of one of ``modules``.
 
-    A module binds by itself what is free when it is loaded, not what another driver gives up
-    later. The kernel refuses what it is not for.
+    A module that is loaded binds the free devices itself, not those that another driver gives
+    up later. The kernel refuses devices that a driver is not for.
     """
     drivers = [
         name.removeprefix("pci:")

@@ -18,7 +18,7 @@ _CONSOLES = "sys/class/vtconsole"
 
 
 def display_nodes(root: Path, addresses: Iterable[str]) -> NodeSet:
-    """The nodes below ``/dev/dri`` and the ``/dev/fb*`` of PCI devices."""
+    """The device nodes of PCI devices: those below ``/dev/dri``, and ``/dev/fb*``."""
     numbers, paths = set(), set()
     for address in addresses:
         folder = device_folder(root, address)
@@ -60,14 +60,14 @@ def has_the_console(root: Path, addresses: Iterable[str]) -> bool:
 def free_console(root: Path) -> None:
     """Takes the console off all framebuffers; raises OSError where the kernel refuses.
 
-    What is shown then is the dummy console, or none (Documentation/driver-api/console.rst).
+    The dummy console takes over, or none (Documentation/driver-api/console.rst).
     """
     for console in _bound_consoles(root):
         sysfs.write(console / "bind", "0\n")
 
 
 def _bound_consoles(root: Path) -> tuple[Path, ...]:
-    """Those of the framebuffer console, ``(M) frame buffer device``, that are in use."""
+    """The framebuffer consoles, ``(M) frame buffer device``, that are in use."""
     folder = root / _CONSOLES
     return tuple(
         folder / name
@@ -78,7 +78,7 @@ def _bound_consoles(root: Path) -> tuple[Path, ...]:
 
 
 def _all_framebuffers(root: Path) -> set[int]:
-    """By sysfs, and by /proc/fb where that has more."""
+    """The framebuffers' numbers by sysfs, and by /proc/fb where that has more."""
     named = sysfs.names(root / "sys/class/graphics")
     found = {int(match[1]) for name in named if (match := _FRAMEBUFFER.fullmatch(name))}
     return found | set(parse_framebuffers(sysfs.text(root / "proc/fb") or ""))

@@ -41,14 +41,14 @@ def ask(library: Library, path: Path, devices: Sequence[str] = ()) -> Answer:
         "seconds": seconds,
     }
     heard = _Heard(seconds)
-    # By its path, isolated and without site: that starts in half the time, whatever the
-    # environment and the folder we run in.
+    # Run by its path, isolated (-I) and without site (-S), it starts in half the time, in any
+    # environment and folder.
     program = Path(__file__).with_name("library_probe_child.py")
     try:
         run(
             [sys.executable, "-I", "-S", program, json.dumps(request)],
             timeout=seconds + _GRACE,
-            # What the library needs itself lies beside it.
+            # The library's own dependencies lie beside it.
             env={"LD_LIBRARY_PATH": str(path.parent)},
             on_line=heard.line,
         )
@@ -71,7 +71,7 @@ class _Heard:
         self.problem: str | None = None
 
     def line(self, line: str) -> None:
-        """Takes a line; a child that is killed may leave half of one, which says nothing."""
+        """Takes a line; half a line, which a killed child may leave, is ignored."""
         word = forms.optional(forms.text)
         with contextlib.suppress(ValueError):
             of = Fields(parse_json(line.encode(errors="replace")), "what the child says")

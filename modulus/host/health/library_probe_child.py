@@ -1,16 +1,16 @@
-"""Calls a shared library's functions, as a program: ``asklib`` runs it by its path.
+"""Calls a shared library's functions, as a program: ``library_probe`` runs it by its path.
 
-What a vendor's library does to its process, crash and hang included, must not be done to
-ours. It imports little, so that it starts in some 15 ms, and nothing of Modulus, so that it
-runs wherever that lies. The calls are made in a fork of it, which is left alone where a call
-hangs in the kernel: then not even SIGKILL ends it, and nobody may wait for it.
+A vendor's library may crash or hang its process, which must not be the caller's. This program
+imports little, so that it starts in some 15 ms, and nothing of Modulus, so that it runs
+wherever that lies. A fork of it makes the calls, and is left alone where a call hangs in the
+kernel: then not even SIGKILL ends the fork, and nobody may wait for it.
 
-One argument, JSON: ``{library, init, arguments, device, devices, text}`` as in
-``core.libcheck``, and ``seconds``, the time limit. On standard output a line of JSON for each
-call that begins, ``{"calling": FUNCTION}``, and for each result, ``{function, device, status,
-text}`` or ``{"problem": TEXT}``; then ``{"calling": null}`` unless the library ended its
-process, and at last ``{"ended": STATUS}``, negative for a signal and null for the time limit.
-What the library itself prints goes nowhere.
+The argument is JSON: ``{library, init, arguments, device, devices, text}`` as in
+``core.profile.libraries``, and ``seconds``, the time limit. Standard output has a line of JSON
+for each call that begins, ``{"calling": FUNCTION}``, and for each result, ``{function, device,
+status, text}`` or ``{"problem": TEXT}``; then ``{"calling": null}`` unless the library ended
+its process, and last ``{"ended": STATUS}``, negative for a signal and null for the time limit.
+The library's own output goes nowhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _main(request: dict[str, Any]) -> None:
     if not worker:
         _ask(request, out)
         _say(out, calling=None)
-        # Without the library's own clean-up, which could crash or hang when all is said.
+        # Skip the library's own clean-up, which could crash or hang after all answers.
         os._exit(0)
     ended, _, _ = select.select([os.pidfd_open(worker)], [], [], request["seconds"])
     if ended:
@@ -75,8 +75,8 @@ def _ask(request: dict[str, Any], out: int) -> None:
 
 
 def _only_look(libc: Any) -> None:
-    """Keeps a library from loading modules and making device nodes, itself or by a program
-    that is setuid; as far as this process may."""
+    """Keeps a library from loading modules and making device nodes, itself or by a setuid
+    program, as far as this process may."""
     zero = ctypes.c_ulong(0)
     libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(_CAP_SYS_MODULE), zero, zero, zero)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
@@ -85,7 +85,7 @@ def _only_look(libc: Any) -> None:
             (b"/", _MS_REC | _MS_PRIVATE),
             (b"/dev", _MS_BIND | _MS_REMOUNT | _MS_RDONLY),
         ):
-            # Devices can be opened for writing nonetheless.
+            # Device nodes can still be opened for writing.
             if libc.mount(None, path, None, ctypes.c_ulong(flags), None):
                 return
 

@@ -43,11 +43,11 @@ def verify(
 ) -> tuple[Finding, ...]:
     """What is wrong with the active ``generation`` at ``level`` and those before it.
 
-    ``wanted`` are the generation's modules that must be loaded and ``loaded`` those that are
-    (``host.kmod``), ``census`` the GPUs as they are now, ``others`` findings that were made
-    before. Only at the level ``usable`` are files looked at and, if ``ask_libraries``,
-    libraries asked, which takes seconds where nothing uses the GPUs. Without the modules none
-    is asked: it might load some by itself, whosever they are.
+    ``wanted`` are the generation's modules that must be loaded, ``loaded`` those that are
+    (``host.modules.load``), ``census`` the GPUs as they are now, ``others`` earlier findings.
+    Only the level ``usable`` reads files and, if ``ask_libraries``, asks libraries, which takes
+    seconds where nothing uses the GPUs. Without the modules no library is asked: it might
+    load some itself, of any origin.
     """
     observed = Observed(
         instance=str(generation.contents.identity.instance),
@@ -80,7 +80,7 @@ def verify(
 def _is_running(
     profile: Profile, wanted: Sequence[WantedModule], loaded: Mapping[str, Loaded]
 ) -> bool:
-    """Whether the driver is in the kernel, with all that is ``wanted`` of it."""
+    """Whether the driver is in the kernel, with all its ``wanted`` modules."""
     live = {name for name, module in loaded.items() if module.state == "live"}
     return not live.isdisjoint(map(module_name, profile.build)) and live.issuperset(
         module_name(module.name) for module in wanted
@@ -89,7 +89,7 @@ def _is_running(
 
 def _mount(root: Path, generation: Generation) -> Mount | None:
     """The mount that holds the generation, as seen from ``root``."""
-    # Another root's own processes see its mounts by the names they have there.
+    # Process 1 of another root sees its mounts by their names there.
     own = root.resolve() == Path("/")
     for process in ("self",) if own else ("1", "self"):
         with contextlib.suppress(OSError, ValueError):
@@ -101,9 +101,9 @@ def _mount(root: Path, generation: Generation) -> Mount | None:
 def _installed(
     root: Path, profile: Profile, generation: Generation
 ) -> Iterator[InstalledLibrary]:
-    """Those of the profile's libraries that are among the installed components."""
+    """The profile's libraries that are among the installed components."""
     cache = linker_cache(root)
-    # It is there where SELinux is on, whether it enforces or not.
+    # The file exists where SELinux is on, enforcing or not.
     labelled = (root / "sys/fs/selinux/enforce").exists()
     for library in profile.libraries:
         if library.name in _held(generation):
@@ -147,7 +147,7 @@ def _asked(
     installed: Sequence[InstalledLibrary],
     devices: Sequence[str],
 ) -> Iterator[tuple[Library, Answer | None]]:
-    """What each library that can be asked says; one whose file is gone is left out."""
+    """The answer of each library that can be asked; one whose file is gone is left out."""
     files = {one.library: one.file for one in installed}
     for library in profile.libraries:
         if library.init is None:

@@ -1,4 +1,4 @@
-"""What tells cheaply that a kernel, or what its modules are built from, is another."""
+"""Cheap facts that change with a kernel and with what its modules are built from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BUILDS = "/var/cache/modulus/builds"
 
 
 def kernel_facts(root: Path) -> dict[str, str]:
-    """A digest by installed release. It changes with the kernel's package, even one of the
-    same release, and with the header tree on the node."""
+    """A digest for each installed release. It changes with the kernel's package, even one of
+    the same release, and with the header tree on the node."""
     return {release: _facts(root, release) for release in installed_kernels(root)}
 
 
 def kernel_folders(root: Path) -> Iterator[Path]:
-    """Where something changes when a kernel or its headers come or go; some may be missing."""
+    """The folders that change when a kernel or its headers come or go; some may be missing."""
     modules = below(root, MODULES)
     yield modules
     try:
@@ -56,7 +56,7 @@ def stored_builds(root: Path, release: str) -> frozenset[str]:
         names = os.listdir(below(root, f"{_BUILDS}/{release}"))
     except OSError:
         return frozenset()
-    # Scratch folders and logs of failures are none.
+    # Scratch folders and logs of failures are no builds.
     return frozenset(name for name in names if "." not in name)
 
 

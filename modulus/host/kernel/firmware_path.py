@@ -1,4 +1,4 @@
-"""The folder of the kernel's own choice that it looks for firmware in first."""
+"""The folder in which the kernel looks for firmware first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PARAMETER = "sys/module/firmware_class/parameters/path"
 
 
 def firmware_path(root: Path) -> str | None:
-    """The folder of the kernel's own choice, empty without one; None for a kernel without."""
+    """The kernel's ``firmware_class.path``, empty if not set; None for a kernel without it."""
     try:
         return (root / PARAMETER).read_bytes().decode("utf-8", "replace").strip("\0\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""Follows the kernel's log, so that what a step made the kernel say can be told."""
+"""Follows the kernel's log, so that a step can report what it made the kernel say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RECORD = 16 << 10
 
 
 class KernelLog:
-    """The kernel's log from the moment this was made."""
+    """The kernel's log since this object was made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class KernelLog:
         return parse_messages(b"".join(_records(self._handle)).decode("utf-8", "replace"))
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the log."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -49,7 +49,7 @@ def kernel_log(root: Path) -> Iterator[KernelLog]:
 
 
 def _open(path: Path) -> int | None:
-    """None where it is missing, or not ours to read."""
+    """Opens the log; None where it is missing or may not be read."""
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Reads what a module's file says of itself, without holding it in memory."""
+"""Reads what a module's file says of itself, without loading the file into memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modulus.host.files.regular import open_regular
 
 
 def read_module_file(path: Path) -> ModuleInfo:
-    """Reads a few parts of the module in ``path``; IntegrityError if it is none."""
+    """Reads a few parts of the module in ``path``; IntegrityError if it is no module."""
     try:
         # A node's own modules may be links.
         with open_regular(path) as file:

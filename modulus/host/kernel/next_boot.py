@@ -10,7 +10,7 @@ _LINKS = ("vmlinuz", "boot/vmlinuz")
 
 
 def default_kernel(root: Path, kernels: Sequence[str]) -> str | None:
-    """The one of ``kernels`` (releases, oldest first) that is booted unless told otherwise.
+    """The one of ``kernels`` (releases, oldest first) that boots unless told otherwise.
 
     Debian and Ubuntu link ``/vmlinuz`` or ``/boot/vmlinuz`` to it (linux-update-symlinks(1));
     elsewhere boot loaders put the newest first. None where no kernel is installed.

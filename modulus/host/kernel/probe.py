@@ -77,8 +77,8 @@ def running_kernel(root: Path) -> KernelId | None:
 
 
 def installed_kernels(root: Path) -> tuple[str, ...]:
-    """The releases installed below ``root``, oldest first; what a package's removal left of
-    one does not count, which ``modules.builtin`` tells."""
+    """The releases installed below ``root``, oldest first. Remains of a removed package do not
+    count: they lack ``modules.builtin``."""
     modules = resolve(root, "/lib/modules")
     found = [path.parent.name for path in modules.glob("*/modules.builtin")]
     return tuple(sorted(found, key=release_order))

@@ -49,7 +49,7 @@ def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) ->
     A path of someone else's stays: the files are copied below it, and recorded, so that
     ``release_firmware`` takes them away again. Nothing is done for a folder without files.
     Call it before the driver is loaded, and not while another version of it is. Raises
-    RefusedError where neither can be written.
+    RefusedError where the path, or the copies, cannot be written.
     """
     wanted = {
         str(path.relative_to(folder)): path
@@ -76,10 +76,10 @@ def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) ->
 
 
 def release_firmware(root: Path, name: str, reporter: Reporter) -> tuple[str, ...]:
-    """Takes back what ``provide_firmware`` did for the driver ``name``; what was removed.
+    """Undoes what ``provide_firmware`` did for the driver ``name``; returns what it removed.
 
-    The path is emptied only if it is ours, copies are removed only if they still are what
-    they were. Raises RefusedError where the path cannot be written.
+    The path is emptied only if it is ours, copies are removed only if they have not changed.
+    Raises RefusedError where the path cannot be written.
     """
     removed: list[str] = []
     current = firmware_path(root)
@@ -114,7 +114,7 @@ def _write(root: Path, value: str) -> None:
     try:
         _write_once(parameter, value.encode())
         if not value and firmware_path(root):
-            # The kernel takes an empty write for none; up to its end it takes text as it is
+            # The kernel ignores an empty write; it takes the text before a NUL as it is
             # (sysfs_kf_write(), param_set_copystring()).
             _write_once(parameter, b"\0")
     except OSError as error:
@@ -136,7 +136,7 @@ def _write_once(path: Path, data: bytes) -> None:
 def _copy(
     root: Path, name: str, current: str, wanted: Mapping[str, Path], reporter: Reporter
 ) -> bool:
-    """Puts ``wanted`` below the folder ``current`` of someone else's; False if it is there."""
+    """Copies ``wanted`` below ``current``, someone else's folder; False if all is there."""
     record = _read_record(root, name)
     hashes: dict[str, str] = {}
     for relative, source in wanted.items():

@@ -14,10 +14,10 @@ from modulus.host.process.processes import processes_using
 
 
 def users(root: Path, profile: Profile, modules: Sequence[str], nodes: NodeSet) -> Users:
-    """Who uses the driver whose loaded ``modules`` (``core.inuse.unload_order``) are to go.
+    """Who uses the driver whose loaded ``modules`` (``unload_order``) are to go.
 
-    ``nodes`` are its device nodes. Modules that hold one of ``modules`` and are not among
-    them count, and processes with one of ``nodes`` open or a library of the driver mapped.
+    ``nodes`` are its device nodes. Users are modules that hold one of ``modules`` and are not
+    among them, and processes with one of ``nodes`` open or a library of the driver mapped.
     """
     uses = {name: use for name in modules if (use := module_use(root, name))}
     blocking, references = module_users(modules, profile.build, uses)

@@ -51,9 +51,9 @@ def check_initramfs(
 ) -> tuple[Finding, ...]:
     """Sees to it that the initramfs of kernel ``release`` loads none of ``rivals``.
 
-    Call it once the driver's file is in modprobe.d: an image that has it is right. One that
-    has not and holds a rival is rebuilt, once, or is a finding where ``rebuild`` is False or
-    a rebuild cannot be or does not help. Fails for nothing.
+    Call it once the driver's file is in modprobe.d: an image that has that file is right. An
+    image without it that holds a rival is rebuilt, once. It is a finding where ``rebuild`` is
+    False, or a rebuild cannot be or does not help. Raises nothing.
     """
     image = _find_image(root, release)
     if image is None or not rivals:
@@ -92,7 +92,7 @@ def _checked(
     command = rebuild_command(root, image, release, config)
     why = record.problem or _obstacle(root, image, command, rebuild=rebuild)
     if why is None:
-        # First, so that one that is killed is not begun again and again.
+        # First, so that a rebuild that is killed is not begun again and again.
         tried = "rebuilding it was begun, and ended without a word"
         _remember(root, name, replace(record, problem=tried))
         record = _rebuilt(root, record, release, command, reporter)
@@ -116,11 +116,11 @@ def _find_image(root: Path, release: str) -> Image | None:
 def _held(
     root: Path, image: Image, release: str, rivals: Sequence[str], config: str
 ) -> tuple[str, ...]:
-    """Raises ModulusError where no tool is there that lists images, or it cannot read it."""
+    """The rivals in the image; ModulusError where there is no tool to read it, or it fails."""
     tool = next(filter(find, ("lsinitramfs", "lsinitrd")), None)
     if tool is None:
         raise ToolchainError("neither lsinitramfs nor lsinitrd is installed", "install one")
-    # The lists are long; what is not about modules is passed by as it comes.
+    # The lists are long: lines that are not about modules are dropped as they come.
     listing: list[str] = []
 
     def keep(line: str) -> None:
@@ -144,7 +144,7 @@ def _obstacle(root: Path, image: Image, command: Sequence[str], *, rebuild: bool
 
 
 def rebuild_command(root: Path, image: Image, release: str, config: str) -> tuple[str, ...]:
-    """What rebuilds the image, inside of ``root``; empty where no tool is there."""
+    """The command that rebuilds the image inside ``root``; empty where there is no tool."""
     for tool, command in rebuild_commands(image.path, release, config).items():
         if root.resolve() == Path("/"):
             if find(tool):
@@ -161,7 +161,7 @@ def _rebuilt(
     command: Sequence[str],
     reporter: Reporter,
 ) -> InitramfsRecord:
-    """Rebuilds the image; what there is to know of it then."""
+    """Rebuilds the image; returns the record of it then."""
     held, path = ", ".join(record.held), record.image.path
     reporter.phase("load", f"{path} holds {held}; rebuilding it ({' '.join(command)})")
     last: collections.deque[str] = collections.deque(maxlen=1)
@@ -195,7 +195,7 @@ def _rebuilt(
 def _build_beside(
     root: Path, path: str, command: Sequence[str], follow: Callable[[str], None]
 ) -> None:
-    """Runs a ``command`` that writes the image ``path`` itself; that takes its place whole."""
+    """Has ``command`` write the image beside ``path``, and puts it in its place whole."""
     scratch = scratch_path(path)
     made = below(root, scratch)
     words = [scratch if word == path else word for word in command]
@@ -223,6 +223,6 @@ def _recorded(root: Path, name: str) -> InitramfsRecord | None:
 
 
 def _remember(root: Path, name: str, record: InitramfsRecord) -> None:
-    # It saves the next boot a look; where it cannot be kept that boot looks again.
+    # The record saves the next boot a look; without one that boot looks again.
     with contextlib.suppress(OSError):
         atomic.write_json(_record_path(root, name), record.value())

@@ -51,7 +51,7 @@ class Loaded:
 class WantedModule:
     """A module to load: its name as in the profile, its file, and what sysfs will show.
 
-    ``depends`` are the modules it names as those it needs.
+    ``depends`` are the modules that it says it needs.
     """
 
     name: str
@@ -68,10 +68,10 @@ def loaded(root: Path, names: Iterable[str]) -> dict[str, Loaded]:
 
 
 def settled(root: Path, names: Sequence[str], reporter: Reporter) -> dict[str, Loaded]:
-    """What ``loaded`` says once none of ``names`` is being loaded or unloaded any more.
+    """What ``loaded`` returns once none of ``names`` is being loaded or unloaded any more.
 
-    What does that may be left of a run that was killed. Raises BusyError where one does not
-    get there.
+    A killed run may have left such a module. Raises BusyError where one does not settle within
+    ``SETTLE_SECONDS``.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
     told = False
@@ -93,7 +93,7 @@ def settled(root: Path, names: Sequence[str], reporter: Reporter) -> dict[str, L
 
 
 def read_wanted(name: str, path: Path) -> WantedModule:
-    """What to expect of the module in ``path``; IntegrityError where it is none."""
+    """What to expect of the module in ``path``; IntegrityError where that is no module."""
     module = read_module_file(path)
     return WantedModule(
         name,
@@ -109,7 +109,7 @@ def check_loaded(
 ) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are still to be loaded into kernel ``release``.
 
-    Raises BusyError where another version is loaded; it says where that comes from. ``name``
+    Raises BusyError where another version is loaded, and says where that is from. ``name``
     is the driver's. Call it before anything of a running driver, such as the firmware's
     path, is changed.
     """
@@ -121,7 +121,7 @@ def check_loaded(
 def strangers(
     root: Path, wanted: Sequence[WantedModule]
 ) -> tuple[tuple[WantedModule, Loaded], ...]:
-    """Those of ``wanted`` in whose place another version or build is loaded, with that one."""
+    """Those of ``wanted`` with another version or build loaded in their place, and that one."""
     present = loaded(root, (module.name for module in wanted))
     found = ((module, present.get(module_name(module.name))) for module in wanted)
     return tuple((module, state) for module, state in found if state and not _is(state, module))
@@ -146,13 +146,13 @@ def load(
     causes: Sequence[LoadCause],
     reporter: Reporter,
 ) -> tuple[Finding, ...]:
-    """Loads what of ``wanted`` is not there yet, in order, for the driver ``name``.
+    """Loads those of ``wanted`` that are not loaded, in order, for the driver ``name``.
 
-    Returns what the kernel said that matters.
+    Returns findings from what the kernel said meanwhile.
 
-    ``config`` is the only configuration that modprobe reads. A module to load before that
-    fails is a warning. Raises BusyError where another version is loaded; where the kernel
-    refuses one, what its log says about it (``core.loadfailure``).
+    ``config`` is the only configuration that modprobe reads. A module of ``preload`` that fails
+    is a warning. Raises BusyError where another version is loaded; where the kernel refuses a
+    module, the error that its log tells (``core.profile.load_causes``).
     """
     todo = check_loaded(root, name, modules.release, wanted)
     if not todo:
@@ -187,7 +187,7 @@ def _load(
     causes: Sequence[LoadCause],
     log: KernelLog,
 ) -> tuple[str, ...]:
-    """What the kernel said while ``module`` was loaded."""
+    """Loads ``module``; returns what the kernel said meanwhile."""
     try:
         whole([*command, module.name], LOAD_SECONDS)
     except CommandError as error:

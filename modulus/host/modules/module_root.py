@@ -40,8 +40,8 @@ _INDEXES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 class ModuleRoot:
     """A composed module root: what ``-d`` of modprobe takes.
 
-    ``preload`` are those of the modules to load before that this kernel has as modules;
-    ``changed`` says whether this run made it.
+    ``preload`` are the modules to load first, as far as this kernel has them as modules;
+    ``changed`` says whether this run made the root.
     """
 
     path: Path
@@ -60,10 +60,10 @@ def compose(
 ) -> ModuleRoot:
     """Makes the module root of the driver ``name`` for kernel ``release``, in /run.
 
-    ``modules`` are all of the driver's modules by name, ``load`` those that will be loaded:
-    they, what they need, and what of ``preload`` the kernel has, are in it. It is made anew
-    only if what it is made of has changed. Raises RefusedError where the node lacks a module
-    that ours need.
+    ``modules`` are all of the driver's modules by name, ``load`` those that will be loaded. The
+    root has these, the modules they need, and those of ``preload`` that the kernel has. It is
+    made anew only if its inputs have changed. Raises RefusedError where the node lacks a module
+    that the driver's need.
     """
     host = below(root, f"/lib/modules/{release}")
     final = below(root, f"/run/modulus/{name}/modules")
@@ -128,8 +128,8 @@ def _closure(
     dependencies: Mapping[str, HostModule],
     builtin: frozenset[str],
 ) -> Closure:
-    """What loading takes, given what each of ours ``needs``; RefusedError where it is not all
-    there."""
+    """The modules that loading takes, given what each of the driver's ``needs``; RefusedError
+    where the node lacks one."""
     there = root / "sys/module"
     found = closure(
         load,
@@ -156,7 +156,7 @@ def _fill(
 ) -> None:
     folder = made / "lib/modules" / release
     (folder / "updates").mkdir(parents=True)
-    # Where kmod was built to look for modules below /usr.
+    # For a kmod that was built to look for modules below /usr.
     (made / "usr").symlink_to(".")
     for name, path in ours.items():
         (folder / "updates" / f"{name}.ko").symlink_to(path.absolute())
@@ -178,7 +178,7 @@ def _depmod(made: Path, release: str) -> None:
 
 
 def _identity(path: Path) -> Any:
-    """What tells whether a file is still the same; None where there is none."""
+    """Path, size and time of a file, which change with it; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -187,7 +187,7 @@ def _identity(path: Path) -> Any:
 
 
 def _parse(value: object, inputs: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The preload of what was made of ``inputs``; None where it was made of others."""
+    """The preload of a root that was made of ``inputs``; None where it was made of others."""
     of = Fields(value, "what is composed")
     preload = of("preload", forms.list_of(forms.module_name))
     return preload if of.all.get("inputs") == inputs else None

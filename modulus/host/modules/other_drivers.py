@@ -1,7 +1,7 @@
 """Modules of the same driver that others have put on the node: a distribution, DKMS, a person.
 
-Nothing of theirs is touched. They are told of, kept from being loaded by alias, and named
-where one of them is in the kernel in place of ours.
+None of these modules is touched. They are reported, kept from being loaded by alias, and named
+where one of them is loaded in place of ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONFIGS = (
     "/lib/modprobe.d",
 )
 _ADDED = ("updates", "extra", "weak-updates")
-"""Where modules are added to a kernel's own; depmod may not have run since."""
+"""Folders where modules are added to a kernel's own; depmod may not have run since."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_foreign(
 ) -> tuple[ModuleOrigin, ...]:
     """The modules for kernel ``release`` that would be loaded as one of ``modules``.
 
-    Those with the same name, and those that configuration of modprobe puts in their place.
+    They have the same name, or modprobe's configuration puts them in the place of one.
     ``name`` is the driver's, whose own configuration does not count.
     """
     wanted = {module_name(module) for module in modules}
@@ -68,7 +68,7 @@ def foreign_names(found: Iterable[ModuleOrigin]) -> tuple[str, ...]:
 
 
 def foreign_findings(name: str, found: Iterable[ModuleOrigin]) -> tuple[Finding, ...]:
-    """A finding for each folder with modules that others have of the driver ``name``."""
+    """A finding for each folder that has others' modules of the driver ``name``."""
     return tuple(
         Finding(
             id="foreign-module",
@@ -92,8 +92,8 @@ def origin_of(
 ) -> ModuleOrigin | None:
     """Where the loaded ``module`` of that ``srcversion`` seems to be from; None if unknown.
 
-    The kernel does not keep it. A file whose srcversion is the loaded one's is it; a
-    compressed one is taken where it is the only candidate.
+    The kernel does not keep the origin. A file with the loaded module's srcversion is taken
+    for it; a compressed file is, where it is the only candidate.
     """
     others = find_foreign(root, name, release, [module])
     home = below(root, f"{DRIVERS}/.{name}")

@@ -46,9 +46,9 @@ def remove_rivals(
 ) -> RivalsResult:
     """Takes the modules ``rivals`` off the usable GPUs of ``census`` and unloads them.
 
-    Each is left alone where it is in use, unless ``force`` (the setting ``force_setting``)
-    says otherwise; a finding then says that a reboot is needed. Helper modules that a rival
-    had loaded stay. Where no rival is loaded this is a look at ``/sys/module`` for each.
+    A rival in use is left alone, unless ``force`` (the setting ``force_setting``) says
+    otherwise; a finding then says that a reboot is needed. Helper modules that a rival had
+    loaded stay. Where no rival is loaded this only looks at ``/sys/module`` for each.
     """
     loaded = [name for name in map(module_name, rivals) if _folder(root, name).is_dir()]
     order = users_first((name, sysfs.names(_folder(root, name) / "holders")) for name in loaded)
@@ -90,7 +90,7 @@ def _folder(root: Path, module: str) -> Path:
 
 
 def _bound(root: Path, module: str) -> set[str]:
-    """The PCI devices bound to any driver of ``module``, which may be called otherwise."""
+    """The PCI devices bound to any driver of ``module``; a driver may have another name."""
     drivers = [
         name.removeprefix("pci:")
         for name in sysfs.names(_folder(root, module) / "drivers")
@@ -107,7 +107,7 @@ def _bound(root: Path, module: str) -> set[str]:
 def _unbind(
     root: Path, rival: Rival, removal: Removal, reporter: Reporter
 ) -> tuple[list[str], list[Finding]]:
-    """The addresses that were unbound, and what the kernel refused."""
+    """Unbinds GPUs from ``rival``; returns their addresses, and what the kernel refused."""
     done: list[str] = []
     problems: list[Finding] = []
     if removal.free_console:
@@ -132,9 +132,9 @@ def _unbind(
 
 
 def _unload(rival: Rival, reporter: Reporter) -> list[Finding]:
-    """Removes exactly this module; what the kernel refused.
+    """Removes exactly this module; returns what the kernel refused.
 
-    ``modprobe -r`` would take helpers away that others use next.
+    ``modprobe -r`` would also remove helpers that other modules use next.
     """
     reporter.phase("load", f"unloading {rival.module}")
     with shelter(f"{rival.module}, as it is unloaded") as whole:

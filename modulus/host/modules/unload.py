@@ -15,10 +15,10 @@ UNLOAD_SECONDS = 120.0
 
 
 def unload(root: Path, order: Sequence[str], reporter: Reporter) -> tuple[str, ...]:
-    """Unloads those of the modules ``order`` that are loaded; their names.
+    """Unloads those of the modules ``order`` that are loaded; returns their names.
 
     Raises BusyError before the first one is unloaded where one of them is in use, so that
-    no half of a driver is left; the caller knows by whom (``host.inuse``).
+    no half of a driver is left; the caller knows by whom (``host.modules.in_use``).
     rmmod(8) and not ``modprobe -r``, which would also take away what the node's own modules
     no longer need, and run what a distribution has configured.
     """
@@ -47,8 +47,8 @@ def unload(root: Path, order: Sequence[str], reporter: Reporter) -> tuple[str, .
 def users(modules: Mapping[str, Loaded]) -> tuple[str, ...]:
     """Why ``modules`` cannot all be unloaded, a few words for each that is in use.
 
-    A module is in use by modules that are not among them, and by whoever has its devices
-    open, which is what its count has beyond its holders.
+    A module is in use by modules that are not among them, and by open devices: its reference
+    count beyond its holders.
     """
     return tuple(filter(None, (_users(module, modules) for module in modules.values())))
 

@@ -1,8 +1,8 @@
-"""Work in a thread of its own, while whom it is for does something else.
+"""Runs work in a thread of its own, beside its owner's.
 
-For what waits for the network and the disk. Who needs the result owns the work: it ends with
-its owner's ``with``, and what it raises is raised where the result is asked for, so errors come
-in the order in which they would without a thread.
+For work that waits for the network and the disk. The owner is the caller that needs the result.
+The work ends with the owner's ``with``. Its exception is raised where the owner asks for the
+result, so errors come in the order in which they would without a thread.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ class SharedReporter:
 class Aside(Generic[_T]):
     """``work``, done in a thread once it is started; a context manager that ends it.
 
-    Its owner reports through the same ``reporter``. What is not wanted any more ends with the
-    next thing it reports, or wants to sleep for; where it may wait for others meanwhile (a
-    server, a lock) ``patience`` is for how many seconds that is waited for. It must then be
-    such that it may be killed at any time.
+    Its owner reports through the same ``reporter``. Unwanted work ends at its next report or
+    sleep. Where it may wait for others (a server, a lock), ``patience`` limits the seconds that
+    the owner waits for its end; such work must be safe to kill at any time.
     """
 
     def __init__(
@@ -85,14 +84,14 @@ class Aside(Generic[_T]):
             self._thread.join(self._patience)
 
     def start(self) -> None:
-        """Begins it, unless it has begun."""
+        """Begins the work, unless it has begun."""
         if self._thread:
             return
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def result(self) -> _T:
-        """What came of it, which is waited for; done now if it was not started."""
+        """Waits for the work and returns its result; does it here if it was not started."""
         self._awaited.set()
         if self._thread:
             self._thread.join()
@@ -117,11 +116,11 @@ class Aside(Generic[_T]):
 
 
 class _UnwantedError(BaseException):
-    """Ends work that nobody waits for; no failure, which somebody might handle."""
+    """Ends unwanted work; no Exception, which the work might handle as a failure."""
 
 
 class _Voice:
-    """What is done aside says all but how far it is, until somebody waits for it."""
+    """The work's reporter: it drops progress until the owner waits for the result."""
 
     def __init__(
         self, shared: SharedReporter, unwanted: threading.Event, awaited: threading.Event

@@ -17,7 +17,7 @@ class Hierarchy:
 
 
 def find_hierarchies(cgroup: str, mountinfo: str) -> dict[str, Hierarchy]:
-    """By controller, from the texts of ``/proc/self/{cgroup,mountinfo}`` (cgroups(7)).
+    """Hierarchies by controller, from ``/proc/self/{cgroup,mountinfo}``'s texts (cgroups(7)).
 
     Version 2 is under the empty name; which controllers it has is in its files.
     """

@@ -22,9 +22,9 @@ def processes_using(
     """The processes but this one that have one of ``nodes`` open, or map a file below one of
     the folders ``mapped``.
 
-    What cannot be read, since the process has ended or is another user's, counts as not
-    using. Files outside of ``/dev`` are not asked anything, so that a network file system
-    that hangs is no obstacle.
+    A process that cannot be read, since it has ended or is another user's, counts as no user.
+    Files outside ``/dev`` are not touched, unless named as a node is, so that a network file
+    system that hangs is no obstacle.
     """
     proc = root / "proc"
     pids = sorted(int(name) for name in sysfs.names(proc) if name.isdecimal())

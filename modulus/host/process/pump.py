@@ -18,10 +18,10 @@ def pump(
     deadline: float | None,
     check: Callable[[], object] | None = None,
 ) -> bool:
-    """Hands over what comes from the handles until the program ``pid`` has ended.
+    """Hands over the output from the handles until the program ``pid`` has ended.
 
     False when ``deadline`` (of the monotonic clock) came first. ``check`` is called twice a
-    second. What a daemon of the program may still write to its pipes later is not waited for.
+    second. A daemon of the program may write to its pipes later; that is not waited for.
     """
     with selectors.DefaultSelector() as selector, _process(pid) as ended:
         for handle in sinks:

@@ -2,11 +2,11 @@
 
 Argument lists and never shell strings, a minimal environment, no standard input, a time
 limit, and on failure the whole error output with the command as a line that can be pasted.
-No program outlives the process that runs it, not even one ended by SIGKILL, unless it is to
-be left unbroken.
-Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, the reading is done here in
-the caller's thread, so that a callback's exception or a Ctrl-C ends the program. What a warm
-start runs is started without it (``start``).
+No program outlives the process that runs it, not even where SIGKILL ends that process, unless
+it is run ``unbroken``.
+Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, and this module reads, in the
+caller's thread, so that a callback's exception or a Ctrl-C ends the program. The programs of a
+warm start are started without ``sh`` (``start``).
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def run(
     time limit, ToolchainError where PATH has no such program; then, as with any exception, the
     program and its process group have been killed.
 
-    One that is ``unbroken`` comes to its own end: it ignores what asks programs to end, it
-    outlives us, an exception waits for it, and where the time limit passes it runs on.
-    One that is ``quick`` is started without sh, and all else is the same.
+    An ``unbroken`` program comes to its own end: it ignores the signals that ask programs to
+    end, it outlives its caller, an exception waits for it, and past the time limit it runs on.
+    A ``quick`` program is started without sh, and all else is the same.
     """
     words = [str(word) for word in argv]
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -151,7 +151,7 @@ def interactive(
     env: Mapping[str, str] | None = None,
     preexec: Callable[[], None] | None = None,
 ) -> int:
-    """Runs ``argv`` on our own terminal and returns its exit status.
+    """Runs ``argv`` on this process's terminal and returns its exit status.
 
     Ctrl-C and Ctrl-\\ are the program's meanwhile, not ours. Raises ToolchainError where
     PATH has no such program.
@@ -201,7 +201,7 @@ def _start(
                 signal.signal(number, signal.SIG_IGN)
         else:
             tie(parent, signal.SIGKILL)
-            # sh ignores it in background commands.
+            # sh has its background commands ignore it.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
         if preexec is not None:
             preexec()

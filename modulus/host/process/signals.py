@@ -1,4 +1,4 @@
-"""Keeps signals that would end us waiting while a driver is out of its place."""
+"""Defers signals that would end this process while a driver is out of its place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Has what asks us to end take effect only afterwards.
+    """Has signals that ask this process to end take effect only after the context.
 
-    Handlers and not a mask, which programs that are run meanwhile would inherit. Only the main
-    thread handles signals; in another one there is nothing to keep waiting.
+    It sets handlers and not a mask, which children would inherit. Only the main thread handles
+    signals; in another thread there is nothing to defer.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Starts a program that goes on by itself while we do something else."""
+"""Starts a program that runs beside its caller."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from modulus.host.process.start import prctl, start, tie
 def spawn(
     argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, nice: int = 0
 ) -> int:
-    """Starts ``argv``, a path and its arguments, with our own output; returns its pid.
+    """Starts ``argv``, a path and its arguments, with the caller's output; returns its pid.
 
-    The caller waits for it, with waitpid(2). It has no standard input and a session of its own,
-    so that a terminal's Ctrl-C is ours to pass on, and gets SIGTERM when we die. ``nice`` is
-    added to our own niceness, nice(2).
+    The caller waits for the program, with waitpid(2). The program has no standard input. It has
+    a session of its own, so that the caller decides about a terminal's Ctrl-C, and gets SIGTERM
+    when the caller dies. ``nice`` is added to the caller's niceness, nice(2).
     """
     prctl()
     parent = os.getpid()

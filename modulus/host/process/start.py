@@ -1,6 +1,6 @@
-"""Starts a program by itself, without the time that a library for it takes.
+"""Starts a program without ``sh``, which takes time.
 
-To import sh and to start four programs by it is a fifth of a warm start.
+Importing sh and starting four programs with it is a fifth of a warm start.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from modulus.errors import ToolchainError
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-"""What asks a program to end."""
+"""The signals that ask a program to end."""
 
 _PR_SET_PDEATHSIG = 1
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
-"""By Python, and so by what it starts."""
+"""By Python, and so by the programs that it starts."""
 
 
 def start(words: list[str], env: Mapping[str, str], prepare: Callable[[], None]) -> int:
@@ -28,7 +28,7 @@ def start(words: list[str], env: Mapping[str, str], prepare: Callable[[], None])
     The caller waits for it, with waitpid(2). ``prepare`` runs in the child; where it, or the
     program's start, fails, the status is 255.
     """
-    # Until its own program runs it has our handlers, which would swallow a signal.
+    # Until its program runs the child has this process's handlers, which would eat a signal.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -50,7 +50,7 @@ def start(words: list[str], env: Mapping[str, str], prepare: Callable[[], None])
 
 
 class Child:
-    """A started program, with what is used of sh's RunningCommand."""
+    """A started program, with the parts of sh's RunningCommand that ``run`` uses."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -109,7 +109,7 @@ def _which(program: str) -> str:
 
 
 def tie(parent: int, number: int) -> None:
-    """Has this process get signal ``number`` when ``parent`` dies, which started it."""
+    """Has this process get signal ``number`` when its ``parent`` dies."""
     prctl()(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(255)
@@ -117,8 +117,8 @@ def tie(parent: int, number: int) -> None:
 
 @functools.cache
 def prctl() -> Any:
-    """prctl(2), to be called before a fork for the first time."""
-    # Each CDLL brings a class of its own along, and who starts programs may stay for months.
+    """prctl(2); the first call must come before a fork."""
+    # Cached: each CDLL makes a class of its own, and an agent starts programs for months.
     import ctypes
 
     found = ctypes.CDLL(None, use_errno=True).prctl

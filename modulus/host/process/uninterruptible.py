@@ -1,9 +1,9 @@
 """Runs what must not be stopped half-way: the programs by which a module starts or ends.
 
-A module whose start is cut short by a fatal signal cannot make its threads, kthread_create(9),
-and not every one copes with that: it may wait for ever for what was never made, or crash, and
-only a reboot makes the node whole (docs/architecture.md has a case). So such a program is left
-to its own end, whatever becomes of us; and since systemd kills all of a unit, it is put into a
+A module whose start is cut short by a fatal signal cannot make its threads, kthread_create(9).
+Not every module copes with that: it may wait for ever for a thread, or crash, and only a reboot
+makes the node whole (docs/architecture.md has a case). So such a program runs to its own end,
+whatever becomes of its caller. Since systemd kills all of a unit, the program is put into a
 scope of its own there.
 """
 
@@ -23,18 +23,18 @@ from modulus.host.report import systemd
 
 _OUR_UNITS = "modulus@"
 _SCOPE_SECONDS = 10.0
-"""How long systemd may take to make a scope; without one, we go on."""
+"""How long systemd may take to make a scope; without one, the program runs in the unit."""
 _POLL_SECONDS = 0.005
 _numbers = itertools.count(1)
 
 Whole = Callable[[Sequence[str | Path], float], Result]
-"""Runs a program to its own end; the arguments and errors are those of ``run.run``, with the
-seconds that it is waited for."""
+"""Runs a program to its own end: its arguments, and the seconds that it is waited for. The
+errors are those of ``run.run``."""
 
 
 @contextlib.contextmanager
 def shelter(what: str) -> Iterator[Whole]:
-    """Gives a way to run programs that nothing stops; ``what`` they do, for the journal."""
+    """Yields a function that runs programs to their end; the journal calls them ``what``."""
     with contextlib.ExitStack() as stack:
         groups: tuple[Path, ...] = ()
         if _in_unit():
@@ -53,25 +53,25 @@ def shelter(what: str) -> Iterator[Whole]:
 
 
 def _in_unit() -> bool:
-    """Whether we are a unit of ours, of which systemd kills all at once what is left.
+    """Whether this process is in a unit of Modulus, of which systemd kills all at once.
 
-    Others' units, by default, first ask all they have to end.
+    Other units, by default, first ask all their processes to end.
     """
     return systemd.available() and systemd.current_unit().startswith(_OUR_UNITS)
 
 
 @contextlib.contextmanager
 def _scope(what: str) -> Iterator[tuple[Path, ...]]:
-    """The control groups of a scope; none where systemd makes us none."""
+    """The control groups of a new scope; none where systemd makes none."""
     from modulus.host.process.spawn import spawn
 
     tool, sleep = find("systemd-run"), find("sleep")
     if not tool or not sleep:
         yield ()
         return
-    # The last one may not be gone yet.
+    # A new name each time: the last scope may not be gone yet.
     name = f"modulus-load-{os.getpid()}-{next(_numbers)}"
-    # Something has to be in a scope, from its beginning until others are.
+    # A scope needs a process in it, from its beginning until the programs are there.
     options = ("--quiet", "--collect", f"--unit={name}", f"--description={what}")
     keeper = spawn(
         (tool, "--scope", *options, "--property=Delegate=yes", "--", sleep, "infinity")

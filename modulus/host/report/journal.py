@@ -37,7 +37,7 @@ class Journal:
         return False
 
     def close(self) -> None:
-        """Gives the socket back; it is made again if need be."""
+        """Closes the socket; it is made again if need be."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

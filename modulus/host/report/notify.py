@@ -11,13 +11,13 @@ from modulus.redact import redact_text
 _SEND_SECONDS = 5.0
 """How long a message may wait for a service manager that is busy; then it is lost."""
 _SPARE_SECONDS = 60.0
-"""From the end of a silent step to the next sign of progress."""
+"""Seconds from the end of a silent step to the next sign of progress."""
 
 
 class Notifier:
     """The service manager behind ``address``: a path, or ``@`` and an abstract name.
 
-    None, where nobody asked to be told, makes every message go nowhere.
+    With None, where nobody asked to be told, no message is sent.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -32,7 +32,7 @@ class Notifier:
         watchdog: bool = False,
         extend: float | None = None,
     ) -> bool:
-        """Sends what is given as one message; whether somebody took it.
+        """Sends the arguments as one message; returns whether it was taken.
 
         ``status`` is a line for ``systemctl status``. ``extend`` asks for that many seconds
         until the next message, where a time limit on starting or stopping runs.
@@ -54,7 +54,7 @@ class Notifier:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
         ):
             channel.settimeout(_SEND_SECONDS)
-            # Or, while the other's queue is full, poll(2) would call it writable all the time.
+            # Unconnected, poll(2) would call it writable even while the queue is full.
             channel.connect(address)
             channel.send("\n".join(lines).encode("utf-8", "replace"))
             return True
@@ -73,7 +73,7 @@ def make_notifier(environ: Mapping[str, str] = os.environ) -> Notifier:
 def ask_for_time(seconds: float) -> None:
     """Tells whoever started this process that the next step may be silent for ``seconds``.
 
-    Only for what ends by itself by then, or a hung start would never be ended.
+    Only for a step that ends by itself by then, or a hung start would never be ended.
     """
     make_notifier().send(extend=seconds + _SPARE_SECONDS)
 

@@ -19,9 +19,9 @@ from modulus.host.report.systemd import journal_fields
 from modulus.redact import redact_text
 
 LOG_SECONDS = 8.0
-"""Progress lines in a log are this far apart, or as soon after as there is progress.
+"""Seconds between progress lines in a log, or more until there is progress.
 
-Below ten, the longest silence that is promised, by as long as one compile may take.
+The promise is a silence of ten at most: the difference is what one compile may take.
 """
 ERROR, WARNING, INFO = 3, 4, 6
 """Priorities, as in syslog(3)."""
@@ -34,7 +34,7 @@ class Reporter(Protocol):
     """Where progress and messages go."""
 
     def about(self, *, instance: str | None = None, key: str | None = None) -> None:
-        """What is said from now on is about this instance, about the build of this key."""
+        """Marks all later reports as about this instance, and the build of this key."""
 
     def phase(self, phase: str, text: str) -> None:
         """A step began or reached something worth a line."""
@@ -130,7 +130,7 @@ class PlainReporter:
 
 
 class JournalReporter(PlainReporter):
-    """Entries in the journal with its fields; where that does not take them, lines with
+    """Entries with fields in the journal; where the journal does not take them, lines with
     syslog priorities, as sd-daemon(3) has them on a service's output.
     """
 
@@ -244,7 +244,7 @@ def make_reporter() -> Reporter:
 def _is_journal(stream: str) -> bool:
     """Whether standard error is the ``device:inode`` that systemd connected to the journal.
 
-    The variable alone says nothing: it is inherited by what redirects its output elsewhere
+    The variable alone proves nothing: a child whose output goes elsewhere inherits it too
     (systemd.exec(5), JOURNAL_STREAM).
     """
     try:

@@ -1,4 +1,4 @@
-"""Whether systemd runs this host, and which of its units we are."""
+"""Whether systemd runs this host, and which of its units this process is in."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def current_unit(cgroup: Path = Path("/proc/self/cgroup")) -> str:
 
 
 def journal_fields(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Fields by which an entry of the journal is found as one of our unit, and of this run.
+    """Fields by which a journal entry is found as one of this process's unit, and of its run.
 
-    journald asks /proc for the unit of who sent an entry, and that may have ended by then: it
-    is just the last word, the cause of a failure, that ``journalctl -u`` does not show then.
-    In what root has sent it looks for the unit in these as well (journalctl(1), EXAMPLES).
+    journald asks /proc for the sender's unit, and the sender may have ended by then. So
+    ``journalctl -u`` would miss just the last entry, the cause of a failure. In root's entries
+    it looks for the unit in these fields as well (journalctl(1), EXAMPLES).
     """
     unit = ""
     with suppress(OSError):
         unit = current_unit()
-    # Without a unit the run is somebody else's, whose environment was inherited.
+    # Without a unit the ID is of somebody else's run, inherited with the environment.
     run = environ.get("INVOCATION_ID", "") if unit else ""
     fields = {"OBJECT_SYSTEMD_UNIT": unit, "OBJECT_SYSTEMD_INVOCATION_ID": run}
     return {name: value for name, value in fields.items() if value}

@@ -14,9 +14,9 @@ from modulus.host.files import atomic
 from modulus.host.files.regular import open_regular
 
 _MOST = 1 << 30
-"""Bytes; of larger ones none is kept (``host.fitness``)."""
+"""Bytes; no larger file is kept (``host.reuse.reuse_rules``)."""
 _LEVEL = 1
-"""They are a vendor's own code for the most part, which hardly compresses."""
+"""Most blobs are a vendor's own code, which hardly compresses."""
 
 
 class Blobs:
@@ -30,7 +30,7 @@ class Blobs:
         return self._folder / f"{sha256}.zst"
 
     def add(self, source: Path, scratch: Path) -> str:
-        """Keeps ``source``, durably and by way of the folder ``scratch``; its sha256."""
+        """Keeps ``source`` durably, by way of the folder ``scratch``; returns its sha256."""
         import zstandard
 
         sha256 = atomic.sha256_file(source)
@@ -49,7 +49,7 @@ class Blobs:
         return sha256
 
     def write(self, sha256: str, target: Path) -> None:
-        """Makes the new file ``target`` of one; IntegrityError, and it is gone, if damaged."""
+        """Writes a blob to the new file ``target``; a damaged blob goes: IntegrityError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open_regular(self.path(sha256)) as old, open(target, "xb") as new:

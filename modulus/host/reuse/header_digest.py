@@ -1,4 +1,4 @@
-"""Looks at a whole header tree for what ``core.twin`` compares."""
+"""Looks at a whole header tree for what ``core.build.twin`` compares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_LISTING = 16 << 20
 
 
 def survey(tree: Path, release: str) -> Survey:
-    """The header tree ``tree`` of kernel ``release``, every file of it read; OSError."""
+    """Reads every file of the header tree ``tree`` of kernel ``release``; OSError."""
     listing: dict[str, tuple[str, str]] = {}
     named: list[str] = []
     _walk(str(tree), len(str(tree)) + 1, release, listing, named)

@@ -1,8 +1,8 @@
 """What a compile leaves for kernels whose headers are the same but for the release.
 
-``compiled/FAMILY/TWIN/`` has the build folder of a finished build without what tells the
-release (``core.twin`` has the rule) in ``objects.tar.zst``, a manifest with the hashes, and
-the header tree's short digests. Its large files, such as a vendor's binary, are in
+``compiled/FAMILY/TWIN/`` has the build folder of a finished build, less the files that tell the
+release (``core.build.twin`` has the rule), in ``objects.tar.zst``, a manifest with the hashes,
+and the header tree's short digests. Its large files, such as a vendor's binary, are in
 ``compiled/blobs/SHA256.zst``, once for all kernels. All of it may be deleted at any time.
 """
 
@@ -42,9 +42,9 @@ _BLOB = 1 << 20
 
 
 def rule_digest() -> str:
-    """What stands for the rule by which objects are kept and used again: the code that has it.
+    """A digest of the rule by which objects are kept and used again: of its code.
 
-    So nobody has to remember that a change of it is one.
+    So a change of the code counts as one of the rule, and nobody has to remember it.
     """
     code = (twin.__file__, reuse_rules.__file__, header_digest.__file__, __file__)
     return digest([atomic.sha256_file(Path(path)) for path in code])
@@ -63,7 +63,7 @@ class Kept:
     """Kept objects at ``path``, compiled for ``release`` by ``recipe``.
 
     ``comments`` are files with the release in a comment, which makefiles compare. ``archive``
-    is the sha256 of what is packed.
+    is the sha256 of ``objects.tar.zst``.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class KeptObjects:
         self._blobs = Blobs(self.folder / "blobs")
 
     def has(self, family: str) -> bool:
-        """Whether there is anything to compare with."""
+        """Whether ``family`` has objects to compare with."""
         return (self.folder / family).is_dir()
 
     def find(self, family: str, survey: Survey) -> Kept | None:
@@ -109,7 +109,7 @@ class KeptObjects:
                 path = work / name
                 text = read_bytes(path, follow=False)
                 path.write_bytes(text.replace(kept.release.encode(), release.encode()))
-            # For make one as old as the other, and all newer than the headers.
+            # For make: all files are equally old, and newer than the headers.
             now = time.time_ns()
             for folder, _, names in os.walk(work):
                 for name in names:
@@ -135,14 +135,14 @@ class KeptObjects:
                 yield path.parent
 
     def remove_of(self, recipe: str) -> None:
-        """Takes away all that was compiled by ``recipe``."""
+        """Removes all objects compiled by ``recipe``."""
         for path in sorted(self.folder.glob("*/*/manifest.json")):
             kept = _read(path.parent)
             if kept and kept.recipe == recipe:
                 atomic.remove_tree(path.parent)
 
     def remove(self, kept: Kept) -> None:
-        """Takes ones away that are of no use."""
+        """Removes objects that are of no use."""
         atomic.remove_tree(kept.path)
 
     def keep(
@@ -159,7 +159,7 @@ class KeptObjects:
     ) -> Path:
         """Keeps the build folder ``work`` of a finished build of ``sources`` by ``recipe``.
 
-        UnfitError where that would not do for another kernel; OSError.
+        UnfitError where it is of no use for another kernel; OSError.
         """
         final = self.folder / family / survey.digest
         if (final / "manifest.json").exists():
@@ -200,7 +200,7 @@ class KeptObjects:
                     yield kept, read_listing(path.parent / "headers.zst")
 
     def _used(self, kept: Kept) -> None:
-        """What was used is kept longest, and all of it as long."""
+        """Marks the objects and their blobs as used now: the longest unused go first."""
         blobs = (self._blobs.path(blob.sha256) for blob in kept.blobs)
         for path in (kept.path / "manifest.json", *blobs):
             with contextlib.suppress(FileNotFoundError):

@@ -16,8 +16,8 @@ from modulus.core.build.twin import Survey
 from modulus.host.files.data import regular_files
 
 _ELF = b"\x7fELF"
-# What a build leaves is made by its payload, which may be hostile. Bytes; the vendors' largest
-# objects have a hundred megabytes.
+# Limits, in bytes: the payload makes what a build leaves, and may be hostile. The vendors'
+# largest objects have a hundred megabytes.
 _MOST_FILE = 1 << 30
 _MOST_ALL = 4 << 30
 _MOST_TEXT = 16 << 20
@@ -30,7 +30,7 @@ class UnfitError(Exception):
 
 
 class Choice:
-    """Which files of a build folder to keep, and why not."""
+    """Which files of a build folder to keep, and which not."""
 
     def __init__(self, work: Path, sources: Path, headers: Path, release: str) -> None:
         self._work = work
@@ -81,9 +81,9 @@ class Choice:
         self.names.difference_update(names)
 
     def _check_sources(self, read: set[str], harmless: Sequence[re.Pattern[str]]) -> None:
-        """What no object's list tells of may ask for the release only as is known."""
+        """Sources that no object's list names may use the release only in known ways."""
         for name in regular_files(self._sources):
-            # As make has it, which a patch may have changed.
+            # The file as make has it: a patch may have changed it.
             path = (self._work if name in self._made else self._sources) / name
             if name in read or _is_elf(path):
                 continue
@@ -92,7 +92,7 @@ class Choice:
                 raise UnfitError(f"the driver's {name} uses the release: {odd[0][:80]}")
 
     def _check_made(self, name: str, compiled: bool, read: bool) -> None:
-        """What the build has made must not tell the release."""
+        """A file that the build has made must not tell the release."""
         path = self._work / name
         if not _contains(path, self._release.encode()):
             return
@@ -113,7 +113,7 @@ class Choice:
 
     def _look(self, dependency: str) -> bool:
         """Whether a file that the compiler read uses the release; if in doubt it does."""
-        # Relative ones are so to where kbuild runs: the kernel's folder, or since 6.13 ours.
+        # Relative to where kbuild runs: the kernel's folder, or since 6.13 the driver's.
         path = posixpath.normpath(posixpath.join(f"{HEADERS_AT}/build", dependency))
         inside = path.removeprefix(f"{HEADERS_AT}/")
         if inside != path:
@@ -125,7 +125,7 @@ class Choice:
             path = f"{WORK_AT}/{posixpath.normpath(dependency)}"
         elif not path.startswith(f"{WORK_AT}/"):
             return False  # The toolchain's, whose digest is part of the family.
-        # Only what is a file there by itself: a link may lead anywhere.
+        # Only a regular file there counts: a link may lead anywhere.
         name = path.removeprefix(f"{WORK_AT}/")
         return name not in self._made or twin.names_release(_text(self._work / name))
 
@@ -144,7 +144,7 @@ def _text(path: Path) -> bytes:
 
 
 def _contains(path: Path, needle: bytes) -> bool:
-    """In parts: the page cache of what is mapped would count as ours."""
+    """Reads in parts: the page cache of a mapped file would count as this process's."""
     rest = b""
     with open(path, "rb", buffering=0) as file:
         while part := file.read(_PART):
@@ -155,5 +155,5 @@ def _contains(path: Path, needle: bytes) -> bool:
 
 
 def _in_work(dependency: str) -> str:
-    """Its path in the build folder, if it is there."""
+    """The path of ``dependency`` in the build folder, if it is there."""
     return posixpath.normpath(dependency).removeprefix(f"{WORK_AT}/")

@@ -1,6 +1,6 @@
 """The counts of builds: ``/run/modulus/builds/INSTANCE.json``, for the agent to show.
 
-They are kept by who builds, agent or not, and so outlive either until the next boot.
+The process that builds keeps them, agent or not, so they outlive it until the next boot.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def change_record(
 ) -> None:
     """Makes ``change``'s result the record of ``instance``; one change at a time.
 
-    Where it cannot be written nothing is counted: no build is worth less for that.
+    Where it cannot be written nothing is counted: that is worth no failed build.
     """
     with contextlib.suppress(ModulusError, OSError):
         path = _path(root, instance)

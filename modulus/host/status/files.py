@@ -1,7 +1,7 @@
 """The live states of instances: ``/run/modulus/INSTANCE.json``.
 
-Each is replaced by one rename. It also tells which process wrote it (``writer``), so that what
-a killed one left behind is not taken for something that goes on.
+Each is replaced by one rename. It also tells which process wrote it (``writer``), so that the
+state of a killed process is not taken for work that goes on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_state(root: Path, state: State) -> None:
 
 
 def read_state(root: Path, instance: str) -> State | None:
-    """The state of ``instance``, or what its writer's end made of it; None without one."""
+    """The state of ``instance``, as abandoned where its writer has ended; None without one."""
     found = read_record(_path(root, instance), _parse)
     if found is None or found[0].instance != instance:
         return None
@@ -62,8 +62,8 @@ def read_states(root: Path) -> tuple[State, ...]:
 
 
 def is_anothers(root: Path, instance: str) -> bool:
-    """Whether a process wrote the state that is there and at work: neither this one nor its
-    parent, which may be the agent that it works for."""
+    """Whether another live process wrote the state: neither this one nor its parent, which may
+    be the agent that it works for."""
     _, writer = read_record(_path(root, instance), _parse) or (None, None)
     if writer is None:
         return False
@@ -142,7 +142,7 @@ def _writer() -> dict[str, Any]:
 
 
 def _parse(value: object) -> tuple[State, _Writer | None]:
-    """The state and who wrote it; nobody, where that is not told."""
+    """The state and its writer; None where the writer is not told."""
     writer = None
     with contextlib.suppress(ValueError):
         of = Fields(Fields(value, "the state").all.get("writer"), "its writer")

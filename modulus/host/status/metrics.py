@@ -15,7 +15,7 @@ def write_metrics(root: Path, folder: str, instance: str, text: str) -> None:
     """
     path = _path(root, folder, instance)
     with writing(path):
-        # What is half written ends otherwise: the collector takes every *.prom.
+        # A half-written file has another suffix: the collector takes every *.prom.
         atomic.write_atomic(path, text)
 
 

@@ -18,10 +18,10 @@ _BUS = "DBUS_SYSTEM_BUS_ADDRESS"
 
 
 def claim(root: Path, instance: str, seconds: float) -> bool:
-    """Has the drop-in say that ``instance`` wants that much, nothing for 0.
+    """Has the drop-in say that ``instance`` wants ``seconds``, nothing for 0.
 
-    Whether it changed, so that logind has to read it again. ConfigError where it cannot be
-    written.
+    Returns whether it changed, so that logind has to read it again. ConfigError where it cannot
+    be written.
     """
     path = below(root, DROP_IN)
     claims = claimed(root)
@@ -39,7 +39,7 @@ def claim(root: Path, instance: str, seconds: float) -> bool:
 
 
 def claimed(root: Path) -> dict[str, float]:
-    """Who wants how many seconds now."""
+    """The seconds that each instance wants now."""
     try:
         return parse_claims(read_text(below(root, DROP_IN)))
     except OSError:

@@ -26,9 +26,9 @@ _EVERY = 1.0
 
 
 class StatusReporter:
-    """A reporter that also says it all in the state file and, if there is one, to systemd.
+    """A reporter that also reports in the state file and, if there is one, to systemd.
 
-    A context manager: what ends the work with an exception becomes its state. Trouble with
+    A context manager: an exception that ends the work becomes its state. Trouble with
     the state file is a warning, once; it is worth no failure.
     """
 
@@ -54,7 +54,7 @@ class StatusReporter:
         self._counted = 0
         self._broken = False
         earlier = read_state(root, instance) or State(instance, None)
-        # What is there stays there until it is known better.
+        # The old state stays until there is a new one.
         self._state = replace(earlier, selected=selected, error=None)
         inner.about(instance=instance)
 
@@ -68,7 +68,7 @@ class StatusReporter:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, LockedError) and is_anothers(self._root, self._state.instance):
-            # That one holds the lock.
+            # The other process holds the lock.
             return
         if isinstance(error, ModulusError):
             self.failed(error)
@@ -131,7 +131,7 @@ class StatusReporter:
         kernels: Sequence[KernelReady] = (),
         findings: Sequence[Finding] = (),
     ) -> None:
-        """What has come of it: ``ready``, or ``wait`` for a GPU once all else is done."""
+        """Reports the result: ``ready``, or ``wait`` for a GPU once all else is done."""
         self._enter(phase)
         self._state = replace(
             self._state,
@@ -145,7 +145,7 @@ class StatusReporter:
         self._tell(status_text(self._state), real=True)
 
     def failed(self, error: ModulusError) -> None:
-        """Why nothing has come of it."""
+        """Reports why the work failed."""
         self._enter("failed")
         self._state = replace(self._state, error=Failure.of(error))
         self._tell(status_text(self._state), real=False)
@@ -168,7 +168,7 @@ class StatusReporter:
             )
 
     def _tell(self, status: str, *, real: bool) -> None:
-        """``real``: it got further, which is worth more time."""
+        """Writes the state and tells systemd; ``real`` progress asks it for more time."""
         now = self._told = self._clock()
         extend = real and now - self._extended >= _EVERY
         if extend:

@@ -1,9 +1,9 @@
 """A file as a patch against another one: tiny where both were built from the same code.
 
 ``zstd --patch-from`` does the same with both files whole in memory; here it takes a few MiB.
-The file is cut into pieces, each of which is a zstd frame of its own with a part of the base as
-its dictionary: what lies where the piece's content lay. The parts never go backwards, so that
-the base may come straight out of a decompressor.
+The file is cut into pieces. Each is a zstd frame of its own, with a part of the base as its
+dictionary: the part where the piece's content lay. The parts never go backwards, so that the
+base may come straight out of a decompressor.
 
 A patch is, for each piece in order, where its part begins (u64), the lengths of part and frame
 (u32 each, all little-endian), and the frame.
@@ -36,7 +36,7 @@ _HEAD = struct.Struct("<QII")
 
 
 def make_patch(new: BinaryIO, base: Reader, target: BinaryIO, limit: int) -> bool:
-    """Writes to ``target`` what ``new`` is against ``base``, of which all is read.
+    """Writes to ``target`` the patch for ``new`` against ``base``; reads all of ``base``.
 
     False where that takes more than ``limit`` bytes; ``target`` then holds nothing of use.
     """
@@ -86,7 +86,7 @@ def read_patch(patch: BinaryIO, base: Reader) -> Iterator[bytes]:
         window.show(start, start + length)
         begins, part = window.part(start, start + length)
         try:
-            # Before anything is set aside for what the frame says of itself.
+            # Before memory is set aside for the size that the frame claims.
             known = len(frame) == size and zstandard.frame_content_size(frame)
             if not 0 < known <= PIECE or (begins, len(part)) != (start, length):
                 raise ValueError("the patch does not fit what it is against")
@@ -96,7 +96,7 @@ def read_patch(patch: BinaryIO, base: Reader) -> Iterator[bytes]:
 
 
 class _Window:
-    """The part of a file, which is read forward only, that is looked at."""
+    """The part in view of a file that is read forward only."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -104,7 +104,7 @@ class _Window:
         self.data = bytearray()
 
     def show(self, start: int, end: int) -> None:
-        """Moves on to ``start`` and reads as far as ``end``; what is gone stays gone."""
+        """Moves on to ``start`` and reads up to ``end``; earlier bytes are gone."""
         while self.start + len(self.data) < end:
             self._drop(start)
             more = self._reader.read(min(CHUNK, end - self.start - len(self.data)))
@@ -114,7 +114,7 @@ class _Window:
         self._drop(start)
 
     def part(self, start: int, end: int) -> tuple[int, bytes]:
-        """What of ``start`` to ``end`` is in sight, and where it begins."""
+        """The bytes from ``start`` to ``end`` that are in view, after where they begin."""
         begin = min(max(start, self.start), self.start + len(self.data))
         return begin, bytes(self.data[begin - self.start : max(end, begin) - self.start])
 
@@ -125,7 +125,7 @@ class _Window:
 
 
 def _moved(piece: bytes, offset: int, moved: int, window: _Window) -> int:
-    """By how much the content of ``piece`` lies elsewhere in the base, ``moved`` at a guess."""
+    """How far the content of ``piece`` has moved in the base; ``moved`` is the guess."""
     step = max(1, len(piece) // _PROBES)
     probes = [(at, piece[at : at + _PROBE]) for at in range(0, len(piece) - _PROBE, step)]
     # Padding is everywhere.

@@ -29,12 +29,12 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """What its content has to have."""
+        """The sha256 that its content must have."""
         return self.file.sha256
 
     @property
     def size(self) -> int:
-        """The bytes of its content."""
+        """The size of its content in bytes."""
         return self.file.size
 
     def damage(self, *, deep: bool = True) -> str | None:
@@ -56,8 +56,8 @@ class Stored:
         return None
 
     def write(self, target: Path, mode: int) -> None:
-        """Makes ``target`` its content; IntegrityError for a damaged one. No file is left where
-        that fails."""
+        """Writes its content to the new file ``target``; IntegrityError for a damaged one. A
+        failure leaves no file."""
         with open(target, "xb") as file:
             try:
                 self._read(file.write)
@@ -84,8 +84,8 @@ class Stored:
                 yield self.folder / self.file.patch
 
     def _read(self, use: Callable[[bytes], object]) -> None:
-        """Has ``use`` do with each piece; ValueError, at the latest at the end, if it is not
-        what it should be. It is hashed in a thread meanwhile."""
+        """Calls ``use`` with each piece; ValueError, at the latest at the end, if the content
+        is wrong. A thread hashes it meanwhile."""
         from concurrent.futures import Future, ThreadPoolExecutor
 
         digest, left = hashlib.sha256(), self.file.size

@@ -1,7 +1,7 @@
 """Whole files of a store by their content: ``objects/SHA256.zst``, each of them once.
 
-Entries name them by the sha256 of what is in them. What no entry names any more is removed
-by a clean-up, which nobody else uses the store with.
+Entries name them by the sha256 of their content. A clean-up, which has the store to itself,
+removes objects that no entry names any more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Objects:
         return self.folder / f"{sha256}{_SUFFIX}"
 
     def all(self) -> dict[str, int]:
-        """How many bytes each of them takes, by what it is called."""
+        """The bytes that each object takes, by its sha256."""
         found = {}
         for path in self.folder.glob(f"[0-9a-f]*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
@@ -47,7 +47,7 @@ class Objects:
 
     @contextlib.contextmanager
     def open(self, sha256: str) -> Iterator[Reader]:
-        """The content, which whoever uses it has to hash; ValueError for a damaged one."""
+        """The content, which the caller has to hash; ValueError for a damaged one."""
         with open_regular(self.path(sha256)) as file:
             yield _Plain(file)
 
@@ -67,7 +67,7 @@ class Objects:
         atomic.sweep(self.folder, _SCRATCH)
 
     def add(self, sha256: str, source: Path) -> None:
-        """Makes ``source`` an object, durably and in one rename; a damaged one gives way.
+        """Makes ``source`` an object, durably and in one rename; replaces a damaged one.
 
         Raises IntegrityError where ``source`` has other content.
         """
@@ -102,7 +102,7 @@ def _compress(source: Path, target: Path) -> str:
 
 
 class Hashed:
-    """A file of which ``digest`` gets all that is read."""
+    """A file; ``digest`` gets all that is read from it."""
 
     def __init__(self, file: Reader, digest: hashlib._Hash) -> None:
         self._file = file

@@ -16,8 +16,8 @@ from modulus.host.store.entry import Stored
 from modulus.host.store.objects import Hashed, Objects
 
 _WORTH = 8
-"""A patch is taken where it is smaller than the module by this. Between series of kernels it is
-some twenty times smaller, between neighbours some thousand times; of other code it is no
+"""A patch is taken where it is so many times smaller than the module. Between series of kernels
+it is some twenty times smaller, between neighbours some thousand times; of other code it is no
 smaller than plain compression, which is never this good with code."""
 _TRIES = 3
 
@@ -27,8 +27,8 @@ def pack(
 ) -> str:
     """Stores the module at ``source`` for the entry in the folder ``entry``.
 
-    Returns the ``object`` that it is then, or is a patch against: one of ``bases``, objects
-    that may be alike, the likeliest first. An entry has only what was read back and is right.
+    Returns the ``object`` that it then is, or that its patch is against: one of ``bases``,
+    objects that may be alike, the likeliest first. A patch counts once it was read back right.
     Raises IntegrityError where ``source`` is not ``file``.
     """
     if objects.is_sound(file.sha256):
@@ -67,7 +67,7 @@ class _BaseError(Exception):
 
 
 class _Base:
-    """A base whose damage is told from that of what is written."""
+    """A base whose read errors are told apart from those of the written patch."""
 
     def __init__(self, content: Reader) -> None:
         self._content = content

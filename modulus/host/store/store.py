@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def objects_size(self) -> int:
-        """The bytes of the objects that are its modules; those of patches are others'."""
+        """The bytes of the objects that are its modules; the bases of patches are others'."""
         wholes = {file.sha256 for file in self.files if file.object == file.sha256}
         sizes = Objects(self.path.parents[2]).all()
         return sum(sizes.get(sha256, 0) for sha256 in wholes)
@@ -65,7 +65,7 @@ class Entry:
     @property
     def modules(self) -> dict[str, Stored]:
         """The modules by file name."""
-        # Of the store that it is in: that of builds/RELEASE/KEY.
+        # The objects of its own store: the entry is at builds/RELEASE/KEY.
         objects = Objects(self.path.parents[2])
         return {file.path: Stored(file, self.path, objects) for file in self.files}
 
@@ -86,16 +86,16 @@ class Store:
         self._warned: set[Path] = set()
 
     def find(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
-        """The entry of ``key`` by what is there of it, for plans; nothing is hashed.
+        """The entry of ``key``, if all of it is there, for plans; nothing is hashed.
 
-        Those with one of the modules ``wrong`` (sha256) are passed over.
+        Entries with one of the modules ``wrong`` (sha256) are passed over.
         """
         there = (entry for entry in self._of(key, release) if not entry.has_any(wrong))
         sound = (entry for entry in there if not entry.damage(deep=False))
         return next(sound, None)
 
     def get(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
-        """The same with every hash checked; a bad one is said to be so."""
+        """As ``find``, with every hash checked; a bad entry is reported."""
         for entry in self._of(key, release):
             if entry.has_any(wrong):
                 continue
@@ -123,13 +123,13 @@ class Store:
         with the files of ``manifest`` from the folder ``modules``.
 
         The caller has the key's lock, and keeps clean-ups out; a bad entry in its place is set
-        aside, with ``instead`` any. Raises IntegrityError for a file that is not what
-        ``manifest`` says.
+        aside, with ``instead`` a good one too. Raises IntegrityError for a file that is not
+        what ``manifest`` says.
         """
         final = self.cache / "builds" / release / key
         self.set_aside(self._read(final), wrong=instead)
         bases = self._bases(manifest["instance"], manifest["flavour"])
-        # Also where all of them are there already.
+        # Swept even where every object is there already.
         self.objects.sweep()
         stored = []
         for value in manifest["files"]:
@@ -165,8 +165,8 @@ class Store:
                 yield self._read(path)
 
     def _bases(self, instance: str, flavour: str) -> dict[str, list[str]]:
-        """Objects that a module of ``instance`` may be like, by its name: those of the same
-        flavour first, then what was made last."""
+        """Objects that may be like a module of ``instance``, by the module's name: those of the
+        same flavour first, the latest first."""
         found: dict[str, dict[str, tuple[bool, str]]] = {}
         for entry in self._entries(self.cache):
             of = entry.manifest
@@ -199,7 +199,7 @@ class Store:
         return next(iter(found.values()))
 
     def reread(self, entry: Entry) -> Entry | None:
-        """What is in the place of ``entry`` now."""
+        """The entry in the place of ``entry`` now; None where there is none."""
         return self._read(entry.path) if entry.path.is_dir() else None
 
     def own(self, key: str, release: str) -> Entry | None:
@@ -208,7 +208,7 @@ class Store:
         return self._read(path) if path.is_dir() else None
 
     def set_aside(self, entry: Entry, *, wrong: bool = False) -> Path | None:
-        """Moves an entry of our own to ``bad/`` if it is there and bad now; where it then is.
+        """Moves an own entry to ``bad/`` if it is there and bad now; returns where it then is.
 
         ``wrong``: its hashes may hold, and it is bad all the same.
 

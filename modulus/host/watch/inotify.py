@@ -1,7 +1,7 @@
 """The kernel's messages about names that come, go and change in folders, inotify(7).
 
-Not Gio's monitors: theirs also wake for every write to what is in a folder, such as to
-/dev/null, they look for a folder that is missing every four seconds, and they need a thread.
+Gio's monitors are not used: they also wake for every write to a file in a folder, such as
+/dev/null, they look for a missing folder every four seconds, and they need a thread.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class Inotify:
         return self._checked(added, folder)
 
     def unwatch(self, watch: int) -> None:
-        """Ends it; one that the kernel has ended is fine."""
+        """Ends ``watch``; one that the kernel has ended is fine."""
         self._libc.inotify_rm_watch(self._handle, watch)
 
     def take(self) -> Iterator[Notice]:
         """What has come since the last time: 64 KiB, some 2,000 notices, at most.
 
-        They may come faster than anybody can take them, so the rest is for the next time.
+        Notices may come faster than they are taken, so the rest is for the next time.
         """
         try:
             data = os.read(self._handle, _BUFFER)
@@ -81,7 +81,7 @@ class Inotify:
             yield Notice(None if lost else watch, name, bool(mask & _GONE))
 
     def close(self) -> None:
-        """Ends all of it."""
+        """Ends the queue and all its watches."""
         os.close(self._handle)
 
     def _checked(self, result: int, path: Path | None = None) -> int:

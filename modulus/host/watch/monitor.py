@@ -10,7 +10,7 @@ from typing import ClassVar
 from modulus.host.watch.inotify import Inotify, Notice
 
 _MANY = 100
-"""As many messages at once are a flood."""
+"""So many messages at once are a flood."""
 _PAUSE = 250
 """Milliseconds from a part of a flood to the next."""
 
@@ -20,17 +20,16 @@ _Listener = Callable[[Notice], None]
 class FolderMonitor:
     """Tells what changes in one folder, until it is closed.
 
-    ``tell`` gets the name of what came, went, was replaced, or has another owner, mode or time
-    (touch(1)) in ``folder``; what is written into a file that stays is not told. It gets an
-    empty name where any may have changed: when the folder comes or goes, and when messages
-    were lost. Several changes at once are told one by one, the same ones once. It is called by
-    GLib's main loop.
+    GLib's main loop calls ``tell`` with each name in ``folder`` that came, went, was replaced,
+    or has another owner, mode or time (touch(1)); writes to a file are not told. The name is
+    empty where any may have changed: when the folder comes or goes, and when messages were
+    lost. Several changes at once are told one by one, equal ones once.
 
-    Only for that is there ever a wake-up: while the folder is missing the nearest one above
-    it is watched. Raises OSError where the kernel's limits allow no more watches.
+    Nothing else causes a wake-up: while the folder is missing the nearest one above it is
+    watched. Raises OSError where the kernel's limits allow no more watches.
 
-    Messages are lost for all monitors of one ``queue`` together: a folder in which any user
-    can make as many as he likes wants one of its own.
+    All monitors of one ``queue`` lose messages together: a folder in which any user can cause
+    any number of messages wants a queue of its own.
     """
 
     _queues: ClassVar[dict[str, _Hub]] = {}
@@ -44,12 +43,12 @@ class FolderMonitor:
         self._arm()
 
     def close(self) -> None:
-        """Ends it; a second time is fine."""
+        """Ends the watch; a second call is fine."""
         self._drop()
         self._at = None
 
     def _arm(self) -> None:
-        """Watches the folder, or of those above it the first that is there."""
+        """Watches the folder, or the nearest one above it that is there."""
         hub = self._queues.get(self._queue)
         if hub is None:
             hub = self._queues[self._queue] = _Hub()
@@ -64,12 +63,12 @@ class FolderMonitor:
                 self._drop()
                 self._close_unused()
                 raise
-            # The old one goes last, or the queue that both share would be closed between.
+            # The old watch goes last, or the queue that both share would be closed between.
             self._drop()
             self._at, self._watch = at, watch
             if at == self._folder or not (at / self._next(at)).is_dir():
                 return
-            # It was made before there was a watch to tell so.
+            # The next folder was made before there was a watch to tell so.
             at = self._folder
 
     def _drop(self) -> None:
@@ -106,10 +105,10 @@ class FolderMonitor:
 
 
 class _Hub:
-    """One queue for many: a user may have few of them, inotify(7), max_user_instances.
+    """One queue for many monitors: a user may have few, inotify(7), max_user_instances.
 
-    Any user may have the kernel make messages without an end, as by touch(1) of /dev/null. So
-    after many at once it pauses; the kernel holds few, and tells when it has lost some.
+    Any user can cause messages without end, such as by touch(1) of /dev/null. So the hub pauses
+    after a flood; the kernel holds few messages, and tells when it has lost some.
     """
 
     def __init__(self) -> None:
@@ -127,7 +126,7 @@ class _Hub:
         return bool(self._listeners)
 
     def add(self, folder: Path, listener: _Listener) -> int:
-        """Has ``listener`` told about ``folder``, as the number that is returned."""
+        """Has ``listener`` told about ``folder``; returns the number of the watch."""
         watch = self._queue.watch(folder)
         self._listeners.setdefault(watch, []).append(listener)
         return watch
@@ -161,7 +160,7 @@ class _Hub:
                 try:
                     listener(notice)
                 except Exception:
-                    # GLib would take it for the end of the watching.
+                    # GLib would end the watch for it.
                     sys.excepthook(*sys.exc_info())
         if not self._open:
             return False

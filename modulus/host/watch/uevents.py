@@ -30,7 +30,7 @@ class Uevents:
     def take(self) -> Iterator[Uevent | None]:
         """What has come since the last time; None where some were lost: the queue was full.
 
-        The rest of very many is for the next time, since more may come meanwhile.
+        It takes 1,000 at most, since more may come meanwhile; the rest is for the next time.
         """
         for _ in range(_MOST):
             try:

@@ -1,4 +1,4 @@
-"""One generation put in its place, loaded and verified; no other one is loaded then."""
+"""Puts one generation in its place, loads it and verifies it, while no other is loaded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from modulus.pipeline.node import Node
 
 @dataclass(frozen=True)
 class Target:
-    """A generation to have at work for the instance of ``node``; ``wanted`` is what of it is
-    loaded, in order."""
+    """A generation to bring up for the instance of ``node``; ``wanted`` are its modules to
+    load, in order."""
 
     node: Node
     generation: Generation
@@ -46,22 +46,22 @@ class Target:
 
 @dataclass(frozen=True)
 class Begun:
-    """What came of it; ``changed`` is False where all files were in place."""
+    """The result of ``begin``; ``changed`` is False where all files were in place."""
 
     changed: bool
     findings: tuple[Finding, ...]
 
 
 def make_target(node: Node, generation: Generation) -> Target:
-    """``generation`` with what of it is to be loaded; IntegrityError for a damaged module."""
+    """``generation`` with its modules to load; IntegrityError for a damaged module."""
     return Target(node, generation, modules_of(node, generation))
 
 
 def begin(target: Target, census: Census, *, select: bool = True) -> Begun:
-    """Puts ``target`` in its place, loads what of it is missing, and verifies it.
+    """Puts ``target`` in its place, loads the modules it lacks, and verifies it.
 
-    What was verified is remembered as good. ``select``: its instance becomes the one that is
-    wanted. Raises VerifyError, and what loading raises.
+    A verified generation is remembered as good. ``select``: its instance becomes the selected
+    one. Raises VerifyError, and what loading raises.
     """
     node, generation = target.node, target.generation
     changed = put_in_place(target, select=select)
@@ -96,7 +96,7 @@ def tell(node: Node, findings: tuple[Finding, ...]) -> None:
     error = failure(findings, node.settings.ready_when)
     for finding in findings:
         text = f"{finding.message}: {finding.cause}; {finding.fix}"
-        # With one GPU of several dead the driver is ready, and a person must know.
+        # With one GPU of several dead the driver is ready, but a person must know.
         if finding.severity == "error" or finding.id == "gpu-dead":
             node.reporter.error(f"verify: {text}")
         elif finding.severity == "warning":

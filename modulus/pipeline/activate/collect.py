@@ -1,4 +1,4 @@
-"""What nobody needs any more, removed when a driver is at work."""
+"""Removes what nobody needs any more, once a driver is at work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def collect_old(node: Node) -> None:
     try:
         sweep_states(root)
         atomic.sweep_all(below(root, f"{STATE}/{name}"))
-        # Of an older Modulus, for anyone to read, with what the settings have of passwords.
+        # A file of an older Modulus that anyone can read, with the settings' passwords.
         (below(root, f"{STATE}/{name}") / "recall.json").unlink(missing_ok=True)
         collect_generations(root, name, node.reporter)
     except (ModulusError, OSError) as error:

@@ -1,4 +1,4 @@
-"""``down``: takes a driver out of the kernel, and away what Modulus made for it."""
+"""``down``: takes a driver out of the kernel, and removes what Modulus made for it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ STOP_SECONDS = 120.0
 
 
 def down(node: Node) -> tuple[str, ...]:
-    """Stops the instance's units and removes what was made for it; what was removed.
+    """Stops the instance's units, and removes and returns what was made for it.
 
-    Where another instance of the driver is the one that is active or selected, all but the
-    unit and its state are that one's, and stay. Raises BusyError, with nothing changed, where
+    Where another instance of the driver is active or selected, all but the unit and its state
+    belongs to that one, and stays. Raises BusyError, with nothing changed, where
     the driver is in use, and ConfigError without its profile.
     """
     root, name = node.site.root, node.instance.profile
@@ -86,9 +86,9 @@ def _look_first(node: Node) -> None:
 
 
 def _owner(node: Node) -> Instance | None:
-    """The instance that the driver is; None where Modulus has started none.
+    """The instance that owns the driver; None where Modulus has started none.
 
-    ``up`` activates and selects before it loads, and what is loaded goes before these do.
+    ``up`` activates and selects before it loads; ``down`` unloads before it removes either.
     """
     root, name = node.site.root, node.instance.profile
     active = active_generation(root, name)

@@ -1,4 +1,4 @@
-"""Back to a generation that worked on this kernel, where the one that is wanted does not."""
+"""Goes back to a generation that worked on this kernel, where the wanted one does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from modulus.pipeline.node import Node
 
 
 def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
-    """The generations that worked on this kernel, but those ``without``: the newest first, and
+    """The generations that worked on this kernel, except ``without``: the newest first, and
     those with condemned modules last."""
     names = {generation.name for generation in without}
     good = good_generations(node.site.root, node.instance.profile, node.kernel)
@@ -30,11 +30,11 @@ def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
 
 
 def fall_back_from(failed: Target, error: Exception) -> None:
-    """What is done where ``failed``, which this run has started, does not work: ``error``.
+    """Falls back from ``failed``, which this run has started and which raised ``error``.
 
-    Raises FallbackError once another generation works, and has made that one's instance the
-    selected one. Returns where there is none, or none that works: it is not the generation's
-    fault then, which is left in its place and loaded as far as it goes.
+    Raises FallbackError once another generation works and its instance is selected. Returns
+    where there is none, or none that works: the fault is not the generation's then, and
+    ``failed`` stays in its place, loaded as far as it goes.
     """
     node = failed.node
     back = ways_back(node, failed.generation)
@@ -61,9 +61,9 @@ def fall_back(failed: Target, error: Exception, back: Sequence[Generation]) -> T
 
 
 def select(node: Node) -> None:
-    """Makes the instance of ``node``, whose driver is in its place, the one that is wanted.
+    """Selects the instance of ``node``, whose driver is in its place.
 
-    Trouble is told and no more: which driver works is settled.
+    An error is only reported: which driver works is settled.
     """
     try:
         write_selected(node.site.root, node.instance.profile, node.instance)
@@ -72,9 +72,9 @@ def select(node: Node) -> None:
 
 
 def tide_over(node: Node, error: ModulusError) -> None:
-    """Has a generation that worked at work while the wanted one cannot be had: ``error``.
+    """Brings up a generation that worked, while ``error`` keeps the wanted one away.
 
-    Only where no driver is loaded, as at a boot; what is selected stays so.
+    Only where no driver is loaded, such as at a boot; the selection does not change.
     """
     if not node.settings.auto_fallback or node.census.missing:
         return
@@ -92,7 +92,7 @@ def tide_over(node: Node, error: ModulusError) -> None:
 
 
 def leave(target: Target) -> str | None:
-    """Has ``target`` in its place and loaded, verified or not; what keeps it from that."""
+    """Puts ``target`` in its place and loads it, unverified; returns what prevented that."""
     try:
         _make_room(target)
         put_in_place(target, select=False)
@@ -160,7 +160,7 @@ def _bring_back(node: Node, generation: Generation) -> Target:
 
 
 def _make_room(target: Target) -> None:
-    """Unloads what is in the place of ``target``; BusyError, by name, where that is in use."""
+    """Unloads what is in the place of ``target``; BusyError, with its users, if in use."""
     if not target.has_rival:
         return
     node = target.node

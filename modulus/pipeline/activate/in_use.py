@@ -1,4 +1,4 @@
-"""Whether the driver that is loaded can go: what of it there is, and who uses it."""
+"""Whether the loaded driver can go: its modules and device nodes, and who uses them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modulus.pipeline.node import Node
 
 @dataclass(frozen=True)
 class Use:
-    """The loaded modules in the order of unloading, what there is of nodes, and the users."""
+    """The loaded modules in the order of unloading, the device nodes, and the users."""
 
     order: tuple[str, ...]
     facts: NodeFacts

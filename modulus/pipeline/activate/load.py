@@ -33,9 +33,9 @@ FORCE = "rivals_unbind"
 
 
 def modules_of(node: Node, generation: Generation) -> tuple[WantedModule, ...]:
-    """The modules of ``generation`` that are to be loaded, in order.
+    """The modules of ``generation`` to load, in order.
 
-    Those that are chosen, each after those of the driver's own that it needs.
+    These are the chosen ones, each after the driver's own modules that it needs.
     """
     known = {module_name(name): name for name in node.profile.build}
     found: dict[str, WantedModule] = {}
@@ -55,12 +55,12 @@ def modules_of(node: Node, generation: Generation) -> tuple[WantedModule, ...]:
 
 
 def chosen_modules(node: Node) -> tuple[str, ...]:
-    """The modules that settings and profile name; ConfigError for one it has not."""
+    """The modules that settings and profile name; ConfigError for one the driver has not."""
     return choose_modules(node.profile.load, node.profile.build, node.settings.modules)
 
 
 def check_options(node: Node) -> None:
-    """Warns of options for modules that the driver does not have, which nothing takes up."""
+    """Warns of options for modules that the driver does not have: nothing uses them."""
     known = set(map(module_name, (*node.profile.build, *node.profile.preload)))
     unknown = [name for name in node.settings.module_options if module_name(name) not in known]
     if unknown:
@@ -85,7 +85,7 @@ def to_load(
 
 
 def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
-    """Keeps rivals and others' modules from being loaded by alias; those others'."""
+    """Keeps rivals and others' modules from being loaded by alias; returns the others'."""
     root, name, profile = node.site.root, node.instance.profile, node.profile
     foreign = find_foreign(root, name, release, profile.build)
     configure_modprobe(
@@ -100,7 +100,7 @@ def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
 def start(
     node: Node, generation: Generation, wanted: Sequence[WantedModule], census: Census
 ) -> tuple[Finding, ...]:
-    """Loads what of ``wanted`` is missing and makes the device nodes; what is to be said of it.
+    """Loads the missing modules of ``wanted`` and makes the device nodes; returns findings.
 
     All of it may be there already. Raises RefusedError, BusyError, NoGpuError or
     UnsupportedError where the kernel does not take the driver.
@@ -112,7 +112,7 @@ def start(
     try:
         _check_free(census, profile.blacklist, rivals)
     except BusyError:
-        # Or the reboot that it asks for would not help.
+        # Or the reboot that the error asks for would not help.
         free_initramfs(node, release)
         raise
     if node.settings.numa_fix:
@@ -132,10 +132,10 @@ def start(
 def _free_gpus(
     node: Node, census: Census
 ) -> tuple[Census, tuple[str, ...], tuple[Finding, ...]]:
-    """Takes rivals off the GPUs: those as they are then, which were unbound, what is to be
-    said of it."""
+    """Takes rivals off the GPUs; returns the census after that, the addresses that were
+    unbound, and findings."""
     root, rivals = node.site.root, node.profile.blacklist
-    # After a boot with our file in modprobe.d none is.
+    # None is loaded after a boot with our file in modprobe.d.
     if not loaded(root, rivals):
         return census, (), ()
     from modulus.host.modules.rivals import remove_rivals
@@ -168,7 +168,7 @@ def compose_modules(
 
 
 def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:
-    """Keeps rivals out of the next boot; what is left to be said of it. May take minutes."""
+    """Keeps rivals out of the next boot; returns findings. May take minutes."""
     return check_initramfs(
         node.site.root,
         node.instance.profile,
@@ -180,7 +180,7 @@ def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:
 
 
 def _check_free(census: Census, rivals: Sequence[str], findings: Sequence[Finding]) -> None:
-    """Raises BusyError where other drivers keep all GPUs, since ours would only say none."""
+    """Raises BusyError where other drivers keep all GPUs: this one would only find none."""
     kept = [finding for finding in findings if finding.severity == "error"]
     if kept and census.usable == census.held_by(rivals):
         raise BusyError(f"{kept[0].message}: {kept[0].cause}", kept[0].fix)

@@ -99,8 +99,8 @@ def _generation(
 
 
 def _has_modules(generation: Generation, built: Built) -> bool:
-    """Whether a generation of a build's key has its modules, and not those of one that was
-    disproved since."""
+    """Whether ``generation``, which has the key of ``built``, has its modules, and not those of
+    a build that was disproved since."""
     there = {file.path: file.sha256 for file in generation.contents.tree.files}
     return all(
         there.get(module_path(built.release, file)) == module.sha256
@@ -109,7 +109,7 @@ def _has_modules(generation: Generation, built: Built) -> bool:
 
 
 def _selection(node: Node) -> Selection | None:
-    """What of the package's userspace is wanted; None for a driver without any."""
+    """The wanted parts of the package's userspace; None for a driver without any."""
     installer = node.profile.installer
     if installer is None:
         return None
@@ -125,7 +125,7 @@ def _selection(node: Node) -> Selection | None:
 
 
 def _userspace_id(node: Node) -> str | None:
-    """The id of the userspace that is wanted; None for none, and for one not yet known."""
+    """The id of the wanted userspace; None where there is none, or it is not known yet."""
     selection, record = _selection(node), source.recorded(node)
     if record and selection:
         return userspace_id(record.sha256, node.instance.version, selection)

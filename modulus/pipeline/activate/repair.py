@@ -1,7 +1,7 @@
-"""``up --repair``: a driver that is loaded, put right around its modules.
+"""``up --repair``: puts right what is around the modules of a loaded driver.
 
-It goes by what ``up`` has recorded, and so needs no profile, settings, manifest or store. The
-bar is that a node that vanished is back within two seconds: imports are most of that.
+It goes by what ``up`` has recorded, and so needs no profile, settings, manifest or store. A
+device node that vanished is to be back within two seconds: imports are most of that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LINKER = "/etc/ld.so.conf.d/"
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was wrong, and what of it stays so; ``generation`` is the one that is loaded."""
+    """What was wrong, and what stays wrong; ``generation`` is the one that is loaded."""
 
     generation: str
     wrong: tuple[str, ...]
@@ -50,8 +50,8 @@ def repair(
 ) -> Repaired:
     """Puts device nodes, their links, generated files and the firmware's path right.
 
-    Says of each thing what was wrong with it. Raises VerifyError where that takes a whole
-    ``up``: the driver is not loaded any more, or is another one.
+    Reports what was wrong with each. Raises VerifyError where only a whole ``up`` helps: the
+    driver is not loaded any more, or is another one.
     """
     reporter.about(instance=str(instance))
     name = instance.profile
@@ -90,7 +90,7 @@ def _locked(root: Path, name: str, reporter: Reporter, timeout: float | None) ->
 
 
 def _loaded_state(root: Path, instance: Instance) -> RecordedState:
-    """What is to be kept right; VerifyError where what is loaded is not that."""
+    """The recorded state; VerifyError where it is not that of the loaded driver."""
     state = read_recorded_state(root, instance.profile)
     if state is None or state.instance != str(instance):
         found = f"{state.instance} is" if state else "no driver is known to be"
@@ -115,7 +115,7 @@ def _put_back(root: Path, name: str, state: RecordedState, reporter: Reporter) -
         with writing(below(root, path)):
             replace_file(below(root, path), state.files[path])
     if any(path.startswith(_LINKER) for path in wrong):
-        # Somebody may have run ldconfig without it.
+        # Somebody may have run ldconfig without the file.
         from modulus.host.generation.install import active_generation
         from modulus.host.generation.linker import update_linker
 

@@ -53,7 +53,7 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
 
 
 def rollback(node: Node, generation: Generation) -> Activated:
-    """Has ``generation``, of the instance of ``node``, at work; that one is selected then.
+    """Brings up ``generation``, of the instance of ``node``, which is selected then.
 
     Raises as ``up`` does: BusyError where the driver is in use, FallbackError where that
     generation does not work any more and the one before is back.

@@ -16,8 +16,8 @@ def check_startable(generation: Generation, modules: Iterable[WantedModule]) -> 
     """Raises IntegrityError where a file is gone or has another size or mode, or where one of
     ``modules``, which are to be loaded, has another hash.
 
-    To hash all of them would take seconds at every boot; ``host.install.verify_generation``
-    does.
+    To hash all files would take seconds at every boot;
+    ``host.generation.install.verify_generation`` does that.
     """
     tree = generation.contents.tree
     for _, problem in problems(generation.path, tree, deep=False):

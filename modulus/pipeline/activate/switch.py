@@ -35,8 +35,8 @@ from modulus.pipeline.node import Node
 def loaded_target(node: Node) -> Target | None:
     """The generation whose modules are loaded; None where they are somebody else's, or none.
 
-    The active one, or one that worked on this kernel: by what their modules' files and sysfs
-    tell.
+    The active one and those that worked on this kernel are compared, by their modules' files
+    and sysfs.
     """
     root, name = node.site.root, node.instance.profile
     active = active_generation(root, name)
@@ -51,10 +51,10 @@ def loaded_target(node: Node) -> Target | None:
 def switch(new: Target, old: Target) -> Begun:
     """Makes ``new`` the driver at work in the place of ``old``, which is loaded.
 
-    Raises BusyError where that is in use: ``new`` is selected then, for the next boot, and no
-    more is changed. Raises FallbackError where ``new`` does not work: ``old`` is back then and
-    selected. Before anything is changed, IntegrityError where there is no way back, and
-    RefusedError where ``new``, every file of which was checked, cannot fit this kernel.
+    Raises BusyError where ``old`` is in use: ``new`` is selected then, for the next boot, and
+    nothing else is changed. Raises FallbackError where ``new`` does not work: ``old`` is then
+    back and selected. Raises, before anything is changed, IntegrityError where there is no way
+    back, and RefusedError where ``new``, whose files were all checked, cannot fit this kernel.
     """
     node, root, name = new.node, new.node.site.root, new.node.instance.profile
     says = f"{old.told_from(new.generation)} is loaded"
@@ -136,7 +136,7 @@ def _no_way_back(node: Node, old: Instance, problem: str) -> IntegrityError:
 
 
 def _refused(new: Target, old: Target, text: str) -> BusyError:
-    """Selects ``new`` for the next boot; the error that says so, and why: ``text``."""
+    """Selects ``new`` for the next boot; returns the error that says so, and why: ``text``."""
     root, wanted = new.node.site.root, new.node.instance
     write_selected(root, wanted.profile, wanted)
     if wanted == old.node.instance:
@@ -153,8 +153,8 @@ def _refused(new: Target, old: Target, text: str) -> BusyError:
 
 
 def _stay(old: Target) -> None:
-    """Has ``old``, of which something was unloaded before the rest turned out to be in use,
-    whole again."""
+    """Loads those modules of ``old`` again that were unloaded before the rest turned out to be
+    in use."""
     reporter = old.node.reporter
     try:
         begin(old, take_census(old.node.site.root, old.node.profile), select=False)
@@ -163,7 +163,7 @@ def _stay(old: Target) -> None:
 
 
 def _stuck(new: Target, old: Target, error: Exception) -> FallbackError:
-    """As much of ``old`` as can be had; the error that says so."""
+    """Brings back as much of ``old`` as it can; returns the error that says so."""
     names = new.told_from(old.generation), old.told_from(new.generation)
     trouble = leave(old)
     select(old.node)

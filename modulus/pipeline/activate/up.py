@@ -39,7 +39,7 @@ READY, WAITING, INSTALLED, BUILT = "ready", "wait", "install", "build"
 
 @dataclass(frozen=True)
 class Activated:
-    """What ``up`` came to.
+    """The result of ``up``.
 
     ``phase`` is READY, WAITING for a GPU, or INSTALLED or BUILT where no more was asked for.
     ``built`` is None after a warm start, ``generation`` where nothing was to be installed.
@@ -69,7 +69,7 @@ def up(node: Node, *, load: bool = True) -> Activated:
     """
     name = node.instance.profile
     check_ours(node.site.root, name)
-    # Not after a build that takes minutes.
+    # Now, and not after a build that takes minutes.
     chosen_modules(node)
     check_options(node)
     with node.site.lock(f"up-{name}", f"the driver {name}"):
@@ -87,7 +87,7 @@ def up(node: Node, *, load: bool = True) -> Activated:
 
 
 def work(target: Target, census: Census, built: Built | None = None) -> Activated:
-    """``target`` at work on the running kernel, ``built`` being what it was made of just now.
+    """Brings ``target`` up on the running kernel; ``built`` is what it was made of just now.
 
     The caller has the driver's lock. Where another generation is loaded it is replaced.
     Raises FallbackError where another generation had to take the place of ``target`` instead.
@@ -105,7 +105,7 @@ def work(target: Target, census: Census, built: Built | None = None) -> Activate
 
 
 def _bring_up(target: Target, census: Census) -> Begun:
-    """``target`` at work, whatever that takes: a switch, or a start."""
+    """Brings ``target`` up, by a switch or by a start."""
     node = target.node
     if target.has_rival:
         from modulus.pipeline.activate.switch import loaded_target, switch
@@ -119,8 +119,8 @@ def _bring_up(target: Target, census: Census) -> Begun:
     try:
         return begin(target, census)
     except Exception as error:
-        # Modules that worked a moment ago get the files back that they worked with, whatever
-        # is set. What was all at work before has failed since, and is left to a person.
+        # Where all modules were loaded they worked a moment ago, and get their files back,
+        # whatever is set. A driver that was active too has failed since: a person sees to it.
         if node.settings.auto_fallback if missing else not was_active:
             from modulus.pipeline.activate.fallback import fall_back_from
 
@@ -129,7 +129,7 @@ def _bring_up(target: Target, census: Census) -> Begun:
 
 
 def _provided(node: Node) -> tuple[Target, Built]:
-    """What is made for the running kernel now, if need be by a build."""
+    """The target that is made for the running kernel now, if need be by a build."""
     from modulus.pipeline.activate.provide import provide
 
     try:
@@ -154,12 +154,12 @@ def _install(node: Node) -> Activated:
 
 
 def _without_gpu(node: Node, census: Census) -> Activated:
-    """What ``on_no_gpu`` has done on a node that has no GPU for the driver, or not yet."""
+    """Does what ``on_no_gpu`` says, on a node that has no GPU for the driver, or not yet."""
     if node.settings.on_no_gpu == "fail":
         raise no_gpu(census, node.instance.profile)
     node.reporter.phase("plan", f"{census.text}: on_no_gpu is {node.settings.on_no_gpu}")
     if node.settings.on_no_gpu == "wait":
-        # Before a GPU comes, which udev would load a rival for.
+        # Before a GPU comes, for which udev would load a rival.
         configure(node, node.kernel.release)
         target = _warm(node)
         if target:

@@ -30,7 +30,7 @@ from modulus.pipeline.site import Site
 
 @dataclass(frozen=True)
 class Checked:
-    """What is wrong with a driver; ``error`` is what of it keeps the driver from being ready.
+    """What is wrong with a driver; ``error`` is the part that keeps it from being ready.
 
     ``name`` is the instance, or only the driver where nothing tells which one it is.
     """
@@ -79,7 +79,7 @@ def check(node: Node, *, deep: bool = False) -> Checked:
 
 
 def missing_generation(root: Path, name: str) -> Finding | None:
-    """What is wrong where the driver ``name`` is there or selected, but not its generation."""
+    """The finding where the driver ``name`` is there or selected, but not its generation."""
     from modulus.host.generation.enabled import selected_instance
 
     link = below(root, DRIVERS) / name
@@ -169,7 +169,7 @@ def look(
     others: Sequence[Finding],
     level: str,
 ) -> tuple[Finding, ...]:
-    """What is wrong at ``level`` and those before it, ``others`` being known already."""
+    """The findings at ``level`` and the levels before it; ``others`` are known already."""
     root = node.site.root
     return verify(
         root,
@@ -181,13 +181,13 @@ def look(
         census=take_census(root, node.profile, node.site.host.pci),
         others=(*others, *check_build(node.instance, why_condemned(root, generation))),
         level=level,
-        # Elsewhere they would ask the running system's driver.
+        # Under another root the libraries would ask the running system's driver.
         ask_libraries=root == Path("/"),
     )
 
 
 def failure(findings: Sequence[Finding], ready_when: str) -> ModulusError | None:
-    """What keeps a driver from being ready, the first of it with what to do."""
+    """What keeps a driver from being ready: the first finding, with what to do."""
     wrong = blocking(findings, ready_when)
     if not wrong:
         return None

@@ -17,10 +17,10 @@ from modulus.pipeline.node import Node
 def warm(node: Node) -> Generation | None:
     """The active generation where it is the one that is wanted, by its manifest alone.
 
-    Before the switch to an instance that is selected already, such as at the boot after one
-    that was refused, that instance's newest one counts too. No store, headers, package or
-    network are looked at, and no file is hashed; but where it is condemned, the store is asked
-    for another build.
+    Before the switch to an instance that is selected already, such as at the boot after a
+    refused switch, that instance's newest generation counts too. Store, headers, package and
+    network are not looked at, and no file is hashed; but the store is asked for another build
+    where the generation is condemned.
     """
     found = _find(node)
     return None if found and _is_replaced(node, found) else found
@@ -58,8 +58,8 @@ def _find(node: Node) -> Generation | None:
 
 
 def _is_replaced(node: Node, generation: Generation) -> bool:
-    """Whether it is condemned and there is a build to take its place; never while it is
-    loaded: what runs until the reboot is what is to be told of."""
+    """Whether ``generation`` is condemned and there is a build to take its place; never while
+    it is loaded: it runs until the reboot, and is to be reported."""
     if why_condemned(node.site.root, generation) is None:
         return False
     return not loaded(node.site.root, node.profile.build) and has_build(node)

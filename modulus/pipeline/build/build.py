@@ -48,8 +48,8 @@ from modulus.pipeline.node import Node
 def build(node: Node, release: str, *, shell: bool = False) -> Built:
     """The modules for kernel ``release``, from the store or compiled into it now.
 
-    With ``shell`` the container of a build that failed is opened before it goes away. What
-    comes of it is counted.
+    With ``shell`` the container of a build that failed is opened before it goes away. The
+    result is counted.
     """
     with node.site.using_cache():
         found = prepare(node, release)
@@ -67,7 +67,8 @@ def carry_out(
 ) -> Built:
     """Does ``job``, unless another process has just done it; counted as by ``build``.
 
-    ``meanwhile`` is called once the compiler is next. Where the settings say so it is proved.
+    ``meanwhile`` is called once the compiler is next. The build is proved where the settings
+    say so.
     """
     with counting(node):
         built = _do(node, job, shell, meanwhile or (lambda: None))
@@ -82,9 +83,10 @@ def carry_out(
 
 
 def before_use(node: Node, built: Built) -> Built:
-    """``built``, proved first where the settings say so; what is right where it is wrong.
+    """``built``, proved first where the settings say so; the right build where it is wrong.
 
-    What cannot be proved is built without shortcuts. Other stores' builds are believed.
+    A build that cannot be proved is made again without shortcuts. Other stores' builds are
+    believed.
     """
     if node.settings.build.prove != "before-use" or not wants_proof(node.site, built.entry):
         return built

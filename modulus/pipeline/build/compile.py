@@ -1,4 +1,4 @@
-"""One compile of a job in a build container, and what it made put into the store."""
+"""Compiles a job in a build container, and puts its modules into the store."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def compile_job(
     shell: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[Module, ...]:
-    """The modules of ``job`` by ``recipe``, in the folder ``out`` of the empty ``scratch``;
-    ``entry`` has the log then, and ``work`` what make has left.
+    """Compiles ``job`` by ``recipe``: its modules, in the folder ``out`` of the empty
+    ``scratch``. ``entry`` has the log then, and ``work`` what make has left.
 
-    ``purpose`` tells its container from that of the build of the same key, which takes the
-    place of what a killed one left.
+    ``purpose`` tells its container from that of a build of the same key, since a container
+    replaces what a killed one of its name left.
     """
     wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
     sources, work, out, box, entry = (
@@ -127,8 +127,8 @@ def commit(
 ) -> Entry:
     """Makes what ``compile_job`` has left in ``scratch`` the entry of the key of ``wanted``.
 
-    What took no shortcut has the place of anything else. The caller has the key's lock, and
-    keeps clean-ups out.
+    A build without shortcuts replaces any other. The caller has the key's lock, and keeps
+    clean-ups out.
     """
     count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
     node.reporter.phase("commit", f"{count} to the store")

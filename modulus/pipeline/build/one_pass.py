@@ -1,4 +1,4 @@
-"""Unpacks a driver's sources in the pass that reads what its package says of itself."""
+"""Unpacks a driver's sources in the pass that reads its package's own texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modulus.host.report.reporter import Reporter
 
 SCRATCH = "sources"
 TEXT_BYTES = 16 << 20
-"""What a package may say of itself."""
+"""The most that a package's own text may have."""
 
 
 class OnePass:
@@ -48,7 +48,7 @@ class OnePass:
         The sources are unpacked on the way: those that the member ``manifest`` lists, or all.
         Raises what ``Archive.extract`` does, and ConfigError where they cannot be written.
         """
-        # What is unpacked is not read.
+        # A member that is unpacked is not read.
         folder = None if any(map(self._members, names)) else self._begin()
         if folder is None:
             return archive.read(names, TEXT_BYTES)
@@ -69,14 +69,14 @@ class OnePass:
         return texts.found
 
     def take(self, members: Members, listed: Collection[str], target: Path) -> bool:
-        """Makes ``target``, an empty folder, what was unpacked, or leaves it empty.
+        """Moves the sources to ``target``, an empty folder, or leaves it empty: False.
 
         ``members`` and ``listed`` are what is wanted now that the package is known.
         """
         if self._folder is None or not self._found or members != self._members:
             return False
-        # What comes after all that is listed was unpacked as far as the texts were: a build
-        # has the same sources whether they were unpacked in one pass or in another.
+        # A pass that went on for the texts may have unpacked more than the listed files, but
+        # a build has the same sources whichever pass unpacked them.
         wanted = {*map(members, listed)}
         if wanted and not (wanted <= {*self._found} and self._found[-1] in wanted):
             return False
@@ -85,7 +85,7 @@ class OnePass:
         return True
 
     def close(self) -> None:
-        """Removes what was not taken, and has nothing unpacked any more."""
+        """Removes what was not taken; nothing is unpacked any more."""
         with self._lock:
             self._closed = True
             self._stack.close()

@@ -15,7 +15,7 @@ from modulus.pipeline.node import Node
 
 
 def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
-    """What is to be done for kernel ``release``, and ``then`` with what was built."""
+    """What is to be done for kernel ``release``, and the steps ``then`` after the build."""
     check_name(release)
     facts = gather(node, release)
     inputs = inputs_of(facts)

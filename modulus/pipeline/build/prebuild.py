@@ -11,15 +11,15 @@ from modulus.pipeline.node import Node
 
 
 def urgent_first(node: Node) -> tuple[str, ...]:
-    """The installed kernels, what is booted next before all; ToolchainError for none."""
+    """The installed kernels, the one that boots next first; ToolchainError for none."""
     installed = node.installed_kernels()
     return by_urgency(installed, default_kernel(node.site.root, installed))
 
 
 def in_place(node: Node, release: str) -> Generation | None:
     """The active generation, if it is this instance's and made for ``release``, the running
-    kernel, to the bit: what the next boot of that takes, whatever the store has. One that
-    is condemned is not: the next boot takes a new build."""
+    kernel, to the bit: the next boot of that kernel takes it, whatever the store has. A
+    condemned one does not count: the next boot takes a new build."""
     running = running_kernel(node.site.root)
     if running is None or running.release != release:
         return None

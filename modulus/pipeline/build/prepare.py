@@ -28,9 +28,9 @@ from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
 
 SCRATCH = "build"
-"""What the scratch folders of builds are called."""
+"""The name of the scratch folders of builds."""
 _PATIENCE = 2.0
-"""Seconds for a fetch to end that nobody wants any more; a later one goes on with its part."""
+"""Seconds for an unwanted fetch to end; a later fetch goes on with its part."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Built:
 
     @property
     def recipe(self) -> str | None:
-        """The digest of how it was built."""
+        """The digest of its recipe; None where that is not known."""
         return recipe_of(self.entry.manifest.inputs) if self.entry.manifest else None
 
     def text(self, instance: Instance) -> str:
-        """The line that tells of it."""
+        """The line that reports it."""
         what = f"{instance} for {self.release}"
         key = self.entry.key[:SHORT]
         return (
@@ -63,7 +63,7 @@ class Built:
 class Job:
     """A build that is to be done, and all that it takes: the package, or what was compiled for
     a twin of the kernel. ``one_pass`` may have the sources by now, and is closed by the build.
-    ``plain``: it takes no shortcut, and the place of what is stored."""
+    ``plain``: it takes no shortcut, and replaces what is stored."""
 
     wanted: Plan
     headers: Headers
@@ -76,7 +76,7 @@ class Job:
 def prepare(node: Node, release: str) -> Built | Job:
     """The build for kernel ``release`` if it is in the store, else what making it takes.
 
-    The caller keeps the cache. Hits and failures are counted.
+    The caller keeps clean-ups out of the cache. Hits and failures are counted.
     """
     with counting(node):
         found = _find(node, release) or provide(node, release)
@@ -87,7 +87,7 @@ def prepare(node: Node, release: str) -> Built | Job:
 
 @contextlib.contextmanager
 def counting(node: Node) -> Iterator[None]:
-    """Counts what fails."""
+    """Counts a failure of the build; a held lock is none."""
     try:
         yield
     except LockedError:
@@ -100,7 +100,7 @@ def counting(node: Node) -> Iterator[None]:
 def _find(node: Node, release: str) -> Built | None:
     found = stored(node, plan(node, release))
     if found:
-        # One that was killed at its very end was a build all the same.
+        # A build that was killed at its very end is stored, but its scratch folders are left.
         for prefix in (SCRATCH, SOURCES):
             atomic.sweep(node.site.cache / "builds" / release, prefix)
     return found
@@ -109,10 +109,10 @@ def _find(node: Node, release: str) -> Built | None:
 def provide(
     node: Node, release: str, *, whole: bool = False, plain: bool = False
 ) -> Built | Job:
-    """What the build takes; the package is fetched while the rest is provisioned.
+    """All that the build takes; the package is fetched while the rest is provisioned.
 
     With ``whole`` all will be compiled, whatever was kept from other kernels; with ``plain``
-    also without any other shortcut, and whatever is stored.
+    also without any other shortcut, and even where a build is stored.
     """
     first = plan(node, release)
     whole = whole or plain or takes_no_shortcuts(node, first.facts.recipe)

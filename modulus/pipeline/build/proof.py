@@ -1,8 +1,8 @@
 """Builds an entry of the store once more, from its recorded inputs and without a shortcut.
 
-So what compiles many objects at once, or takes them from another kernel's build, is held to
-the vendor's own way where it is used. Nothing is fetched, and no lock that a build or a
-clean-up needs is held while it is compiled.
+So a build that compiled many objects at once, or took them from another kernel's build, is
+compared with the vendor's own way on the node that uses it. Nothing is fetched, and the compile
+holds no lock that a build or a clean-up needs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OTHERWISE = "build it anew with modulus build, which needs nothing of it"
 
 @dataclass(frozen=True)
 class Proved:
-    """That an entry was built again: its modules are EQUAL, or it is UNSTABLE."""
+    """An entry that was built again: its modules are EQUAL, or it is UNSTABLE."""
 
     entry: Entry
     result: str
@@ -78,10 +78,10 @@ def unproved(site: Site) -> Iterator[Entry]:
 def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
     """Builds ``entry`` again, at most one at a time, and records what comes of it.
 
-    Unless ``again``, what another process has just proved is not. Raises UnprovedError where
-    it cannot be told, such as for inputs that are gone, and WrongBuildError where the modules
-    differ: their place is then taken by what was built now, and what their recipe makes is
-    built without shortcuts until it is another one.
+    Unless ``again``, a proof that another process has just recorded will do. Raises
+    UnprovedError where no proof can be made, such as for inputs that are gone, and
+    WrongBuildError where the modules differ: the new build then takes their place, and their
+    recipe takes no shortcuts until it changes.
     """
     with site.lock("prove", "the proof of a build"):
         now = site.store.reread(entry)
@@ -103,7 +103,7 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
     node = _node(site, manifest)
     job = _job(node, entry, manifest)
     recipe = recipe_for(node, manifest.kernel, job.toolchain.cc)
-    # Another number of jobs, and another folder: neither may be seen in the bits.
+    # Another number of jobs, and another folder: neither may change the bits.
     jobs = fitting_jobs(recipe.jobs + 1, site.cache)
     if isinstance(jobs, str):
         raise _unproved(entry, jobs)
@@ -119,7 +119,7 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
         with _built(node, job, plain) as second:
             if second.digests != first.digests:
                 return _proved(site, entry, UNSTABLE)
-        # It may have been built from what is not there any more.
+        # Its inputs may not be there any more: the new build then proves nothing.
         _job(node, entry, manifest)
         modules = [name for name, sha256 in recorded.items() if first.digests[name] != sha256]
         disproof = Disproof(
@@ -130,7 +130,7 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
             at=rfc3339(time.time()),
         )
         _replace(node, job.wanted, first, disproof)
-        # The verdict stands, whether or not it can be told where it comes from.
+        # The verdict stands, whether or not the wrong objects can be named.
         with contextlib.suppress(ModulusError, OSError), _built(node, job, recipe) as short:
             objects = _differing(first, short)
             if objects:
@@ -144,7 +144,7 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
 
 
 def _proved(site: Site, entry: Entry, result: str) -> Proved:
-    """Records it, unless what was compared is not there any more."""
+    """Records ``result``, unless another build has taken the place of ``entry``."""
     with site.using_cache(), site.lock(entry.key, f"the build {entry.key[:SHORT]}"):
         now = site.store.reread(entry)
         if now is None or now.files != entry.files:
@@ -198,7 +198,7 @@ def _built(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
 
 
 def _differing(plain: _Again, short: _Again) -> list[str]:
-    """The objects, by their path in the sources, that the two builds made otherwise.
+    """The objects, by their path in the sources, that differ between the two builds.
 
     The names are the driver's own, and shown to people.
     """
@@ -213,7 +213,7 @@ def _differing(plain: _Again, short: _Again) -> list[str]:
 
 
 def _replace(node: Node, wanted: Plan, right: _Again, disproof: Disproof) -> None:
-    """Has ``right`` take the place of what was disproved; nothing else is built that way."""
+    """Has ``right`` replace the disproved build, whose recipe takes no shortcuts any more."""
     site, key, release = node.site, disproof.key, wanted.facts.kernel
     # First: whatever comes next is built without shortcuts.
     add_disproof(site.root, node.instance.profile, disproof)

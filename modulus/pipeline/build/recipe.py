@@ -35,13 +35,13 @@ def recipe_for(node: Node, release: str, cc: str) -> Recipe:
 
 
 def recipe_digest_for(node: Node, release: str, cc: str) -> str:
-    """What stands for that recipe in a build's key."""
+    """The digest of that recipe in a build's key."""
     contained = node.settings.build.container != "none"
     return digest_of(recipe_for(node, release, cc), contained=contained)
 
 
 def takes_no_shortcuts(node: Node, recipe: str | None) -> bool:
-    """Whether what ``recipe`` stands for was disproved here, so that all is built plainly."""
+    """Whether the recipe of digest ``recipe`` was disproved here, so that builds are plain."""
     return distrusted(recipe, read_disproofs(node.site.root, node.instance.profile))
 
 

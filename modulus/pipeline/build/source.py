@@ -52,7 +52,7 @@ class DriverPackage:
 
 
 def known_checksum(node: Node) -> Checksum | None:
-    """The sha256 that the settings or else the profile give, asked before any network."""
+    """The sha256 that the settings, or else the profile, give; it takes no network."""
     checksums = node.settings.checksums
     for candidate in _candidates(node):
         if digest := checksums.get(filename(candidate.url)):
@@ -64,7 +64,7 @@ def known_checksum(node: Node) -> Checksum | None:
 def recorded(node: Node) -> PackageRecord | None:
     """What is known of the package without a network; None before its first download.
 
-    What was taken unverified counts only while that is allowed.
+    An unverified package counts only while such packages are allowed.
     """
     known = known_checksum(node)
     for folder in (node.site.cache, *node.site.stores):
@@ -77,7 +77,7 @@ def recorded(node: Node) -> PackageRecord | None:
 
 
 def is_downloaded(node: Node, sha256: str) -> bool:
-    """Whether the package is at hand, as far as its name tells."""
+    """Whether a package of that hash is at hand, by its file's name."""
     return any(
         (folder / "downloads" / sha256).is_file()
         for folder in (node.site.cache, *node.site.stores)
@@ -85,9 +85,9 @@ def is_downloaded(node: Node, sha256: str) -> bool:
 
 
 def provide(node: Node, one_pass: OnePass | None = None) -> DriverPackage:
-    """The package, downloaded if need be, held to the version asked for and recorded.
+    """The package, downloaded if need be, checked for the version asked for, and recorded.
 
-    Where it has to be read for that, ``one_pass`` does so.
+    Where the package has to be read for that, ``one_pass`` reads it.
     """
     source = _fetch(node)
     with discarding(node, source):
@@ -112,8 +112,8 @@ def members(node: Node, flavour: str) -> Members:
 
 
 def may_come_beside_apt(node: Node) -> bool:
-    """Whether no package of the distribution may have to be the source, which is had from apt
-    like headers and toolchain, one after the other."""
+    """Whether the source may be fetched beside apt: no package of the distribution can be the
+    source. apt gets such a package, headers and toolchain one after the other."""
     # With a hash that is known only a file of that hash will do.
     return known_checksum(node) is not None or not any(map(_is_packaged, _candidates(node)))
 
@@ -193,9 +193,9 @@ def _candidates(node: Node) -> tuple[Candidate, ...]:
 
 
 def _known(node: Node, source: DriverPackage) -> tuple[str, Any] | None:
-    """What ``_describe`` would find, recorded when it read this package: that takes seconds.
+    """What ``_describe`` found and recorded when it read this package, which takes seconds.
 
-    Other stores' records are not asked; their packages are.
+    Other stores' records are not used; their packages are.
     """
     record = read_source(_record_path(node, node.site.cache))
     if record is None or record.sha256 != source.sha256 or record.manifest is None:

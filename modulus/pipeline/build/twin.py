@@ -1,8 +1,8 @@
 """Modules made from what was compiled for other kernels.
 
 For a kernel with the same headers only what carries the release is made: by the kernel's own
-scripts, in a build container, with the same bits as a whole build (``core.twin`` says when that
-is so).
+scripts, in a build container, with the same bits as a whole build (``core.build.twin`` says
+when that is so).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from modulus.pipeline.node import Node
 
 
 def is_hoped_for(node: Node, wanted: Plan) -> bool:
-    """Whether anything was kept that may do, were only the headers the same."""
+    """Whether anything was kept that may do, if the headers turn out to be the same."""
     family = _family(node, wanted)
     return family is not None and KeptObjects(node.site.cache).has(family)
 
 
 def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
-    """The objects kept for a kernel with such headers, and in the journal what that means."""
+    """The objects kept for a kernel with such headers; reports what that means."""
     kept, why = _look(node, wanted, headers)
     if why:
         node.reporter.phase("plan", why)
@@ -36,7 +36,7 @@ def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
 
 
 def explained(node: Node, wanted: Plan) -> Plan:
-    """``wanted`` with what its build comes to, as far as headers and objects are at hand."""
+    """``wanted`` with the reason of its build step, as far as headers and objects tell."""
     if wanted.hit:
         return wanted
     headers = node.provisioner.headers_recorded(wanted.facts.kernel)
@@ -55,12 +55,12 @@ def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
 
 
 def forget(node: Node, kept: Kept) -> None:
-    """Takes away what turned out to be of no use."""
+    """Removes objects that turned out to be of no use."""
     KeptObjects(node.site.cache).remove(kept)
 
 
 def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
-    """Keeps what a build has compiled. That it cannot be used again is no failure."""
+    """Keeps what a build has compiled; objects of no further use are no failure."""
     family = _family(node, wanted)
     if family is None or node.profile.remake is None:
         return
@@ -84,7 +84,7 @@ def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
 
 
 def _family(node: Node, wanted: Plan) -> str | None:
-    """None where nothing may be made again."""
+    """The family of ``wanted``; None where no kept object may be used."""
     # Without a container more takes part in a build than its key has.
     if node.profile.remake is None or node.settings.build.container == "none":
         return None
@@ -92,7 +92,7 @@ def _family(node: Node, wanted: Plan) -> str | None:
 
 
 def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
-    """The kept objects of a twin, and what was kept means; empty if nothing was."""
+    """The kept objects of a twin, and a line about them; "" where nothing was kept."""
     family = _family(node, wanted)
     objects = KeptObjects(node.site.cache)
     if family is None or not objects.has(family):

@@ -1,4 +1,4 @@
-"""What is: every instance a system knows of, and for which kernels each is ready."""
+"""The state of every instance a system knows of, and the kernels that each is ready for."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def status(site: Site, instance: Instance | None = None) -> tuple[State, ...]:
     """The state of ``instance``, or of all: those that run or ran since boot, are enabled,
     selected or the active driver.
 
-    Where an agent runs it is asked, over the bus; else there is what it left in /run. Nothing
-    is changed, and the network is not asked.
+    An agent that runs is asked over the bus; else the state that it left in /run counts.
+    Nothing is changed, and the network is not used.
     """
     wanted = (instance,) if instance else _known(site)
     with Agents(site.root) as agents:
@@ -44,7 +44,7 @@ def status(site: Site, instance: Instance | None = None) -> tuple[State, ...]:
 
 
 def record_kernels(node: Node) -> None:
-    """Notes for the agent for which kernels the node is ready, which takes long to find out."""
+    """Records for the agent which kernels the node is ready for; finding out takes long."""
     ready = kernels(node, _active(node.site, node.instance))
     change_record(
         node.site.root, str(node.instance), lambda record: replace(record, kernels=ready)
@@ -54,8 +54,8 @@ def record_kernels(node: Node) -> None:
 def kernels(node: Node, active: Generation | None) -> tuple[KernelReady, ...]:
     """Every installed kernel, and whether this driver would be there on it without a build.
 
-    The running one needs the ``active`` generation, made for it to the bit; for others that
-    or a build in the store will do.
+    The running kernel needs the ``active`` generation, made for it to the bit; for another
+    kernel that, or a build in the store, will do.
     """
     installed = node.site.host.kernels
     default = default_kernel(node.site.root, installed)
@@ -82,7 +82,7 @@ def _known(site: Site) -> tuple[Instance, ...]:
 
 
 def _state(site: Site, instance: Instance, agents: Agents) -> State:
-    """What its agent or its file in /run says, held against what is in place."""
+    """The state by the instance's agent or its file in /run, corrected by what is in place."""
     name = str(instance)
     state = agents.state(name) or read_state(site.root, name) or State(name, None)
     active = _active(site, instance)
@@ -106,7 +106,7 @@ def _active(site: Site, instance: Instance) -> Generation | None:
 
 
 def _unless_broken(site: Site, state: State, instance: Instance) -> State:
-    """Nothing is under way, and what is selected is not there."""
+    """``state``; a failed one if nothing is under way and the selected driver is missing."""
     if state.phase is not None or selected_instance(site.root, instance.profile) != instance:
         return state
     finding = missing_generation(site.root, instance.profile)

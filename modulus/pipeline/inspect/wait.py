@@ -37,13 +37,13 @@ _LINE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Waited:
-    """How it ended for each driver that was waited for: the instance that counts."""
+    """How the wait ended for each driver: the standing of the instance that counts."""
 
     standings: tuple[Standing, ...]
 
     @property
     def error(self) -> Failure | None:
-        """The first one's that failed, or was not ready in time."""
+        """The error of the first driver that failed, or was not ready in time."""
         return next((standing.error for standing in self.standings if standing.error), None)
 
     @property
@@ -75,10 +75,10 @@ def wait(
 ) -> Waited:
     """Returns when every driver that is being started is READY, cannot be, or is too late.
 
-    Too late is after ``timeout`` seconds, or the driver's ``boot_hold``. Says of each how it
-    ended, errors included. What is enabled but not being started is not waited for: nothing
-    would come of it. systemd is asked where it runs; elsewhere the states in /run count, and
-    while it does not answer, what is enabled counts as being started too.
+    Too late is after ``timeout`` seconds, or the driver's ``boot_hold``. Reports how each
+    ended, errors included. An instance that is enabled but not being started is not waited
+    for: it would not come. systemd is asked where it runs; elsewhere the states in /run count,
+    and while it does not answer, enabled instances count as being started too.
     """
     started = clock()
     ended: dict[str, Standing] = {}
@@ -123,13 +123,13 @@ class _Manager:
             self._systemd = None
 
     def standings(self) -> tuple[Standing, ...]:
-        """Of all instances that something is known of."""
+        """The standings of all instances that something is known of."""
         root = self._site.root
         if endpoint.available(root):
             try:
                 return self._asked()
             except ModulusError as error:
-                # It or the bus starts anew, say: a boot is not let go for that.
+                # systemd or the bus may start anew: a boot is not let go for that.
                 self.close()
                 self._tell(error.message)
             enabled = enabled_instances(root)
@@ -180,7 +180,7 @@ def _boot_hold(site: Site, driver: str) -> float:
 
 
 def _ended(standing: Standing, limit: float | None) -> Standing:
-    """``standing`` as the last word: what still waits is late, or with no limit let be."""
+    """``standing`` as the last word: one that still waits is late, or OFF without a limit."""
     if standing.verdict != WAITING:
         return standing
     if limit is None:
@@ -203,7 +203,7 @@ def _tell(reporter: Reporter, standing: Standing) -> None:
 
 
 class _Lines:
-    """One line when it begins to wait for an instance, then when there is news, not often."""
+    """One line when the wait for an instance begins, then one for news, but not often."""
 
     def __init__(self, reporter: Reporter, clock: Callable[[], float]) -> None:
         self._reporter = reporter

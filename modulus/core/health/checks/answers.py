@@ -13,10 +13,10 @@ _LOOK = "journalctl -k -b says what the driver said"
 def check_answers(
     asked: Iterable[tuple[Library, Answer | None]], devices: Sequence[str], require_all: bool
 ) -> Iterator[Finding]:
-    """What went wrong when the libraries were asked; one that is not installed has no answer.
+    """What went wrong when the libraries were asked; one not installed has no answer.
 
-    ``devices`` are the PCI addresses bound to the driver. One that does not work is a warning
-    while another does, an error where ``require_all``.
+    ``devices`` are the PCI addresses bound to the driver. A device that does not work is a
+    warning while another works, an error with ``require_all``.
     """
     for library, answer in asked:
         if answer is None:

@@ -8,15 +8,15 @@ from modulus.core.findings import Finding
 from modulus.core.wording import some
 
 _LOADING = ("lib/modules/", "firmware/")
-"""What the kernel takes; the rest is for programs."""
+"""What the kernel loads; the rest is for programs."""
 
 
 def check_files(
     instance: str, folder: str, problems: Sequence[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """What of ``problems``, each a path in ``folder`` and what is wrong with it, matters.
+    """A finding per level for ``problems``: paths in ``folder``, and what is wrong with each.
 
-    Without its modules and firmware a driver cannot be loaded at the next boot, without the
+    Without its modules and firmware a driver cannot be loaded at the next boot; without the
     rest it cannot be used.
     """
     for level in ("loaded", "usable"):

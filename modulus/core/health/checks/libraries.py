@@ -10,8 +10,8 @@ from modulus.core.findings import Finding
 from modulus.core.health.checks.modules import LoadedModule
 from modulus.core.profile.libraries import Library
 
-# Types that files have where nothing says what they are; the policies let confined programs
-# map none of them (selinux-policy, files.fc and files.if).
+# Types of files where no rule says what they are; the policies let confined programs map
+# none of these types (selinux-policy, files.fc and files.if).
 _UNFIT_TYPES = frozenset({
     "admin_home_t", "default_t", "file_t", "tmp_t", "unlabeled_t", "user_home_t",
     "user_tmp_t", "var_lib_t", "var_t",
@@ -39,7 +39,7 @@ def check_libraries(
     libraries: Iterable[InstalledLibrary],
     loaded: Mapping[str, LoadedModule],
 ) -> Iterator[Finding]:
-    """What is wrong with the libraries in ``folder``, by which programs know it."""
+    """What is wrong with the libraries in ``folder``, the path that programs know."""
     for installed in libraries:
         name = installed.library.name
         if installed.file is None:
@@ -97,7 +97,7 @@ def _label(folder: str, installed: InstalledLibrary) -> Iterator[Finding]:
             "warning",
             f"{folder}/{installed.library.name} has the SELinux type {kind}",
             "confined programs may not map files of this type",
-            # The folder of all drivers: the generation lies beside its link, FOLDER's parent.
+            # The folder of all drivers: FOLDER's parent is a link to the generation beside it.
             f"restorecon -R {posixpath.dirname(posixpath.dirname(folder))}",
         )
 

@@ -9,7 +9,7 @@ from modulus.core.findings import Finding
 
 
 class WantedModule(Protocol):
-    """What tells one build of a module from another; None where it says nothing."""
+    """What tells one build of a module from another; None where the module has none."""
 
     @property
     def version(self) -> str | None: ...
@@ -27,7 +27,7 @@ class LoadedModule(WantedModule, Protocol):
 def check_modules(
     instance: str, wanted: Mapping[str, WantedModule], loaded: Mapping[str, LoadedModule]
 ) -> Iterator[Finding]:
-    """What of ``wanted``, by the names sysfs has, is not loaded or loaded from elsewhere."""
+    """Findings for ``wanted``, by the names in sysfs: not loaded, or loaded from elsewhere."""
     for name, module in wanted.items():
         actual = loaded.get(name)
         if actual is None or actual.state != "live":

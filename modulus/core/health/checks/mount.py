@@ -9,7 +9,7 @@ from modulus.core.kernel.mountinfo import Mount
 
 
 def check_mount(folder: str, mount: Mount | None) -> Iterator[Finding]:
-    """Whether what lies in ``folder``, which ``mount`` holds, may be run and mapped."""
+    """Whether files in ``folder``, which ``mount`` holds, may be run and mapped."""
     if mount and "noexec" in mount.options:
         yield Finding(
             "opt-noexec",

@@ -17,7 +17,7 @@ def has_several_nodes(online: str) -> bool:
 def check_numa(
     instance: str, census: Census, several: bool, numa_fix: bool
 ) -> Iterator[Finding]:
-    """The GPUs whose NUMA node is -1, which costs something where there are ``several``."""
+    """The GPUs whose NUMA node is -1; that costs something with ``several`` nodes."""
     for gpu in census.usable:
         if gpu.numa_node == -1:
             yield Finding(
@@ -26,7 +26,7 @@ def check_numa(
                 "warning" if several else "info",
                 f"the NUMA node of GPU {gpu} is -1",
                 "the firmware does not say which processors are near it",
-                # With the setting it is set before each load.
+                # With the setting, the NUMA node is set before each load.
                 f"modulus up {instance}"
                 if numa_fix
                 else "set numa_fix: true in /etc/modulus/modulus.yaml, which makes it node 0",

@@ -43,7 +43,7 @@ _ALLOW = "let the kernel make user namespaces, see sysctl user.max_user_namespac
 
 
 def choose(kind: str, reporter: Reporter) -> str:
-    """The kind to use for the setting ``kind``; ToolchainError where it cannot be had."""
+    """The kind to use for the setting ``kind``; ToolchainError where it cannot be used."""
     hint = _ALLOW if namespaces_missing() else _INSTALL
     if kind != "auto":
         if kind != "none" and (why := _MISSING[kind]()):
@@ -75,10 +75,10 @@ def open_container(
 ) -> Iterator[Container]:
     """A container of a ``kind`` that ``choose`` gave, over the shared, read-only ``root``.
 
-    The writable mounts change their owner to the payload's user, with all that is in them;
-    nobody else may pass through to them. The payload's ids are a piece of ``ids`` that nobody
-    has; ToolchainError where there is none. ``name`` tells builds apart, ``scratch`` is a
-    private folder on disk. What has to be done without is said to ``reporter``.
+    The payload's user becomes the owner of the writable mounts and all in them; nobody else may
+    reach them. The payload's ids are a piece of ``ids`` that nobody has; ToolchainError where
+    there is none. ``name`` tells builds apart, ``scratch`` is a private folder on disk.
+    ``reporter`` is told what the container lacks.
     """
     reporter = reporter or make_reporter()
     name = f"modulus-build-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
@@ -86,8 +86,7 @@ def open_container(
         first_id = stack.enter_context(claim(ids)) if os.geteuid() == 0 else None
         group, address_space = _limit(kind, limits, reporter, stack)
         if kind in ("podman", "docker"):
-            # No tmpfs: runc gives it the mode of the root's own folder, which is not for all to
-            # write to.
+            # No tmpfs: runc gives it the mode of the root's own folder, not writable for all.
             temporary = stack.enter_context(atomic.scratch(scratch, "tmp"))
             mounts = (*mounts, Mount(temporary, "/tmp", writable=True))  # noqa: S108 - in the container
         ways: list[Way]

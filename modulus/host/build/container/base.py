@@ -21,13 +21,13 @@ WORK = "/build"
 """Where the payload starts."""
 
 UID = 1000
-"""The user and group ``build`` inside a user namespace. Outside, where it owns the writable
-mounts, it is as much above the first id that the namespace has."""
+"""The user and group ``build`` inside a user namespace. Outside, it is as far above the
+namespace's first id, and owns the writable mounts."""
 
 TIED = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child=KILL", "--")
-"""In front of a tool: a pid namespace that ends with us, and all in it.
+"""Goes in front of a tool: a pid namespace that ends with us, with all in it.
 
-With its own ``/proc``, where systemd-nspawn looks for the child whose ids it is to map.
+It has its own ``/proc``, where systemd-nspawn looks for the child whose ids it is to map.
 """
 
 _KILLED = 137
@@ -52,10 +52,9 @@ def _nothing() -> None:
 class Way:
     """One way to start a container: its command lines up to the payload's argument list.
 
-    ``flags`` are those of the script above, ``join`` says that the container's tool is to be
-    in the control group, ``warning`` what is worse than in the ways before (said with why
-    those failed). ``begin`` runs before a start, ``end`` takes away a container whose tool
-    has been killed.
+    ``flags`` are those of the payload's script, ``join`` says that the container's tool goes
+    into the control group, ``warning`` what is worse than in earlier ways (told with why those
+    failed). ``begin`` runs before a start, ``end`` removes a container whose tool was killed.
     """
 
     argv: tuple[str, ...]
@@ -108,11 +107,11 @@ class Container:
     ) -> int:
         """Runs ``argv`` in the container's ``/build`` and returns its exit status.
 
-        128 and a signal's number if one ended it. Output lines go to ``on_line`` as they
-        come; ``check`` is called twice a second. ``oom`` then says whether the memory limit
-        has cost a process. ToolchainError if no container starts; BuildError if ``timeout``
-        (seconds) passes. Whatever is raised, by these two as well, nothing of the payload is
-        left.
+        The status is 128 plus a signal's number if one ended it. Output lines go to ``on_line``
+        as they come; ``check`` is called twice a second. Afterwards ``oom`` says whether the
+        memory limit killed a process. ToolchainError if no container starts; BuildError if
+        ``timeout`` (seconds) passes. Whatever is raised, by ``on_line`` and ``check`` too,
+        nothing of the payload is left.
         """
         self.oom = False
         before = self._oom_kills()
@@ -196,7 +195,7 @@ class Container:
 def give_writable(mounts: Sequence[Mount], uid: int) -> None:
     """Makes ``uid`` the owner of all in the writable mounts; follows no link.
 
-    Before any payload runs: they are in a folder that only we may pass through.
+    Called before any payload runs: the mounts are in a folder that only we may pass through.
     """
     for mount in mounts:
         if mount.writable:

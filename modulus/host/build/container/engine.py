@@ -63,9 +63,10 @@ def podman_ways(
 ) -> list[Way]:
     """With podman's own choice of runtime, or with runc where that refuses.
 
-    In a user namespace with the ids from ``first_id`` on; None without root, where the user's
-    own is what ``build`` is outside. All that podman keeps is in the folder ``state``, little
-    else than what it would write into the root (``/etc/hosts`` and the like).
+    The payload is in a user namespace with the ids from ``first_id`` on. Without root
+    ``first_id`` is None, and ``build`` is the user's own id outside. podman keeps its state in
+    the folder ``state``: little but what it would write into the root (``/etc/hosts`` and the
+    like).
     """
     podman = _podman(state)
     if first_id is None:
@@ -80,7 +81,7 @@ def podman_ways(
         *(f"--ulimit={text}" for text in _ulimits(limits)),
         "--replace",
         "--no-hosts",
-        # Or the proxy of whoever asked for the build, password included, would be in it.
+        # Otherwise the caller's proxy, password included, would be in the container.
         "--http-proxy=false",
         *more,
         *((f"--cgroup-parent={group.path}",) if group else ()),
@@ -89,7 +90,7 @@ def podman_ways(
     )
     found = []
     for runtime in ((), ("--runtime=runc",)):
-        # A pid namespace ends all with us; without root that is left to standard input.
+        # A pid namespace ends all with us; without root, the end of standard input does.
         front = (*(() if first_id is None else TIED), *podman, *runtime)
         end = partial(_quiet, (*front, "rm", "--force", name))
         found.append(
@@ -106,10 +107,10 @@ def podman_ways(
 
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
-    """A folder for what podman keeps while it runs; those of dead processes are removed.
+    """A folder for podman's state while it runs; those of dead processes are removed.
 
-    Not in a scratch folder: podman lets all users pass through those that it is in, and wants
-    the name to have at most 50 characters.
+    Not in a scratch folder: podman lets all users pass through the folders above it, and takes
+    names of at most 50 characters.
     """
     parent = Path("/run/modulus")
     if os.geteuid() != 0:
@@ -159,7 +160,7 @@ def _podman(folder: Path) -> tuple[str, ...]:
 def _discard(folder: Path) -> None:
     """Removes a run folder; ends the process that keeps rootless podman's namespace."""
     if os.geteuid() != 0:
-        # Without root what the payload's user owns is removed in podman's namespace.
+        # Without root, files of the payload's user are removed in podman's namespace.
         _quiet((*_podman(folder), "unshare", "rm", "-rf", folder / "run"))
     with contextlib.suppress(OSError, ValueError):
         os.kill(int((folder / "state/pause.pid").read_text()), signal.SIGKILL)
@@ -176,13 +177,13 @@ def docker_ways(
 ) -> list[Way]:
     """The root becomes an image once; the daemon holds the limits.
 
-    docker has one user namespace for all containers, or none: the payload has an id that is
-    nobody's inside and outside alike, or without root the user's own.
+    docker has one user namespace for all containers, or none. So the payload's id is one that
+    nobody has inside or outside; without root it is the user's own.
     """
     user = os.geteuid() if first_id is None else first_id + UID
     give_writable(mounts, user)
-    # Not a name: that stays taken while the daemon still makes a container whose client was
-    # killed. Such a one never starts, and the next build with this label removes it.
+    # Not a name: a name stays taken while the daemon still makes a container whose client was
+    # killed. Such a container never starts; the next build with this label removes it.
     label = f"label=modulus.build={name}"
     options = [*_options(mounts, user), "--label", label.partition("=")[2]]
     options.append(f"--env=HOME={WORK}")
@@ -226,7 +227,7 @@ def _bind(mount: Mount) -> str:
 
 
 def _ulimits(limits: Limits) -> list[str]:
-    """No more than our own limits: podman would raise them, which not every root may."""
+    """Limits no higher than our own: podman would raise them, which not every root may."""
     found = []
     for name, number in (("nofile", _OPEN_FILES), ("nproc", limits.tasks or TASKS)):
         soft, hard = at_most(name, number)

@@ -1,4 +1,4 @@
-"""Takes ids for a build that nothing else on this system has or will be given."""
+"""Claims ids for a build that nothing else on this system has or will be given."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from modulus.errors import ToolchainError
 
 _LOCKS = "run/modulus/ids"
 _GIVEN = {"run/systemd/nspawn-uid": 65536, "run/systemd/dynamic-uid": 1}
-"""Where systemd has a file by the number of each range that it has given out, and how many ids
-that has (systemd-nspawn(1) ``--private-users=pick``, systemd.exec(5) ``DynamicUser=``)."""
+"""The folders with a file for each range that systemd has given out, named by its first id, and
+the ids in a range (systemd-nspawn(1) ``--private-users=pick``, systemd.exec(5)
+``DynamicUser=``)."""
 
 
 def namespaces_missing(root: Path = Path("/")) -> str:
@@ -36,7 +37,7 @@ def namespaces_missing(root: Path = Path("/")) -> str:
 
 @contextlib.contextmanager
 def claim(wanted: Ids, root: Path = Path("/")) -> Iterator[int]:
-    """The first id of a piece of ``wanted`` that is ours until the context, or we, end.
+    """The first id of a piece of ``wanted``, ours until the context or this process ends.
 
     ``root`` is for tests. ToolchainError where no piece is free.
     """
@@ -68,7 +69,7 @@ def claim(wanted: Ids, root: Path = Path("/")) -> Iterator[int]:
 
 
 def _taken(root: Path) -> Iterator[Ids]:
-    """What accounts, grants, systemd and processes have."""
+    """The ids that accounts, grants, systemd and processes have."""
     for name in ("passwd", "group"):
         yield from of_accounts(_text(root / "etc" / name))
     for name in ("subuid", "subgid"):
@@ -92,7 +93,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """Empty where there is none, as of a process that has ended."""
+    """The text of ``path``; empty without one, as of a process that has ended."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:

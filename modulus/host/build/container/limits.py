@@ -1,8 +1,8 @@
 """Memory and CPU limits by a control group of our own, version 1 or 2.
 
-A group is held by a lock on its own folder in the cgroup file system: the lock goes with its
-owner however that ends, and holds across pid namespaces. So a group that can be locked is a
-dead one's, and is emptied and removed.
+An owner locks its group's folder in the cgroup file system. The lock ends with the owner,
+however that ends, and holds across pid namespaces. So a group that can be locked has a dead
+owner, and is emptied and removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GONE_WITHIN = 5.0
 
 
 TASKS = 4096
-"""What a build may have, unless somebody says otherwise: it takes some three for each job."""
+"""Tasks of a build by default: it takes some three for each job."""
 
 _LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 
@@ -38,7 +38,7 @@ _LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 class Limits:
     """What a payload may use: ``memory`` in bytes, swap included, a number of CPUs and tasks.
 
-    Tasks are counted by the kernel for each user, and nobody else is a payload's.
+    The kernel counts tasks by user, and a payload shares its user with nobody.
     """
 
     memory: int | None = None
@@ -47,12 +47,12 @@ class Limits:
 
 
 def most_memory() -> int:
-    """Bytes that a build may have, unless somebody says otherwise: the node's less a tenth."""
+    """Bytes that a build may have by default: nine tenths of the node's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10 * 9
 
 
 def at_most(name: str, number: int) -> tuple[int, int]:
-    """Our own soft and hard limit of that name (prlimit(1)), but ``number`` at most."""
+    """Our own soft and hard limit ``name`` (prlimit(1)), each at most ``number``."""
     soft, hard = (
         number if value == resource.RLIM_INFINITY else min(value, number)
         for value in resource.getrlimit(_LIMITS[name])
@@ -94,7 +94,7 @@ class Group:
 
 
 def open_group(limits: Limits, *, at_root: bool = False, proc: Path = Path("/proc")) -> Group:
-    """A new group below this process's own, or below the root for a runtime to put its in.
+    """A new group below this process's own, or below the root, where a runtime puts its own.
 
     Raises OSError where this process may not make one or a controller is missing.
     """
@@ -112,7 +112,7 @@ def open_group(limits: Limits, *, at_root: bool = False, proc: Path = Path("/pro
     name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as locked, contextlib.ExitStack() as undo:
         for parent in sorted(parents.values()):
-            # Or another's sweep could take the new group before it is held.
+            # Otherwise another sweep could remove the new group before it is held.
             locked.callback(os.close, hold(parent, wait=True))
             _sweep(parent, roots)
         folders = []
@@ -164,8 +164,8 @@ def _values(
 
 
 def _weigh_least(hierarchy: Hierarchy, parent: Path, folder: Path) -> None:
-    """Has a group give way to others: niceness counts within a group only, weights between
-    them. That is no limit: where it cannot be had, the group is as good without."""
+    """Makes a group give way to others: niceness counts only within a group, weights between
+    groups. A weight is no limit: a group that cannot have one goes without."""
     file, value = ("cpu.shares", "2") if hierarchy.version == 1 else ("cpu.weight", "1")
     with contextlib.suppress(OSError):
         if hierarchy.version == 2:
@@ -193,13 +193,13 @@ def _sweep(parent: Path, roots: Iterable[Path]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Kills all in ``folder`` and below and removes it; what will not die is left."""
+    """Kills all processes in ``folder`` and below and removes it; what does not die stays."""
     deadline = time.monotonic() + _GONE_WITHIN
     while folder.exists() and time.monotonic() < deadline:
         for below, _, _ in os.walk(folder, topdown=False):
             with contextlib.suppress(OSError):
                 for pid in map(int, Path(below, "cgroup.procs").read_text().split()):
-                    # Zero stands for one outside of our pid namespace.
+                    # Zero stands for a process outside our pid namespace.
                     if pid > 0:
                         os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(OSError):

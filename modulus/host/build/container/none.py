@@ -1,8 +1,8 @@
-"""No container: the payload runs on the host itself, for who asks for that.
+"""No container: the payload runs on the host itself, where the settings ask for that.
 
-As root it runs with an id that is nobody's, has no network and ends with us, and sees what is
-for it in a mount namespace of its own, since nobody may pass through the folder where that is;
-nothing keeps it from reading what all may read.
+Under root the payload has an id that is nobody's and no network, and ends with us. It sees its
+mounts in a mount namespace of its own, since nobody may pass through their folder on the host.
+Nothing keeps it from reading what all may read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def paths(mounts: Sequence[Mount], *, root: bool) -> dict[str, Path]:
 def ways(mounts: Sequence[Mount], limits: Limits, first_id: int | None) -> list[Way]:
     """As user ``build`` of the ids from ``first_id`` on, in namespaces and in no other way.
 
-    None without root: the user works for himself, and for want of namespaces without them.
+    Without root ``first_id`` is None: the payload is the user, in namespaces or else without.
     """
     seen = paths(mounts, root=first_id is not None)
     payload = ["env", "-i", f"PATH={_PATH}", f"HOME={seen.get(WORK, '/')}", "LANG=C.UTF-8"]
@@ -59,7 +59,7 @@ def ways(mounts: Sequence[Mount], limits: Limits, first_id: int | None) -> list[
     user = first_id + UID
     give_writable(mounts, user)
     _AT.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # The script stays root: a change of user would undo its end with its parent.
+    # The script stays root: after a change of user it would not end with its parent.
     bounds = ("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig=KILL")
     payload += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *bounds]
     argv = (*unshare, "sh", "-c", _SHOW, "sh", str(_AT), *_pairs(mounts, seen), "--")

@@ -44,7 +44,7 @@ _OPTIONS = (
 
 
 def missing() -> str:
-    """Why it cannot be used here; empty if it can."""
+    """Why systemd-nspawn cannot be used here; empty if it can."""
     for program in ("systemd-nspawn", "unshare"):
         if run.find(program) is None:
             return f"{program} is not installed"
@@ -54,8 +54,8 @@ def missing() -> str:
 def ways(
     root: Path, mounts: Sequence[Mount], limits: Limits, name: str, first_id: int
 ) -> list[Way]:
-    """In a user namespace with the ids from ``first_id`` on, and in no other way: the ids of a
-    payload without one are those of somebody on this system, or will be."""
+    """One way only: in a user namespace with the ids from ``first_id`` on. Without a namespace
+    the payload's ids would be somebody's on this system, now or later."""
     give_writable(mounts, first_id + UID)
     nspawn = _nspawn(root, mounts, limits, first_id)
     front: tuple[str, ...] = TIED
@@ -75,11 +75,11 @@ def _nspawn(
     return (
         "systemd-nspawn",
         *_OPTIONS,
-        # Two with one name would remove each other's folder below /run/systemd/nspawn.
+        # Two of one name would remove each other's folder below /run/systemd/nspawn.
         f"--machine=modulus-{os.getpid()}-{secrets.token_hex(4)}",
         f"--directory={root}",
         f"--private-users={first_id}:{PIECE}",
-        # What is root's on the host is nobody's inside, which is as good for reading.
+        # Files of the host's root are nobody's inside, which is as good for reading.
         "--private-users-ownership=off",
         *tasks,
         *map(_bind, mounts),

@@ -1,8 +1,8 @@
-"""What runs inside a container around the payload, and what is made of its output.
+"""The script around the payload in a container, and the reading of its output.
 
-A small script prints a random token on a line before the payload and one with its status
-after it. So it is known whether the container started at all, what the payload said and what
-the container's own tool did, and how the payload ended, whatever that tool makes of it.
+The script prints a random token on a line before the payload, and again with the payload's
+status after it. These lines tell whether the container started at all, which output is the
+payload's and which the container tool's, and how the payload ended, whatever that tool reports.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 # Arguments: token, KiB of address space or "", folder, flags, then the payload.
 # One stream: the runtimes' tools copy two of them in no certain order.
-# Flag w: all in the container ends when standard input does. It makes sure to be in one:
+# Flag w: all in the container ends when standard input does. It checks that it is in one:
 # elsewhere "kill -1" would reach everything that its user runs.
-# Flag o: the container sees its own control group, whose count of killed processes is told.
+# Flag o: the container sees its own control group; the script tells its count of kills.
 # On one line: systemd writes a transient service's arguments into a unit file as they are.
 SCRIPT = " ".join(
     line.strip()
@@ -43,7 +43,7 @@ exit "$status"
 )
 
 _TOLD_LINES = 2
-"""Of the reasons that a container's tool gives; usage and clean-up come after."""
+"""Lines kept of a container tool's reasons; usage and clean-up come after."""
 
 
 class Watch:

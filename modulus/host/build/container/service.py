@@ -26,8 +26,8 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         properties.append(f"TasksMax={limits.tasks}")
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     if niceness > 0:
-        # Who is in no hurry has none of it done in a hurry. Niceness counts within a control
-        # group only, weights between them.
+        # A caller in no hurry gets a service in no hurry. Niceness counts only within a
+        # control group, weights between groups.
         idle = os.sched_getscheduler(0) == os.SCHED_IDLE
         policy = "idle" if idle else "batch"
         properties += [f"Nice={niceness}", f"CPUSchedulingPolicy={policy}", "CPUWeight=10"]
@@ -44,7 +44,7 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         "--collect",
         "--service-type=exec",
         f"--unit={name}.service",
-        # Or the journal would show the whole command line at each start.
+        # Otherwise the journal would show the whole command line at each start.
         f"--description=Kernel driver build ({name})",
         *(f"--property={text}" for text in properties),
         *(f"--setenv={key}={value}" for key, value in env.items()),
