@@ -181,8 +181,10 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove_tree(folder)
-        os.close(handle)
+        try:
+            remove_tree(folder)
+        finally:
+            os.close(handle)
 
 
 def sweep(parent: Path, prefix: str = "") -> None:

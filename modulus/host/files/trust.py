@@ -23,7 +23,7 @@ _READ: Mapping[str, int] = {
     "toolchains": 2,
 }
 """What of a store is read, and how deep. Trees of headers and toolchains are looked at when
-they are hashed (``treedigest``)."""
+they are hashed (``tree_digest``)."""
 
 _MOST_LINKS = 40
 _NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC

@@ -124,7 +124,8 @@ def _locked_build(node: Node, job: Job, shell: bool, meanwhile: Callable[[], Non
     wanted = job.wanted
     key, release = wanted.key, wanted.facts.kernel
     with ExitStack() as held:
-        held.enter_context(contextlib.closing(job.one_pass))
+        if job.one_pass:
+            held.enter_context(contextlib.closing(job.one_pass))
         if key is None:
             raise ModulusError(
                 f"an input of {node.instance} for {release} is still unknown", "report this bug"

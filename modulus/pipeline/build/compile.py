@@ -101,9 +101,9 @@ def _unpack(node: Node, job: Job, package: source.DriverPackage, target: Path) -
     flavour = job.wanted.facts.flavour
     members = source.members(node, flavour)
     listed = members.listed(package.manifest)
-    node.reporter.phase("unpack", f"the {flavour} sources of {node.instance}")
-    if job.one_pass.take(members, listed, target):
+    if job.one_pass and job.one_pass.take(members, listed, target):
         return
+    node.reporter.phase("unpack", source.sources_text(node, flavour))
     with source.discarding(node, package):
         extracted = package.archive.extract(
             target, members, enough=all_of(listed), reporter=node.reporter

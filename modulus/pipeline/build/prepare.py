@@ -69,7 +69,7 @@ class Job:
     headers: Headers
     toolchain: Toolchain
     made_of: source.DriverPackage | Kept
-    one_pass: OnePass
+    one_pass: OnePass | None
     plain: bool = False
 
 
@@ -120,7 +120,8 @@ def provide(
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
     members = source.members(node, first.facts.flavour)
-    one_pass = OnePass(node.site.cache / "builds" / release, members)
+    what = source.sources_text(node, first.facts.flavour)
+    one_pass = OnePass(node.site.cache / "builds" / release, members, what)
     with contextlib.ExitStack() as unless_used:
         unless_used.callback(one_pass.close)
         with Aside(

@@ -33,7 +33,6 @@ from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import source
 from modulus.pipeline.build.compile import commit, compile_job
-from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.build.plan import plan
 from modulus.pipeline.build.prepare import Job
 from modulus.pipeline.build.recipe import recipe_for
@@ -179,10 +178,7 @@ def _job(node: Node, entry: Entry, manifest: Manifest) -> Job:
         raise _unproved(entry, f"{name} is damaged")
     if not source.is_downloaded(node, manifest.inputs["source"]):
         raise _unproved(entry, f"the package of {node.instance} is not in the cache")
-    package = source.provide(node)
-    folder = node.site.cache / "builds" / manifest.kernel
-    members = source.members(node, manifest.flavour)
-    return Job(wanted, headers, toolchain, package, OnePass(folder, members))
+    return Job(wanted, headers, toolchain, source.provide(node), None)
 
 
 @contextlib.contextmanager

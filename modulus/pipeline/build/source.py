@@ -111,6 +111,11 @@ def members(node: Node, flavour: str) -> Members:
     return Members(tuple(node.profile.flavours[flavour].folders(node.instance.version)))
 
 
+def sources_text(node: Node, flavour: str) -> str:
+    """What the journal calls the sources of ``flavour``."""
+    return f"the {flavour} sources of {node.instance}"
+
+
 def may_come_beside_apt(node: Node) -> bool:
     """Whether the source may be fetched beside apt: no package of the distribution can be the
     source. apt gets such a package, headers and toolchain one after the other."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +58,10 @@ def unpacked(fake: FakeNode) -> Iterator[Callable[[], list[str]]]:  # noqa: F811
 
 @pytest.fixture
 def job(node: Node, unpacked: Callable[[], list[str]]) -> Iterator[Job]:
-    job = prepare(node, RELEASE)
-    assert isinstance(job, Job)
+    job = prepared(node)
     assert {*unpacked()} == {Path(name).name for name in SOURCES}
     yield job
-    job.one_pass.close()
+    close(job)
     assert not unpacked()
 
 
@@ -74,7 +73,7 @@ def test_a_build_has_the_sources_that_it_would_unpack_itself(
     for name in ("taken", "plain"):
         (tmp_path / name).mkdir()
     listed = members.listed(job.made_of.manifest)
-    assert job.one_pass.take(members, listed, tmp_path / "taken")
+    assert take(job, members, listed, tmp_path / "taken")
     job.made_of.archive.extract(tmp_path / "plain", members)
     assert contents(tmp_path / "taken") == contents(tmp_path / "plain")
     assert {*contents(tmp_path / "taken")} == {*SOURCES}
@@ -82,8 +81,8 @@ def test_a_build_has_the_sources_that_it_would_unpack_itself(
 
 
 def test_other_sources_are_not_taken(node: Node, job: Job, tmp_path: Path) -> None:
-    assert not job.one_pass.take(Members(("kernel-other",)), (), tmp_path)
-    assert not job.one_pass.take(source.members(node, "open"), ["kernel/missing.c"], tmp_path)
+    assert not take(job, Members(("kernel-other",)), (), tmp_path)
+    assert not take(job, source.members(node, "open"), ["kernel/missing.c"], tmp_path)
     assert not list(tmp_path.glob("gpu.c"))
 
 
@@ -92,22 +91,20 @@ def test_the_package_is_read_once(node: Node, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("it is read again")
 
     monkeypatch.setattr(Archive, "read", refuse)
-    job = prepare(node, RELEASE)
-    assert isinstance(job, Job)
+    job = prepared(node)
     assert isinstance(job.made_of, source.DriverPackage)
     assert job.made_of.manifest
     assert job.made_of.manifest.version == "1.0"
-    job.one_pass.close()
+    close(job)
 
 
 def test_what_is_known_of_a_package_is_not_read_again(
     node: Node, unpacked: Callable[[], list[str]]
 ) -> None:
     for expected in (len(SOURCES), 0):
-        job = prepare(node, RELEASE)
-        assert isinstance(job, Job)
+        job = prepared(node)
         assert len(unpacked()) == expected
-        job.one_pass.close()
+        close(job)
 
 
 @pytest.mark.parametrize("fault", ["hash", "cut"])
@@ -131,7 +128,9 @@ def test_nothing_is_unpacked_of_a_package_whose_hash_does_not_hold(
 def test_a_damaged_package_leaves_nothing(tmp_path: Path) -> None:
     package = packed(tmp_path, "list", "kernel/a.c", size=2000)
     package.write_bytes(package.read_bytes()[:2000])
-    with contextlib.closing(OnePass(tmp_path / "build", Members(("kernel",)))) as one_pass:
+    with contextlib.closing(
+        OnePass(tmp_path / "build", Members(("kernel",)), "all")
+    ) as one_pass:
         with pytest.raises(IntegrityError):
             one_pass.read(Archive(package, "tar"), ["list", "absent"], None, QUIET)
         (tmp_path / "target").mkdir()
@@ -141,7 +140,7 @@ def test_a_damaged_package_leaves_nothing(tmp_path: Path) -> None:
 
 def test_what_is_unpacked_is_not_read_in_passing(tmp_path: Path) -> None:
     package = packed(tmp_path, "list", "kernel/a.c")
-    with contextlib.closing(OnePass(tmp_path / "build", Members((".",)))) as one_pass:
+    with contextlib.closing(OnePass(tmp_path / "build", Members((".",)), "all")) as one_pass:
         found = one_pass.read(Archive(package, "tar"), ["list"], None, QUIET)
         assert found == {"list": b""}
         assert not one_pass.take(Members((".",)), (), tmp_path)
@@ -157,7 +156,7 @@ def test_what_another_pass_would_not_unpack_is_not_taken(
     """Where texts come behind all that is listed, sources between are unpacked, too."""
     package = packed(tmp_path, "kernel/a.c", "tool", "kernel/b.c", "list")
     members = Members(("kernel",))
-    with contextlib.closing(OnePass(tmp_path / "build", members)) as one_pass:
+    with contextlib.closing(OnePass(tmp_path / "build", members, "all")) as one_pass:
         one_pass.read(Archive(package, "tar"), ["list"], None, QUIET)
         (tmp_path / "target").mkdir()
         assert one_pass.take(members, listed, tmp_path / "target") is taken
@@ -167,27 +166,65 @@ def test_what_another_pass_would_not_unpack_is_not_taken(
 def test_sources_that_a_package_does_not_have_are_not_taken(tmp_path: Path) -> None:
     """Or a build would begin without any."""
     package, members = packed(tmp_path, "list", "tool"), Members(("kernel",))
-    with contextlib.closing(OnePass(tmp_path / "build", members)) as one_pass:
+    with contextlib.closing(OnePass(tmp_path / "build", members, "all")) as one_pass:
         one_pass.read(Archive(package, "tar"), ["list"], None, QUIET)
         assert not one_pass.take(members, (), tmp_path)
 
 
-def test_nothing_is_unpacked_once_it_is_closed(tmp_path: Path) -> None:
-    package = packed(tmp_path, "list", "kernel/a.c")
-    one_pass = OnePass(tmp_path / "build", Members(("kernel",)))
-    one_pass.close()
-    assert one_pass.read(Archive(package, "tar"), ["list"], None, QUIET) == {"list": b""}
-    assert not (tmp_path / "build").exists()
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_is_read_for_nobody_goes(tmp_path: Path, when: str) -> None:
+    """Whoever unpacks removes it: the owner does not, under its hands."""
+    package, members = (
+        packed(tmp_path, "list", "kernel/a.c", size=100_000),
+        Members(("kernel",)),
+    )
+    one_pass = OnePass(tmp_path / "build", members, "all")
+    closing = Closing(one_pass if when == "meanwhile" else None)
+    if when == "before":
+        one_pass.close()
+    assert "list" in one_pass.read(Archive(package, "tar"), ["list"], None, closing)
+    assert closing.there == (when == "meanwhile")
+    assert not list((tmp_path / "build").iterdir())
+    assert not one_pass.take(members, (), tmp_path)
+
+
+class Closing(PlainReporter):
+    """Closes ``one_pass`` once something is unpacked; ``there``: it was still there then."""
+
+    def __init__(self, one_pass: OnePass | None) -> None:
+        super().__init__(io.StringIO())
+        self._one_pass = one_pass
+        self.there = False
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        if self._one_pass:
+            self._one_pass.close()
+            self.there = bool(list(self._one_pass._parent.iterdir()))
 
 
 def test_a_job_that_cannot_be_done_is_closed(
     node: Node, unpacked: Callable[[], list[str]]
 ) -> None:
-    job = prepare(node, RELEASE)
-    assert isinstance(job, Job)
+    job = prepared(node)
     with pytest.raises(ModulusError, match="unknown"):
         carry_out(node, replace(job, wanted=replace(job.wanted, key=None)))
     assert not unpacked()
+
+
+def prepared(node: Node) -> Job:
+    job = prepare(node, RELEASE)
+    assert isinstance(job, Job)
+    return job
+
+
+def take(job: Job, members: Members, listed: Collection[str], target: Path) -> bool:
+    assert job.one_pass
+    return job.one_pass.take(members, listed, target)
+
+
+def close(job: Job) -> None:
+    assert job.one_pass
+    job.one_pass.close()
 
 
 def packed(folder: Path, *names: str, size: int = 0) -> Path:
