@@ -78,7 +78,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             copy = root / library.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, copy)
-    # As ``host.toolroot`` leaves it.
+    # As ``host.distribution.tool_root`` leaves it.
     for name in ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"):
         (root / name).touch()
     (root / "etc/passwd").write_text(

@@ -55,13 +55,13 @@ def merge(layers: Sequence[Sequence[SettingsSource]], driver: str | None) -> Set
 
 
 def with_new_names(
-    value: Mapping[str, Any], problems: Problems
+    value: Mapping[str, Any], problems: Problems, key: str = ""
 ) -> tuple[dict[str, Any], set[str]]:
     """Unchecked settings by their present names, and the old names that were used."""
     found, old = dict(value), set[str]()
     for name in RENAMED.keys() & value.keys():
         if RENAMED[name] in value:
-            problems.add(name, f"is called {RENAMED[name]} now, which is there too")
+            problems.add(join(key, name), f"is called {RENAMED[name]} now, which is there too")
         old.add(name)
         found[RENAMED[name]] = found.pop(name)
     drivers = value.get("drivers")
@@ -69,7 +69,9 @@ def with_new_names(
         found["drivers"] = dict(drivers)
         for driver, own in drivers.items():
             if isinstance(own, dict):
-                found["drivers"][driver], more = with_new_names(own, problems)
+                found["drivers"][driver], more = with_new_names(
+                    own, problems, f"drivers.{driver}"
+                )
                 old |= more
     return found, old
 

@@ -1,6 +1,6 @@
 """Reads kernel modules: 64-bit little-endian ELF, as far as the module loader looks.
 
-Works on anything that slices like bytes, an open file included (``host.filedata``), and reads
+Works on anything that slices like bytes, an open file included (``host.files.data``), and reads
 only the sections it needs, the longest of them in parts. Modules come from a build, which may
 be hostile: limits, far above the largest modules known, keep what is held of one below 200 MB.
 
@@ -45,7 +45,7 @@ _LONGEST_NAME = 512
 
 
 class Data(Protocol):
-    """What ``bytes``, ``mmap.mmap`` and ``host.filedata.FileData`` have in common."""
+    """What ``bytes``, ``mmap.mmap`` and ``host.files.data.FileData`` have in common."""
 
     def __len__(self) -> int: ...
 

@@ -15,7 +15,7 @@ FOLDERS = ("bin", "lib", "firmware", "share")
 """The folders of a driver's tree that userspace goes to."""
 
 PLACEHOLDERS = ("source", "build", "work", "cc", "arch", "jobs", "modules")
-"""What a variable for make may hold in braces; ``core.recipe`` fills it in."""
+"""What a variable for make may hold in braces; ``core.build.recipe`` fills it in."""
 
 
 def parsed(parse: Callable[[str], Any], what: str) -> Scalar:

@@ -126,7 +126,7 @@ class Flags:
 
 @dataclass(frozen=True)
 class Make:
-    """What make is given; values may hold the placeholders of ``core.recipe.Recipe``.
+    """What make is given; values may hold the placeholders of ``core.build.recipe.Recipe``.
 
     With ``batch``, objects of the same flags are compiled together (payload/batch.sh); no bit
     of them changes.

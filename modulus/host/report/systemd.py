@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_ROOT = Path("/")
+BOOTED = "/run/systemd/system"
+"""There where systemd is PID 1, sd_booted(3)."""
 
 
-def available(root: Path = _ROOT) -> bool:
-    """Whether systemd is PID 1 of the system below ``root``, sd_booted(3)."""
-    return (root / "run/systemd/system").is_dir()
+def available() -> bool:
+    """Whether systemd runs this host."""
+    return Path(BOOTED).is_dir()
 
 
 def current_unit(cgroup: Path = Path("/proc/self/cgroup")) -> str:

@@ -25,9 +25,10 @@ from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import endpoint
 from modulus.host.bus.systemd import Systemd
+from modulus.host.files.place import below
 from modulus.host.generation.enabled import enabled_instances, selected_instance
-from modulus.host.report import systemd
 from modulus.host.report.reporter import Reporter
+from modulus.host.report.systemd import BOOTED
 from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.site import Site
 
@@ -133,7 +134,7 @@ class _Manager:
                 self.close()
                 self._tell(error.message)
             enabled = enabled_instances(root)
-        elif systemd.available(root):
+        elif below(root, BOOTED).is_dir():
             enabled = enabled_instances(root)
             if enabled:
                 self._tell("there is no system bus")

@@ -195,6 +195,10 @@ def test_old_names_are_accepted_and_said(tmp_path: Path) -> None:
         f"{name}: nouveau_unbind: is called rivals_unbind now, which is there too",
         f"{name}: rivals_unbind: must be true or false, not 1",
     ]
+    write(tmp_path, name, "drivers: {one: {nouveau_unbind: true, rivals_unbind: true}}")
+    assert problems(tmp_path) == [
+        f"{name}: drivers.one.nouveau_unbind: is called rivals_unbind now, which is there too"
+    ]
 
 
 def test_links_are_followed_within_the_root(tmp_path: Path) -> None:
