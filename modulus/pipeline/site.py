@@ -76,7 +76,11 @@ class Site:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            problem = f"{store}: {error.strerror}"
+            self.reporter.error(
+                f"the store {store} is not used: {error.strerror}; correct the path, or mount "
+                "what belongs there"
+            )
+            return False
         if problem:
             self.reporter.error(
                 f"the store {store} is not used, since others may change what it says: "
