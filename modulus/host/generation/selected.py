@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modulus.core.instance import Instance, parse_instance
-from modulus.errors import UsageError
+from modulus.errors import ConfigError, UsageError
 from modulus.host.files.place import STATE, below, make_dirs, writing
 from modulus.host.files.regular import read_text
 
@@ -17,9 +17,10 @@ _STANDBY = "/run/modulus/standby"
 def read_selected(root: Path, name: str) -> Instance | None:
     """The wanted instance of the driver ``name``; None where none was chosen."""
     try:
-        text = read_text(below(root, STATE) / name / SELECTED, _MOST, follow=False).strip()
+        path = below(root, f"{STATE}/{name}") / SELECTED
+        text = read_text(path, _MOST, follow=False).strip()
         instance = parse_instance(text, "")
-    except (OSError, UsageError):
+    except (OSError, ConfigError, UsageError):
         return None
     return instance if instance.profile == name else None
 

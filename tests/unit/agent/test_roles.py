@@ -26,6 +26,7 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, State
+from modulus.host.generation.install import write_selected
 from modulus.host.generation.selected import mark_standby, read_selected, stands_by
 from modulus.host.status.files import failures_file
 from tests.support.agentbench import NAME, Bench, agent_bench, wait_for
@@ -130,6 +131,18 @@ def test_what_is_selected_may_be_nonsense(tmp_path: Path, text: str) -> None:
     assert read_selected(tmp_path, "driver") is None
     path.write_text(f"{NAME}\n")
     assert read_selected(tmp_path, "driver") == MINE
+
+
+def test_what_is_selected_is_read_where_it_is_written(tmp_path: Path) -> None:
+    records = tmp_path / "var/lib/modulus/driver"
+    records.parent.mkdir(parents=True)
+    records.symlink_to("/srv/driver")
+    write_selected(tmp_path, "driver", MINE)
+    assert (tmp_path / "srv/driver/selected").exists()
+    assert read_selected(tmp_path, "driver") == MINE
+    records.unlink()
+    records.symlink_to("driver")
+    assert read_selected(tmp_path, "driver") is None
 
 
 def at_boot(bench: Bench) -> None:
