@@ -18,6 +18,8 @@ from modulus.host.files.regular import read_bytes
 DRIVERS = "/opt/drivers"
 STATE = "/var/lib/modulus"
 """Where what must last is kept, a folder for each driver."""
+RUN = "/run/modulus"
+"""Where what ends with the boot is kept."""
 
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
