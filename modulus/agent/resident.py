@@ -122,9 +122,10 @@ def _open_uevents(root: Path) -> Callable[[], Uevents] | None:
 
 def _at_work(root: Path, instance: Instance) -> Instance:
     """The instance whose driver is loaded; ``instance`` where that is not known."""
+    from modulus.host.files.driver_paths import DriverPaths
     from modulus.host.generation.recorded_state import read_recorded_state
 
-    state = read_recorded_state(root, instance.profile)
+    state = read_recorded_state(DriverPaths(root, instance.profile))
     with contextlib.suppress(UsageError):
         return parse_instance(state.instance, "") if state else instance
     return instance

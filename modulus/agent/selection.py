@@ -18,7 +18,8 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
-from modulus.host.files.place import STATE, below
+from modulus.host.files import driver_paths
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation import selected
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class SelectedInstance:
     ) -> None:
         self._root = root
         self._mine = mine
+        self._driver = DriverPaths(root, mine.profile)
         self._at_boot = at_boot
         self._complain = complain
         self.role: Role = ACTIVE
@@ -48,17 +50,14 @@ class SelectedInstance:
 
     def begin(self) -> str | None:
         """Takes the first role; returns a warning about it, if there is one."""
-        self.selected = selected.read_selected(self._root, self._mine.profile)
+        self.selected = selected.read_selected(self._driver)
         part = self._part()
         self._play(part.role)
         return part.warning
 
     def look(self) -> bool:
         """Takes the role that the selection asks for now; whether it is a new one."""
-        before, self.selected = (
-            self.selected,
-            selected.read_selected(self._root, self._mine.profile),
-        )
+        before, self.selected = self.selected, selected.read_selected(self._driver)
         role = role_after(self.role, self._mine, before, self.selected)
         if role == self.role:
             return False
@@ -67,7 +66,7 @@ class SelectedInstance:
 
     def is_mine(self) -> bool:
         """Whether this very instance is selected now."""
-        return selected.read_selected(self._root, self._mine.profile) == self._mine
+        return selected.read_selected(self._driver) == self._mine
 
     def forget(self) -> None:
         """Has the next start count as an explicit one."""
@@ -103,10 +102,10 @@ class SelectedInstance:
 
 
 class SelectionWatch:
-    """A source of SELECTED events: another instance of the driver ``name`` may be selected."""
+    """A source of SELECTED events: another instance of ``driver`` may be selected."""
 
-    def __init__(self, root: Path, name: str, tell: Tell) -> None:
-        self._folder = below(root, STATE) / name
+    def __init__(self, driver: DriverPaths, tell: Tell) -> None:
+        self._driver = driver
         self._tell = tell
         self._monitor: FolderMonitor | None = None
 
@@ -114,7 +113,7 @@ class SelectionWatch:
         """Begins to watch."""
         from modulus.host.watch.monitor import FolderMonitor
 
-        self._monitor = self._monitor or FolderMonitor(self._folder, self._noticed)
+        self._monitor = self._monitor or FolderMonitor(self._driver.records, self._noticed)
         # Something may have been selected before there was a watch.
         self._tell(Event(SELECTED))
 
@@ -125,5 +124,5 @@ class SelectionWatch:
             self._monitor = None
 
     def _noticed(self, name: str) -> None:
-        if name in ("", selected.SELECTED):
+        if name in ("", driver_paths.SELECTED):
             self._tell(Event(SELECTED))

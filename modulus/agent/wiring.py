@@ -34,6 +34,7 @@ from modulus.core.pci import PciMatch
 from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import drift, read_recorded_state
 from modulus.host.kernel.facts import all_builds
 from modulus.host.watch.uevents import Uevents
@@ -62,7 +63,8 @@ class Wiring:
         self._agent = agent
         self._status = status
         self._digest: str | None = None
-        root, name, reporter = site.root, instance.profile, site.reporter
+        root, reporter = site.root, site.reporter
+        self._driver = driver = DriverPaths(root, instance.profile)
         self._hold = RebootHold(root, str(instance), None, loop, reporter, self._held)
         self._prover = Prover(
             prove_command(site, verbose),
@@ -91,9 +93,9 @@ class Wiring:
         )
         self._bus = BusLine(loop, root, self._attach, self._detach)
         self._watches: tuple[EventSource, ...] = (
-            ModuleWatch(root, name, loop, self._tell, self._gpus, agent.deaf, uevents),
-            NodeWatch(root, name, loop, self._tell, self._deaf),
-            SelectionWatch(root, name, self._tell),
+            ModuleWatch(driver, loop, self._tell, self._gpus, agent.deaf, uevents),
+            NodeWatch(driver, loop, self._tell, self._deaf),
+            SelectionWatch(driver, self._tell),
             Kernels(loop, root, self._tell),
         )
 
@@ -161,7 +163,7 @@ class Wiring:
         """Handles a reload of systemd's units, after which containers may lack devices."""
         if begun:
             return
-        state = read_recorded_state(self._site.root, self._instance.profile)
+        state = read_recorded_state(self._driver)
         wrong = drift(self._site.root, state) if state else ()
         if wrong:
             text = f"after systemd has loaded its units anew: {'; '.join(wrong)}"

@@ -110,7 +110,7 @@ def _up_text(node: Node, done: Activated) -> str:
     lines = [done.built.text(node.instance)] if done.built else []
     if done.generation:
         verb = "installed" if done.changed else "unchanged"
-        lines.append(f"{verb}: /opt/drivers/{node.instance.profile} is {done.generation.name}")
+        lines.append(f"{verb}: {node.paths.inside.link} is {done.generation.name}")
     if done.phase == WAITING:
         lines.append(f"wait: {node.instance} is built; there is no GPU for it yet")
     elif done.phase == BUILT:

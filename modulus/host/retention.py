@@ -17,19 +17,16 @@ from modulus.core.kernel.moddep import module_name
 from modulus.core.store.retention import Found, Records, mentioned, reasons
 from modulus.errors import IntegrityError
 from modulus.host.files import atomic, sysfs
-from modulus.host.files.place import DRIVERS, STATE, below, make_dirs, writing
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import DRIVERS, below, make_dirs, writing
 from modulus.host.files.record import read_record
 from modulus.host.files.removal import remove_whole
 from modulus.host.generation.enabled import selected_instance
 from modulus.host.generation.install import active_names
-from modulus.host.generation.last_good import RECORD
 from modulus.host.kernel.firmware_path import firmware_path
 from modulus.host.kernel.probe import installed_kernels
 from modulus.host.modules.load import loaded, read_wanted
 from modulus.host.report.reporter import Reporter
-
-_USED = "/run/modulus/{name}/used"
-"""Empty files named like the generations that were activated or loaded since the boot."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,11 @@ class Removed:
     made: float
 
 
-def mark_used(root: Path, name: str, generation: str) -> None:
-    """Records that ``generation`` of the driver ``name`` is in use, so that it stays until the
+def mark_used(driver: DriverPaths, generation: str) -> None:
+    """Records that ``generation`` of ``driver`` is in use, so that it stays until the
     next boot: containers started before a switch hold the old one, and GPUs read firmware
     again. Call this before the generation is activated or loaded."""
-    path = below(root, _USED.format(name=name)) / generation
+    path = driver.used / generation
     if not path.exists():
         with writing(path):
             make_dirs(path.parent, lasting=False)
@@ -59,13 +56,13 @@ def homes(root: Path) -> tuple[str, ...]:
     return tuple(name for name in found if atomic.is_plain_name(name) and "." not in name)
 
 
-def collect_generations(root: Path, name: str, reporter: Reporter) -> tuple[Removed, ...]:
-    """Removes the generations of the driver ``name`` that nobody needs; returns them.
+def collect_generations(driver: DriverPaths, reporter: Reporter) -> tuple[Removed, ...]:
+    """Removes the generations of ``driver`` that nobody needs; returns them.
 
     The caller holds the lock of that driver. Raises ConfigError where the folder cannot be
     written.
     """
-    home = below(root, f"{DRIVERS}/.{name}")
+    root, home = driver.root, driver.generations
     there = sysfs.names(home)
     names = [each for each in there if not each.startswith(".")]
     with writing(home):
@@ -75,7 +72,7 @@ def collect_generations(root: Path, name: str, reporter: Reporter) -> tuple[Remo
         if set(names) <= {active}:
             return ()
         found = [_found(home / each) for each in names if (home / each).is_dir()]
-        kept = set(reasons(found, _records(root, name, active)))
+        kept = set(reasons(found, _records(driver, active)))
         rest = {one.name: one for one in found if one.name not in kept}
         for held in (_loaded, _held):
             for one in held(root, home, active, rest.values(), reporter) if rest else ():
@@ -101,13 +98,14 @@ def _found(path: Path) -> Found:
     return Found(path.name, contents.identity.instance, contents.release)
 
 
-def _records(root: Path, name: str, active: str | None) -> Records:
+def _records(driver: DriverPaths, active: str | None) -> Records:
+    root = driver.root
     return Records(
         active=active,
-        selected=selected_instance(root, name),
-        good=_good(root, name),
+        selected=selected_instance(driver),
+        good=_good(driver),
         kernels={*installed_kernels(root), _running(root)},
-        used=sysfs.names(below(root, _USED.format(name=name))),
+        used=sysfs.names(driver.used),
         firmware=firmware_path(root),
     )
 
@@ -116,8 +114,8 @@ def _running(root: Path) -> str:
     return sysfs.text(root / "proc/sys/kernel/osrelease") or ""
 
 
-def _good(root: Path, name: str) -> tuple[str, ...]:
-    entries = read_record(below(root, f"{STATE}/{name}") / RECORD, parse_good) or ()
+def _good(driver: DriverPaths) -> tuple[str, ...]:
+    entries = read_record(driver.good, parse_good) or ()
     return tuple(entry.generation for entry in entries)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modulus.host.distribution.toolchain import outdated, toolchain_entries
 from modulus.host.files import atomic
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import writing
 from modulus.host.files.removal import remove_whole
 from modulus.host.retention import Removed, collect_generations, homes
@@ -86,7 +87,7 @@ def _revoked_paths(site: Site) -> Iterator[Path]:
 
 def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:
     with site.lock(f"up-{name}", f"the driver {name}"):
-        return collect_generations(site.root, name, site.reporter)
+        return collect_generations(DriverPaths(site.root, name), site.reporter)
 
 
 def _objects(site: Site, items: Sequence[Item]) -> dict[str, int]:

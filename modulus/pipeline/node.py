@@ -17,6 +17,7 @@ from modulus.core.kernel.identity import KernelId
 from modulus.core.profile.profile import Profile
 from modulus.errors import ToolchainError, UsageError
 from modulus.host.config.load import load_profile
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.gpu.census import take_census
 from modulus.host.kernel.probe import probe, running_kernel
 from modulus.host.report.reporter import Reporter
@@ -44,6 +45,11 @@ class Node:
     def settings(self) -> Settings:
         """The settings in force for this driver."""
         return self.site.settings
+
+    @property
+    def paths(self) -> DriverPaths:
+        """Where the driver's files lie."""
+        return DriverPaths(self.site.root, self.instance.profile)
 
     @property
     def reporter(self) -> Reporter:

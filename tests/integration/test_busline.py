@@ -24,6 +24,7 @@ from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.endpoint import open_connection
 from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import write_selected
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record
@@ -336,7 +337,7 @@ def test_a_person_can_read_what_is_on_the_bus(bus: PrivateBus, root: Path) -> No
         error=Failure(14, "compiler", "look"),
     )  # fmt: skip
     write_state(root, state)
-    write_selected(root, "driver", OWN)
+    write_selected(DriverPaths(root, "driver"), OWN)
     asks = (
         ("introspect", NAME, OBJECT, AGENT),
         ("get-property", NAME, OBJECT, AGENT, "Findings"),
@@ -399,7 +400,7 @@ def test_changes_are_told(bus: PrivateBus, root: Path) -> None:
             write_state(root, State("driver-1.0", "build", progress=0.2))
             yield lambda: len(told) == 3
             change_record(root, "driver-1.0", BuildRecord.with_hit)
-            write_selected(root, "driver", Instance("driver", "2.0"))
+            write_selected(DriverPaths(root, "driver"), Instance("driver", "2.0"))
             asked.publisher.refresh()
             yield lambda: len(told) == 4
         other.con.close_sync(None)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
 from tests.support.fakedriver import NODES, RELEASE, FakeNode
 from tests.support.killnode import KillNode, Seen, provide_sources
@@ -195,7 +196,7 @@ class Trial:
     def at_work(self, when: str) -> None:
         """One instance is selected, active, loaded and complete."""
         node, seen = self.node.node, self.node.seen()
-        active = active_generation(node.root, "gpu")
+        active = active_generation(DriverPaths(node.root, "gpu"))
         assert active, when
         instance = active.contents.identity.instance
         assert seen.selected == f"{instance}\n", when

@@ -12,6 +12,7 @@ from modulus.agent import resident
 from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.instance import Instance
 from modulus.host.bus.updates import NEED_REBOOT
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import write_recorded_state
 from tests.support.busagent import AGENT, NAME, OBJECT, Process, wait_for
 from tests.support.privatebus import PrivateBus, private_bus
@@ -41,7 +42,7 @@ def root(tmp_path: Path) -> Path:
     (root / "etc/modprobe.d").mkdir(parents=True)
     (root / FILE[1:]).write_text("right\n")
     write_recorded_state(
-        root, "driver", RecordedState(str(OWN), "g-1", files={FILE: "right\n"})
+        DriverPaths(root, "driver"), RecordedState(str(OWN), "g-1", files={FILE: "right\n"})
     )
     return root
 

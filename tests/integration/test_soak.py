@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
 from modulus.host.status.files import read_state
 from tests.support.fakedriver import NODES, FakeNode, fake_node
@@ -233,7 +234,7 @@ def test_a_storm_of_events_leaves_it_small_and_right(node: FakeNode, seconds: fl
 
 def wrong(node: FakeNode) -> str | None:
     """In what not one instance is selected, active, loaded and complete."""
-    active = active_generation(node.root, "gpu")
+    active = active_generation(DriverPaths(node.root, "gpu"))
     if active is None:
         return "no generation is active"
     instance = active.contents.identity.instance

@@ -28,6 +28,7 @@ from modulus.core.agent.events import Event, EventSource
 from modulus.core.instance import parse_instance
 from modulus.core.pci import PciMatch
 from modulus.core.status.state import State
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.report.notify import Notifier
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.files import read_state
@@ -201,16 +202,14 @@ class Bench:
             self.root, NAME, Notifier(str(self.folder / "notify")), reporter
         )
         agent = Agent(self.task, loop, status, reporter)
-        name = self.task.instance.profile
+        driver = DriverPaths(self.root, self.task.instance.profile)
 
         def sources() -> tuple[EventSource, ...]:
             gpus = (PciMatch(0x10DE, 0x0302),)
             return (
                 Pipe(loop, self.heard, agent.tell),
-                SelectionWatch(self.root, name, agent.tell),
-                ModuleWatch(
-                    self.root, name, loop, agent.tell, lambda: gpus, agent.deaf, self.uevents
-                ),
+                SelectionWatch(driver, agent.tell),
+                ModuleWatch(driver, loop, agent.tell, lambda: gpus, agent.deaf, self.uevents),
             )
 
         return agent.run(watchdog, sources)

@@ -25,6 +25,7 @@ import yaml
 from modulus.cli import run as run_modulus
 from modulus.core.instance import Instance
 from modulus.host.files import atomic
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.record import read_record
 from modulus.host.files.tree_digest import tree_digest
 from modulus.host.report.reporter import PlainReporter
@@ -189,6 +190,7 @@ class FakeNode:
     def __init__(self, folder: Path) -> None:
         self.root, self.tools = folder / "root", folder / "tools"
         self.sys = FakeSys(self.root)
+        self.driver = DriverPaths(self.root, NAME)
         self.cache = self.root / "var/cache/modulus"
         self.link = self.root / "opt/drivers/gpu"
         self.home = self.root / "opt/drivers/.gpu"

@@ -11,6 +11,7 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.core.store.manifest import StoredFile
 from modulus.core.tree import Link, Tree
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.tree import record_file
 from modulus.host.generation.install import (
     Generation,
@@ -40,6 +41,10 @@ class FakeRoot:
     @property
     def reporter(self) -> PlainReporter:
         return PlainReporter(self.log)
+
+    @property
+    def driver(self) -> DriverPaths:
+        return DriverPaths(self.root, NAME)
 
     @property
     def link(self) -> Path:
@@ -82,13 +87,13 @@ class FakeRoot:
     def up(self, version: str = "1.0", size: int = 100) -> Generation:
         """All but the linker's cache, in the order of the pipeline."""
         generation = self.install(version, size=size)
-        configure_linker(self.root, NAME)
-        activate(self.root, NAME, generation)
-        write_selected(self.root, NAME, Instance(NAME, version))
+        configure_linker(self.driver)
+        activate(self.driver, generation)
+        write_selected(self.driver, Instance(NAME, version))
         return generation
 
     def update_linker(self, generation: Generation) -> bool:
-        return update_linker(self.root, NAME, generation, self.reporter)
+        return update_linker(self.driver, generation, self.reporter)
 
     def leftovers(self) -> list[Path]:
         """Scratch folders and temporary files, of which a finished run leaves none."""

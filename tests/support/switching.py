@@ -57,7 +57,7 @@ def command(node: FakeNode, capsys: pytest.CaptureFixture[str], *words: str) -> 
 
 def at_work(node: FakeNode) -> str | None:
     """The version that is at work, whole: link, modules, nodes, firmware; None for none."""
-    found = active_generation(node.root, "gpu")
+    found = active_generation(node.driver)
     if found is None:
         return None
     version = found.contents.identity.instance.version

@@ -32,7 +32,7 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.identity import KernelId
 from modulus.core.kernel.release import Compiler
 from modulus.core.kernel.upcoming import Kernel, Tried
-from modulus.core.modules.initramfs import Image, InitramfsRecord
+from modulus.core.modules.initramfs import Image, InitramfsRecord, parse_record
 from modulus.core.pci import PciMatch
 from modulus.core.profile.libraries import Answer, Library
 from modulus.core.profile.profile import GpuListFormat
@@ -51,6 +51,7 @@ from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.fetch.partial import held
 from modulus.host.fetch.source_record import PackageRecord, read_source, write_source
 from modulus.host.files import record
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.regular import read_text
 from modulus.host.generation import install
 from modulus.host.generation.last_good import good_generations
@@ -66,7 +67,6 @@ from modulus.host.health.library_probe import _Heard
 from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules import module_root
 from modulus.host.modules.firmware import release_firmware
-from modulus.host.modules.initramfs import _recorded
 from modulus.host.modules.other_drivers import _installed
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.header_digest import survey
@@ -131,7 +131,7 @@ def _generation(root: Path) -> None:
 
 
 def _verify(root: Path) -> object:
-    found = install.find_generation(root, "gpu", GENERATION)
+    found = install.find_generation(DriverPaths(root, "gpu"), GENERATION)
     return found and install.verify_generation(found, REPORTER)
 
 
@@ -170,7 +170,7 @@ def _use_states(root: Path) -> object:
 
 
 def _use_wanted(root: Path) -> object:
-    state = read_recorded_state(root, "gpu")
+    state = read_recorded_state(DriverPaths(root, "gpu"))
     if state:
         drift(root, state)
         assert all(rule.files() for rule in state.rules) in (True, False)
@@ -178,7 +178,7 @@ def _use_wanted(root: Path) -> object:
 
 
 def _use_initramfs(root: Path) -> object:
-    found = _recorded(root, "gpu")
+    found = record.read_record(DriverPaths(root, "gpu").initramfs, parse_record)
     return found and found.is_of(found.image, ["a"], "b") in (True, False)
 
 
@@ -257,11 +257,11 @@ DISPROOF = Disproof("r" * 64, "c" * 64, (SHA,), ("a.o",), "2026-01-01T00:00:00Z"
 
 
 def _use_disproofs(root: Path) -> object:
-    known = read_disproofs(root, "gpu")
+    known = read_disproofs(DriverPaths(root, "gpu"))
     identity = Identity(Instance("gpu", "1.0"), "open", KERNEL, "c" * 64, (), "a" * 64)
     tree = Tree((FileRecord("lib/a", SHA, 3, 0o644),))
-    add_disproof(root, "gpu", DISPROOF)
-    assert DISPROOF in read_disproofs(root, "gpu")
+    add_disproof(DriverPaths(root, "gpu"), DISPROOF)
+    assert DISPROOF in read_disproofs(DriverPaths(root, "gpu"))
     return condemned(Contents(identity, None, tree), known) and known
 
 
@@ -373,7 +373,7 @@ def _use_said(root: Path) -> object:
 
 READERS = (
     Reader("good.json", "var/lib/modulus/gpu/good.json", _good,
-           lambda root: good_generations(root, "gpu", KERNEL)),
+           lambda root: good_generations(DriverPaths(root, "gpu"), KERNEL)),
     Reader("generation.json", f"{HOME}/generation.json", _generation, _verify),
     Reader("build counts", f"run/modulus/builds/{NAME}.json",
            lambda root: change_record(root, NAME, lambda _: BUILDS), _use_builds),
@@ -385,7 +385,7 @@ READERS = (
     Reader("state", f"run/modulus/{NAME}.json",
            lambda root: write_state(root, STATE), _use_states),
     Reader("wanted.json", "run/modulus/gpu/wanted.json",
-           lambda root: write_recorded_state(root, "gpu", WANTED), _use_wanted),
+           lambda root: write_recorded_state(DriverPaths(root, "gpu"), WANTED), _use_wanted),
     Reader("initramfs.json", "var/lib/modulus/gpu/initramfs.json",
            lambda root: write(root / "var/lib/modulus/gpu/initramfs.json", json.dumps(
                InitramfsRecord(Image("/boot/x", 1, 2), ("a",), "b", ("a",)).value()
@@ -394,7 +394,7 @@ READERS = (
            lambda root: (write(root / "lib/firmware/a", ""), write(
                root / "var/lib/modulus/gpu/firmware.json",
                json.dumps({"files": {"/lib/firmware/a": EMPTY}, "folders": ["/lib/firmware"]}),
-           )), lambda root: release_firmware(root, "gpu", REPORTER)),
+           )), lambda root: release_firmware(DriverPaths(root, "gpu"), REPORTER)),
     Reader("partial download", "cache/.part-x.json", _partial, _use_partial),
     Reader("headers", f"cache/headers/{SHA}/record.json", _headers,
            lambda root: _provisioner(root).headers_recorded(RELEASE)),
@@ -408,7 +408,7 @@ READERS = (
            lambda root: write_proof(root / "cache", test_store.put(root / "cache"), "equal"),
            lambda root: read_proof(root / "cache", _entry(root))),
     Reader("disproofs", "var/lib/modulus/disproved/gpu.json",
-           lambda root: add_disproof(root, "gpu", DISPROOF), _use_disproofs),
+           lambda root: add_disproof(DriverPaths(root, "gpu"), DISPROOF), _use_disproofs),
     Reader("userspace", f"cache/userspace/{SHA}/record.json", _userspace,
            lambda root: find_userspace(root / "cache", SHA, REPORTER)),
     Reader("kept objects", f"cache/compiled/{test_object_cache.FAMILY}/twin/manifest.json",
@@ -424,7 +424,7 @@ READERS = (
            lambda root: not _stored(root).damage()),
     Reader("selected", "var/lib/modulus/gpu/selected",
            lambda root: write(root / "var/lib/modulus/gpu/selected", f"{NAME}\n"),
-           lambda root: read_selected(root, "gpu")),
+           lambda root: read_selected(DriverPaths(root, "gpu"))),
     Reader(".config", "build/.config", _config, _use_config),
     Reader("settings", "etc/modulus/modulus.yaml", _settings, _use_settings),
     Reader("profile", "etc/modulus/profiles/gpu.yaml", _profile,

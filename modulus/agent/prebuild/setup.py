@@ -20,6 +20,7 @@ from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import build_unit_name
 from modulus.core.store.keys import digest
 from modulus.host.build.proofs import why_condemned
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
 from modulus.host.kernel.facts import kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
@@ -70,7 +71,7 @@ def next_kernels(
     """
     running = running_kernel(root)
     facts = kernel_facts(root)
-    active = active_generation(root, instance.profile)
+    active = active_generation(DriverPaths(root, instance.profile))
     if running and not (active and why_condemned(root, active)):
         facts.pop(running.release, None)
     if not facts:

@@ -19,7 +19,8 @@ from modulus.core.status.state import State
 from modulus.errors import ModulusError
 from modulus.host.bus.calls import explained
 from modulus.host.bus.connection import SystemBus
-from modulus.host.files.place import DRIVERS, below
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import below
 from modulus.host.generation.enabled import selected_instance
 from modulus.host.generation.install import active_generation
 from modulus.host.kernel.probe import installed_kernels, running_kernel
@@ -52,6 +53,7 @@ class Publisher:
         self._loop = loop
         self._root = root
         self._instance = instance
+        self._driver = DriverPaths(root, instance.profile)
         self._reporter = reporter
         self._metrics_dir = metrics_dir
         self._folder: str | None = None
@@ -112,7 +114,7 @@ class Publisher:
             active == str(self._instance),
         )
         record = replace(record, kernels=kernels)
-        selected = selected_instance(self._root, self._instance.profile)
+        selected = selected_instance(self._driver)
         values = agent_values(state, active, str(selected or ""), kernels)
         # The BusLine handles a bus that is being lost.
         with contextlib.suppress(ModulusError), explained("cannot tell the bus"):
@@ -136,12 +138,11 @@ class Publisher:
 
     def _active_instance(self) -> str:
         """The active instance, or ""; the manifest is read only where the link has changed."""
-        name = self._instance.profile
         link = None
         with contextlib.suppress(OSError, ModulusError):
-            link = os.readlink(below(self._root, DRIVERS) / name)
+            link = os.readlink(self._driver.link)
         if link != self._link:
-            active = active_generation(self._root, name) if link else None
+            active = active_generation(self._driver) if link else None
             self._link = link
             self._active = str(active.contents.identity.instance) if active else ""
         return self._active

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.events import GPUS, MODULES, Event, Tell
 from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.gpu.uevent import Uevent, pci_device
 from modulus.core.pci import PciMatch, devices_of
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import (
     gpu_drift,
     module_drift,
@@ -30,7 +30,7 @@ _LOST = "some messages of the kernel were lost"
 
 
 class ModuleWatch:
-    """Tells MODULES and GPUS events of the driver ``name``, by the kernel's own messages.
+    """Tells MODULES and GPUS events of ``driver``, by the kernel's own messages.
 
     Nothing is told where all is as recorded, such as after ``up`` itself. Where nothing is
     recorded, such as while a GPU is waited for, ``gpus`` says what a GPU is, and modules do not
@@ -40,16 +40,14 @@ class ModuleWatch:
 
     def __init__(
         self,
-        root: Path,
-        name: str,
+        driver: DriverPaths,
         loop: Loop,
         tell: Tell,
         gpus: Callable[[], Sequence[PciMatch]],
         deaf: Callable[[str], object],
         uevents: Callable[[], Uevents] | None = Uevents,
     ) -> None:
-        self._root = root
-        self._name = name
+        self._driver = driver
         self._loop = loop
         self._tell = tell
         self._gpus = gpus
@@ -102,7 +100,7 @@ class ModuleWatch:
             elif event.subsystem in ("module", "pci"):
                 # Read once for all events, and only now: most are about other devices.
                 if not asked:
-                    state, asked = read_recorded_state(self._root, self._name), True
+                    state, asked = read_recorded_state(self._driver), True
                 self._note(event, state)
         if len(self._modules) + len(self._devices) > before:
             if self._timer:
@@ -125,7 +123,7 @@ class ModuleWatch:
     def _settled(self) -> None:
         modules, devices = self._modules, self._devices
         self._forget()
-        root, state = self._root, read_recorded_state(self._root, self._name)
+        root, state = self._driver.root, read_recorded_state(self._driver)
         if state and modules and (module_drift(root, state) or node_drift(root, state)):
             self._tell(Event(MODULES, _said(modules)))
         if devices and (state is None or gpu_drift(root, state)):

@@ -12,13 +12,12 @@ from modulus.core.devices.changes import link_path
 from modulus.core.devices.wanted import DEV
 from modulus.core.generation.recorded_state import RecordedState
 from modulus.host.devices.facts import in_dev
+from modulus.host.files.driver_paths import RECORDED_STATE, DriverPaths
 from modulus.host.files.place import below
 from modulus.host.generation.recorded_state import (
-    RECORD,
     driver_majors,
     node_drift,
     read_recorded_state,
-    wanted_file,
 )
 from modulus.host.watch.monitor import FolderMonitor
 
@@ -33,7 +32,7 @@ _MOST = 3
 
 
 class NodeWatch:
-    """Tells WRONG when a node or link of the driver ``name`` is other than recorded.
+    """Tells WRONG when a node or link of ``driver`` is other than recorded.
 
     The record may change at any time, and then counts. Only recorded names are looked at, and
     nothing is told where all of them are right, such as after the repair itself. ``deaf`` gets
@@ -41,10 +40,9 @@ class NodeWatch:
     """
 
     def __init__(
-        self, root: Path, name: str, loop: Loop, tell: Tell, deaf: Callable[[str], object]
+        self, driver: DriverPaths, loop: Loop, tell: Tell, deaf: Callable[[str], object]
     ) -> None:
-        self._root = root
-        self._name = name
+        self._driver = driver
         self._loop = loop
         self._tell = tell
         self._deaf = deaf
@@ -57,8 +55,7 @@ class NodeWatch:
     def start(self) -> None:
         """Begins to watch, and looks at once: something may have changed before."""
         if self._record is None:
-            folder = wanted_file(self._root, self._name).parent
-            self._record = self._monitor(folder, self._recorded)
+            self._record = self._monitor(self._driver.run, self._recorded)
             self._load()
 
     def stop(self) -> None:
@@ -72,11 +69,11 @@ class NodeWatch:
             self._timer = None
 
     def _recorded(self, name: str) -> None:
-        if name in ("", RECORD):
+        if name in ("", RECORDED_STATE):
             self._load()
 
     def _load(self) -> None:
-        self._state = read_recorded_state(self._root, self._name)
+        self._state = read_recorded_state(self._driver)
         nodes = [node for node in self._state.nodes if node.managed] if self._state else []
         self._watch(
             frozenset(path for node in nodes for path in (node.path, link_path(*node.number)))
@@ -89,7 +86,7 @@ class NodeWatch:
         folders = {posixpath.dirname(path) for path in paths}
         for folder in self._monitors.keys() - folders:
             self._monitors.pop(folder).close()
-        dev = below(self._root, DEV)
+        dev = below(self._driver.root, DEV)
         for folder in folders - self._monitors.keys():
             there = dev if folder == DEV else in_dev(dev, folder)
 
@@ -116,7 +113,7 @@ class NodeWatch:
 
     def _look(self, *, patient: bool = True) -> None:
         self._timer = None
-        root, state = self._root, self._state
+        root, state = self._driver.root, self._state
         wrong = node_drift(root, state) if state else ()
         if not wrong or state is None:
             return

@@ -21,7 +21,8 @@ from modulus.core.build.proof import (
     proof_value,
 )
 from modulus.host.files import atomic
-from modulus.host.files.place import STATE, below, make_dirs, replace_file, writing
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import make_dirs, replace_file, writing
 from modulus.host.files.record import read_record
 from modulus.host.generation.install import Generation
 from modulus.host.report.clock import rfc3339
@@ -53,19 +54,17 @@ def write_proof(cache: Path, entry: Entry, result: str) -> None:
         atomic.write_json(path, proof_value(proof))
 
 
-def read_disproofs(root: Path, name: str) -> tuple[Disproof, ...]:
-    """The builds of the driver ``name`` whose bits were found wrong on this node."""
-    return read_record(_disproved(root, name), parse_disproofs) or ()
+def read_disproofs(driver: DriverPaths) -> tuple[Disproof, ...]:
+    """The builds of ``driver`` whose bits were found wrong on this node."""
+    return read_record(driver.disproofs, parse_disproofs) or ()
 
 
-def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
+def add_disproof(driver: DriverPaths, disproof: Disproof) -> None:
     """Remembers one more disproof. Of too many the oldest are forgotten, and before all others
     those whose recipe a newer disproof names too."""
-    path = _disproved(root, name)
+    path = driver.disproofs
     of = (disproof.recipe, disproof.key, disproof.modules)
-    others = (
-        one for one in read_disproofs(root, name) if (one.recipe, one.key, one.modules) != of
-    )
+    others = (one for one in read_disproofs(driver) if (one.recipe, one.key, one.modules) != of)
     known = [disproof, *others]
     newest = {one.recipe: one for one in reversed(known)}
     most = sorted(known, key=lambda one: newest[one.recipe] is not one)[:_MOST]
@@ -78,12 +77,13 @@ def add_disproof(root: Path, name: str, disproof: Disproof) -> None:
 def why_condemned(root: Path, generation: Generation) -> str | None:
     """Why the modules of ``generation`` are to be replaced, or None."""
     contents = generation.contents
-    return condemned(contents, read_disproofs(root, contents.identity.instance.profile))
+    driver = DriverPaths(root, contents.identity.instance.profile)
+    return condemned(contents, read_disproofs(driver))
 
 
-def wrong_modules(root: Path, name: str) -> frozenset[str]:
-    """The sha256 of modules of the driver ``name`` that were found wrong on this node."""
-    return frozenset(sha256 for one in read_disproofs(root, name) for sha256 in one.modules)
+def wrong_modules(driver: DriverPaths) -> frozenset[str]:
+    """The sha256 of modules of ``driver`` that were found wrong on this node."""
+    return frozenset(sha256 for one in read_disproofs(driver) for sha256 in one.modules)
 
 
 def _modules(entry: Entry) -> tuple[str, ...]:
@@ -99,7 +99,3 @@ def sound_first(root: Path, generations: Iterable[Generation]) -> tuple[Generati
 
 def _path(cache: Path, entry: Entry) -> Path:
     return entry.path / _NAME if entry.own else cache / _FOLDER / f"{entry.key}.json"
-
-
-def _disproved(root: Path, name: str) -> Path:
-    return below(root, f"{STATE}/disproved") / f"{name}.json"

@@ -8,9 +8,10 @@ from pathlib import Path
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.boot_hold import unit_name
 from modulus.errors import UsageError
+from modulus.host.files.driver_paths import SELECTED, DriverPaths
 from modulus.host.files.place import DRIVERS, STATE, below
 from modulus.host.generation.install import Generation, active_generation
-from modulus.host.generation.selected import SELECTED, read_selected
+from modulus.host.generation.selected import read_selected
 
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
@@ -31,22 +32,22 @@ def enabled_instances(root: Path) -> tuple[Instance, ...]:
     return tuple(sorted(_instances(found)))
 
 
-def selected_instance(root: Path, name: str) -> Instance | None:
-    """The wanted instance of the driver ``name``; None where none was chosen."""
-    return read_selected(root, name)
+def selected_instance(driver: DriverPaths) -> Instance | None:
+    """The wanted instance of ``driver``; None where none was chosen."""
+    return read_selected(driver)
 
 
 def selected_instances(root: Path) -> tuple[Instance, ...]:
     """The wanted instance of every driver that has one, by name."""
     names = sorted(path.parent.name for path in below(root, STATE).glob(f"*/{SELECTED}"))
-    found = (selected_instance(root, name) for name in names)
+    found = (selected_instance(DriverPaths(root, name)) for name in names)
     return tuple(instance for instance in found if instance)
 
 
 def active_generations(root: Path) -> tuple[Generation, ...]:
     """The active generation of every driver that has one, by name."""
     names = sorted(link.name for link in below(root, DRIVERS).glob("[!.]*"))
-    found = (active_generation(root, name) for name in names)
+    found = (active_generation(DriverPaths(root, name)) for name in names)
     return tuple(generation for generation in found if generation)
 
 

@@ -28,7 +28,8 @@ from modulus.core.instance import Instance
 from modulus.core.tree import FOLDER, PLAIN, FileRecord, Tree
 from modulus.errors import BuildError, ConfigError
 from modulus.host.files import atomic
-from modulus.host.files.place import DRIVERS, STATE, below, make_dirs, replace_file, writing
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import DRIVERS, below, make_dirs, replace_file, writing
 from modulus.host.files.record import read_record
 from modulus.host.files.tree import Writer, copy_file, counter, damage, write_tree
 from modulus.host.report.reporter import Reporter
@@ -75,9 +76,9 @@ def install_generation(
     Raises ConfigError where ``/opt/drivers`` is not ours to write, BuildError for a full disk
     or where a source changed meanwhile, such as a cache that is being deleted.
     """
-    name = identity.instance.profile
-    check_ours(root, name)
-    home = below(root, f"{DRIVERS}/.{name}")
+    driver = DriverPaths(root, identity.instance.profile)
+    check_ours(driver)
+    home = driver.generations
     release = identity.kernel.release
     sources: dict[str, Writer] = {
         module_path(release, file): module.write for file, module in modules.items()
@@ -111,24 +112,24 @@ def verify_generation(generation: Generation, reporter: Reporter) -> str | None:
     return _damage(generation.path, generation.contents, reporter)
 
 
-def active_generation(root: Path, name: str) -> Generation | None:
-    """The active generation of the driver ``name``; None without it or its manifest."""
-    active = _target(_link(root, name), name)
-    return find_generation(root, name, active) if active else None
+def active_generation(driver: DriverPaths) -> Generation | None:
+    """The active generation of ``driver``; None without it or its manifest."""
+    active = _target(driver.link, driver.name)
+    return find_generation(driver, active) if active else None
 
 
-def find_generation(root: Path, name: str, which: str) -> Generation | None:
-    """The generation ``which`` of the driver ``name``; None without it or its manifest."""
+def find_generation(driver: DriverPaths, which: str) -> Generation | None:
+    """The generation ``which`` of ``driver``; None without it or its manifest."""
     if not atomic.is_plain_name(which):
         return None
-    path = below(root, f"{DRIVERS}/.{name}/{which}")
+    path = driver.generation(which)
     contents = _read(path)
     return Generation(which, path, contents) if contents else None
 
 
-def is_active(root: Path, name: str, which: str) -> bool:
-    """Whether ``which`` is the active generation of the driver ``name``."""
-    return _target(_link(root, name), name) == which
+def is_active(driver: DriverPaths, which: str) -> bool:
+    """Whether ``which`` is the active generation of ``driver``."""
+    return _target(driver.link, driver.name) == which
 
 
 def active_names(root: Path) -> tuple[str, ...]:
@@ -137,13 +138,13 @@ def active_names(root: Path) -> tuple[str, ...]:
     return tuple(name for link in links if (name := _target(link, link.name)))
 
 
-def activate(root: Path, name: str, generation: Generation) -> bool:
-    """Makes ``generation`` the driver ``name`` in one durable rename; False if it is already.
+def activate(driver: DriverPaths, generation: Generation) -> bool:
+    """Makes ``generation`` the active one in one durable rename; False if it is already.
 
     Raises ConfigError where something that is not our symlink is in its place.
     """
-    check_ours(root, name)
-    link = _link(root, name)
+    check_ours(driver)
+    link, name = driver.link, driver.name
     scratch = f"{name}.swap"
     with writing(link):
         atomic.sweep(link.parent, scratch)
@@ -156,38 +157,38 @@ def activate(root: Path, name: str, generation: Generation) -> bool:
     return True
 
 
-def write_selected(root: Path, name: str, instance: Instance) -> bool:
-    """Records which instance of the driver ``name`` is wanted; False if it is already."""
-    path = below(root, f"{STATE}/{name}") / "selected"
+def write_selected(driver: DriverPaths, instance: Instance) -> bool:
+    """Records which instance of ``driver`` is wanted; False if it is already."""
+    path = driver.selected
     with writing(path):
         return replace_file(path, f"{instance}\n")
 
 
-def remove_driver(root: Path, name: str) -> tuple[str, ...]:
-    """Removes the driver ``name``: its link, all its generations, and what was recorded of it.
+def remove_driver(driver: DriverPaths) -> tuple[str, ...]:
+    """Removes ``driver``: its link, all its generations, and what was recorded of it.
 
     In this order a killed run leaves nothing that looks whole. Returns the removed paths, as
     seen from inside the root.
     """
-    check_ours(root, name)
-    link = _link(root, name)
+    check_ours(driver)
+    link, inside = driver.link, driver.inside
     removed = []
     with writing(link):
         if os.path.lexists(link):
             link.unlink()
             atomic.fsync_dir(link.parent)
-            removed.append(f"{DRIVERS}/{name}")
-        for path in (f"{DRIVERS}/.{name}", f"{STATE}/{name}"):
-            if below(root, path).is_dir():
-                atomic.remove_tree(below(root, path))
+            removed.append(inside.link)
+        for path in (inside.generations, inside.records):
+            if below(driver.root, path).is_dir():
+                atomic.remove_tree(below(driver.root, path))
                 removed.append(path)
     return tuple(removed)
 
 
-def check_ours(root: Path, name: str) -> None:
+def check_ours(driver: DriverPaths) -> None:
     """Raises ConfigError where something that is not our symlink is in the driver's place."""
-    link = _link(root, name)
-    if os.path.lexists(link) and _target(link, name) is None:
+    link = driver.link
+    if os.path.lexists(link) and _target(link, driver.name) is None:
         raise ConfigError(
             f"{link} is {_kind(link)}, which Modulus did not make",
             f"move it away (mv {link} {link}.old) and run the same command again",
@@ -257,10 +258,6 @@ def _damage(path: Path, contents: Contents, reporter: Reporter) -> str | None:
 
 def _read(path: Path) -> Contents | None:
     return read_record(path / MANIFEST, parse_generation)
-
-
-def _link(root: Path, name: str) -> Path:
-    return below(root, DRIVERS) / name
 
 
 def _target(link: Path, name: str) -> str | None:

@@ -20,31 +20,24 @@ from modulus.core.generation.recorded_state import (
 )
 from modulus.host.devices.facts import in_dev, look
 from modulus.host.files import sysfs
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import below, replace_file, writing
 from modulus.host.files.record import read_record
 from modulus.host.files.regular import read_bytes
 from modulus.host.kernel.firmware_path import firmware_path
 
-RECORD = "wanted.json"
-_RUN = "/run/modulus"
 
-
-def wanted_file(root: Path, name: str) -> Path:
-    """Where the wanted state of the driver ``name`` is."""
-    return below(root, f"{_RUN}/{name}") / RECORD
-
-
-def write_recorded_state(root: Path, name: str, state: RecordedState) -> bool:
-    """Records the wanted state of the driver ``name``; False if it is recorded already."""
-    path = wanted_file(root, name)
+def write_recorded_state(driver: DriverPaths, state: RecordedState) -> bool:
+    """Records the wanted state of ``driver``; False if it is recorded already."""
+    path = driver.recorded_state
     with writing(path):
         text = json.dumps(recorded_state_value(state), indent=1) + "\n"
         return replace_file(path, text, lasting=False)
 
 
-def read_recorded_state(root: Path, name: str) -> RecordedState | None:
-    """The recorded state of the driver ``name``; None without one."""
-    return read_record(wanted_file(root, name), parse_recorded_state)
+def read_recorded_state(driver: DriverPaths) -> RecordedState | None:
+    """The recorded state of ``driver``; None without one."""
+    return read_record(driver.recorded_state, parse_recorded_state)
 
 
 def drift(root: Path, state: RecordedState) -> tuple[str, ...]:

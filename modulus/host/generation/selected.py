@@ -6,23 +6,22 @@ from pathlib import Path
 
 from modulus.core.instance import Instance, parse_instance
 from modulus.errors import ConfigError, UsageError
-from modulus.host.files.place import STATE, below, make_dirs, writing
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import RUN, below, make_dirs, writing
 from modulus.host.files.regular import read_text
 
-SELECTED = "selected"
 _MOST = 4096
-_STANDBY = "/run/modulus/standby"
+_STANDBY = f"{RUN}/standby"
 
 
-def read_selected(root: Path, name: str) -> Instance | None:
-    """The wanted instance of the driver ``name``; None where none was chosen."""
+def read_selected(driver: DriverPaths) -> Instance | None:
+    """The wanted instance of ``driver``; None where none was chosen."""
     try:
-        path = below(root, f"{STATE}/{name}") / SELECTED
-        text = read_text(path, _MOST, follow=False).strip()
+        text = read_text(driver.selected, _MOST, follow=False).strip()
         instance = parse_instance(text, "")
     except (OSError, ConfigError, UsageError):
         return None
-    return instance if instance.profile == name else None
+    return instance if instance.profile == driver.name else None
 
 
 def stands_by(root: Path, instance: Instance) -> bool:

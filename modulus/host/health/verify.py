@@ -20,8 +20,8 @@ from modulus.core.kernel.mountinfo import Mount, mount_of, parse_mountinfo
 from modulus.core.profile.libraries import Answer, Library
 from modulus.core.profile.profile import Profile
 from modulus.host.files import sysfs
+from modulus.host.files.driver_paths import DriverNames
 from modulus.host.files.paths import inside, resolve
-from modulus.host.files.place import DRIVERS
 from modulus.host.generation.install import Generation
 from modulus.host.generation.linker import linker_cache
 from modulus.host.health.library_probe import ask
@@ -53,7 +53,7 @@ def verify(
         instance=str(generation.contents.identity.instance),
         wanted={module_name(module.name): module for module in wanted},
         loaded=loaded,
-        folder=f"{DRIVERS}/{profile.name}/lib",
+        folder=DriverNames(profile.name).libraries,
         census=census,
         devices=tuple(gpu.address for gpu in census.held_by(profile.build)),
         numa_fix=settings.numa_fix,

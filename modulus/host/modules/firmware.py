@@ -18,8 +18,9 @@ from modulus.core.record.forms import Fields
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host.files import atomic
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.paths import inside
-from modulus.host.files.place import DRIVERS, STATE, below, make_dirs, writing
+from modulus.host.files.place import below, make_dirs, writing
 from modulus.host.files.record import read_record
 from modulus.host.kernel.firmware_path import PARAMETER, firmware_path
 from modulus.host.report.reporter import Reporter
@@ -43,7 +44,7 @@ class _Record:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) -> bool:
+def provide_firmware(driver: DriverPaths, folder: Path, reporter: Reporter) -> bool:
     """Has the kernel look for firmware in ``folder``, a generation's; False if it does already.
 
     A path of someone else's stays: the files are copied below it, and recorded, so that
@@ -58,6 +59,7 @@ def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) ->
     }
     if not wanted:
         return False
+    root = driver.root
     current = firmware_path(root)
     if current is None:
         reporter.warn(
@@ -68,25 +70,26 @@ def provide_firmware(root: Path, name: str, folder: Path, reporter: Reporter) ->
     ours = inside(root, folder)
     if current == ours:
         return False
-    if not current or _is_ours(root, name, current):
+    if not current or _is_ours(driver, current):
         _write(root, ours)
         reporter.phase("load", f"firmware is looked for in {ours}")
         return True
-    return _copy(root, name, current, wanted, reporter)
+    return _copy(driver, current, wanted, reporter)
 
 
-def release_firmware(root: Path, name: str, reporter: Reporter) -> tuple[str, ...]:
-    """Undoes what ``provide_firmware`` did for the driver ``name``; returns what it removed.
+def release_firmware(driver: DriverPaths, reporter: Reporter) -> tuple[str, ...]:
+    """Undoes what ``provide_firmware`` did for ``driver``; returns what it removed.
 
     The path is emptied only if it is ours, copies are removed only if they have not changed.
     Raises RefusedError where the path cannot be written.
     """
     removed: list[str] = []
+    root = driver.root
     current = firmware_path(root)
-    if current and _is_ours(root, name, current):
+    if current and _is_ours(driver, current):
         _write(root, "")
         removed.append(f"firmware_class.path {current}")
-    record = _read_record(root, name)
+    record = _read_record(driver)
     for path, sha256 in record.files.items():
         file = below(root, path)
         try:
@@ -99,14 +102,14 @@ def release_firmware(root: Path, name: str, reporter: Reporter) -> tuple[str, ..
         with contextlib.suppress(OSError):
             below(root, path).rmdir()
             removed.append(path)
-    kept = _record_file(root, name)
+    kept = driver.firmware
     with writing(kept):
         kept.unlink(missing_ok=True)
     return tuple(removed)
 
 
-def _is_ours(root: Path, name: str, path: str) -> bool:
-    return below(root, path).is_relative_to(below(root, f"{DRIVERS}/.{name}"))
+def _is_ours(driver: DriverPaths, path: str) -> bool:
+    return below(driver.root, path).is_relative_to(driver.generations)
 
 
 def _write(root: Path, value: str) -> None:
@@ -134,10 +137,10 @@ def _write_once(path: Path, data: bytes) -> None:
 
 
 def _copy(
-    root: Path, name: str, current: str, wanted: Mapping[str, Path], reporter: Reporter
+    driver: DriverPaths, current: str, wanted: Mapping[str, Path], reporter: Reporter
 ) -> bool:
     """Copies ``wanted`` below ``current``, someone else's folder; False if all is there."""
-    record = _read_record(root, name)
+    root, record = driver.root, _read_record(driver)
     hashes: dict[str, str] = {}
     for relative, source in wanted.items():
         path = f"{current.rstrip('/')}/{relative}"
@@ -163,8 +166,7 @@ def _copy(
     }
     # Recorded first, so that what a killed run left is taken away too.
     _write_record(
-        root,
-        name,
+        driver,
         replace(
             record,
             files={**record.files, **hashes},
@@ -199,13 +201,9 @@ def _copy_file(source: Path, target: Path) -> None:
         atomic.fsync_dir(target.parent)
 
 
-def _record_file(root: Path, name: str) -> Path:
-    return below(root, f"{STATE}/{name}") / "firmware.json"
-
-
-def _read_record(root: Path, name: str) -> _Record:
+def _read_record(driver: DriverPaths) -> _Record:
     # Without a record, or with a damaged one, no file is known to be ours.
-    return read_record(_record_file(root, name), _parse) or _Record({}, ())
+    return read_record(driver.firmware, _parse) or _Record({}, ())
 
 
 def _parse(value: object) -> _Record:
@@ -217,8 +215,8 @@ def _parse(value: object) -> _Record:
     )
 
 
-def _write_record(root: Path, name: str, record: _Record) -> None:
-    path = _record_file(root, name)
+def _write_record(driver: DriverPaths, record: _Record) -> None:
+    path = driver.firmware
     with writing(path):
         make_dirs(path.parent)
         own = {"files": dict(record.files), "folders": list(record.folders)}

@@ -9,7 +9,7 @@ from modulus.core.kernel.moddep import module_name
 from modulus.core.modules.in_use import ModuleUse, NodeSet, Users, module_users
 from modulus.core.profile.profile import Profile
 from modulus.host.files import sysfs
-from modulus.host.files.place import DRIVERS
+from modulus.host.files.driver_paths import DriverNames
 from modulus.host.process.processes import processes_using
 
 
@@ -21,8 +21,9 @@ def users(root: Path, profile: Profile, modules: Sequence[str], nodes: NodeSet) 
     """
     uses = {name: use for name in modules if (use := module_use(root, name))}
     blocking, references = module_users(modules, profile.build, uses)
-    folders = (f"{DRIVERS}/.{profile.name}", f"{DRIVERS}/{profile.name}")
-    return Users(processes_using(root, nodes, folders), blocking, references)
+    driver = DriverNames(profile.name)
+    processes = processes_using(root, nodes, (driver.generations, driver.link))
+    return Users(processes, blocking, references)
 
 
 def module_use(root: Path, name: str) -> ModuleUse | None:

@@ -30,7 +30,8 @@ from modulus.core.modules.initramfs import (
 )
 from modulus.errors import BuildError, ModulusError, ToolchainError
 from modulus.host.files import atomic, sysfs
-from modulus.host.files.place import STATE, below
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import below
 from modulus.host.files.record import read_record
 from modulus.host.process.run import find, run
 from modulus.host.report.reporter import Reporter
@@ -41,8 +42,7 @@ _LIST_SECONDS, _REBUILD_SECONDS = 600, 3600
 
 
 def check_initramfs(
-    root: Path,
-    name: str,
+    driver: DriverPaths,
     release: str,
     rivals: Sequence[str],
     reporter: Reporter,
@@ -55,19 +55,18 @@ def check_initramfs(
     image without it that holds a rival is rebuilt, once. It is a finding where ``rebuild`` is
     False, or a rebuild cannot be or does not help. Raises nothing.
     """
-    image = _find_image(root, release)
+    image = _find_image(driver.root, release)
     if image is None or not rivals:
         return ()
-    forced = forced_modules(sysfs.text(below(root, FORCED_LIST)) or "", rivals)
+    forced = forced_modules(sysfs.text(below(driver.root, FORCED_LIST)) or "", rivals)
     return (
-        *_checked(root, name, release, image, rivals, reporter, rebuild=rebuild),
+        *_checked(driver, release, image, rivals, reporter, rebuild=rebuild),
         *([forced_finding(forced)] if forced else []),
     )
 
 
 def _checked(
-    root: Path,
-    name: str,
+    driver: DriverPaths,
     release: str,
     image: Image,
     rivals: Sequence[str],
@@ -75,15 +74,15 @@ def _checked(
     *,
     rebuild: bool,
 ) -> tuple[Finding, ...]:
-    config = f"modulus-{name}.conf"
-    record = _recorded(root, name)
+    root, config = driver.root, driver.inside.config
+    record = read_record(driver.initramfs, parse_record)
     if record is None or not record.is_of(image, rivals, config):
         try:
             held = _held(root, image, release, rivals, config)
         except ModulusError as error:
             return (unknown_finding(image.path, error.message),)
         record = InitramfsRecord(image, tuple(rivals), config, held)
-        _remember(root, name, record)
+        _remember(driver, record)
     if not record.held:
         return ()
     with contextlib.suppress(OSError):
@@ -94,9 +93,9 @@ def _checked(
     if why is None:
         # First, so that a rebuild that is killed is not begun again and again.
         tried = "rebuilding it was begun, and ended without a word"
-        _remember(root, name, replace(record, problem=tried))
+        _remember(driver, replace(record, problem=tried))
         record = _rebuilt(root, record, release, command, reporter)
-        _remember(root, name, record)
+        _remember(driver, record)
         if not record.held:
             return ()
         why = record.problem or ""
@@ -214,15 +213,7 @@ def _build_beside(
             made.unlink()
 
 
-def _record_path(root: Path, name: str) -> Path:
-    return below(root, f"{STATE}/{name}/initramfs.json")
-
-
-def _recorded(root: Path, name: str) -> InitramfsRecord | None:
-    return read_record(_record_path(root, name), parse_record)
-
-
-def _remember(root: Path, name: str, record: InitramfsRecord) -> None:
+def _remember(driver: DriverPaths, record: InitramfsRecord) -> None:
     # The record saves the next boot a look; without one that boot looks again.
     with contextlib.suppress(OSError):
-        atomic.write_json(_record_path(root, name), record.value())
+        atomic.write_json(driver.initramfs, record.value())

@@ -12,6 +12,7 @@ from modulus.core.kernel.moddep import module_name
 from modulus.core.profile.load_causes import LoadCause, explain, log_findings
 from modulus.errors import BusyError, ModulusError
 from modulus.host.files import sysfs
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.kernel.log import KernelLog, kernel_log
 from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules.module_root import ModuleRoot
@@ -105,17 +106,16 @@ def read_wanted(name: str, path: Path) -> WantedModule:
 
 
 def check_loaded(
-    root: Path, name: str, release: str, wanted: Sequence[WantedModule]
+    driver: DriverPaths, release: str, wanted: Sequence[WantedModule]
 ) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are still to be loaded into kernel ``release``.
 
-    Raises BusyError where another version is loaded, and says where that is from. ``name``
-    is the driver's. Call it before anything of a running driver, such as the firmware's
-    path, is changed.
+    Raises BusyError where another version is loaded, and says where that is from. Call it
+    before anything of a running driver, such as the firmware's path, is changed.
     """
-    for module, state in strangers(root, wanted):
-        _refuse(root, name, release, module, state)
-    return not_loaded(root, wanted)
+    for module, state in strangers(driver.root, wanted):
+        _refuse(driver, release, module, state)
+    return not_loaded(driver.root, wanted)
 
 
 def strangers(
@@ -138,28 +138,27 @@ def not_loaded(root: Path, wanted: Sequence[WantedModule]) -> tuple[WantedModule
 
 
 def load(
-    root: Path,
-    name: str,
+    driver: DriverPaths,
     modules: ModuleRoot,
-    config: Path,
     wanted: Sequence[WantedModule],
     causes: Sequence[LoadCause],
     reporter: Reporter,
 ) -> tuple[Finding, ...]:
-    """Loads those of ``wanted`` that are not loaded, in order, for the driver ``name``.
+    """Loads those of ``wanted`` that are not loaded, in order, for ``driver``.
 
     Returns findings from what the kernel said meanwhile.
 
-    ``config`` is the only configuration that modprobe reads. A module of ``preload`` that fails
-    is a warning. Raises BusyError where another version is loaded; where the kernel refuses a
-    module, the error that its log tells (``core.profile.load_causes``).
+    The driver's own file is the only configuration that modprobe reads. A module of ``preload``
+    that fails is a warning. Raises BusyError where another version is loaded; where the kernel
+    refuses a module, the error that its log tells (``core.profile.load_causes``).
     """
-    todo = check_loaded(root, name, modules.release, wanted)
+    root, name = driver.root, driver.name
+    todo = check_loaded(driver, modules.release, wanted)
     if not todo:
         told = ", ".join(module.name for module in wanted)
         reporter.phase("load", f"{told or 'nothing'}: loaded already")
         return ()
-    command = ("modprobe", "-d", modules.path, "-C", config, "--ignore-install")
+    command = ("modprobe", "-d", modules.path, "-C", driver.modprobe_config, "--ignore-install")
     said: list[str] = []
     with kernel_log(root) as log, shelter(f"Modules of {name}, as they are loaded") as whole:
         for extra in modules.preload:
@@ -174,7 +173,7 @@ def load(
             said += _load(whole, command, module, modules.release, causes, log)
             state = _state(root, module_name(module.name))
             if state and not _is(state, module):
-                _refuse(root, name, modules.release, module, state)
+                _refuse(driver, modules.release, module, state)
     names = tuple(module.name for module in todo)
     return log_findings(said, names, modules.release, causes)
 
@@ -213,9 +212,9 @@ def _is_live(present: Mapping[str, Loaded], wanted: WantedModule) -> bool:
     return state is not None and state.state == "live"
 
 
-def _refuse(root: Path, name: str, release: str, wanted: WantedModule, state: Loaded) -> None:
+def _refuse(driver: DriverPaths, release: str, wanted: WantedModule, state: Loaded) -> None:
     """Raises BusyError for a module that is not the wanted one."""
-    origin = origin_of(root, name, release, wanted.name, state.srcversion)
+    origin = origin_of(driver, release, wanted.name, state.srcversion)
     where = f" is loaded from {origin}" if origin else " is loaded"
     if state.version and state.version != wanted.version:
         what = f"{wanted.name} {state.version}{where}, not {wanted.version or 'ours'}"
@@ -224,7 +223,7 @@ def _refuse(root: Path, name: str, release: str, wanted: WantedModule, state: Lo
     if origin and not origin.foreign:
         hint = (
             "end what uses it and take it down "
-            f"(modulus down {name}-{state.version or 'VERSION'}), or reboot"
+            f"(modulus down {driver.name}-{state.version or 'VERSION'}), or reboot"
         )
     else:
         hint = (

@@ -24,6 +24,7 @@ from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.errors import RefusedError
 from modulus.host.files import atomic, sysfs
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import below, make_dirs, writing
 from modulus.host.files.record import read_record
 from modulus.host.kernel.module_file import read_module_file
@@ -51,22 +52,21 @@ class ModuleRoot:
 
 
 def compose(
-    root: Path,
-    name: str,
+    driver: DriverPaths,
     release: str,
     modules: Mapping[str, Path],
     load: Sequence[str],
     preload: Sequence[str] = (),
 ) -> ModuleRoot:
-    """Makes the module root of the driver ``name`` for kernel ``release``, in /run.
+    """Makes the module root of ``driver`` for kernel ``release``, in /run.
 
     ``modules`` are all of the driver's modules by name, ``load`` those that will be loaded. The
     root has these, the modules they need, and those of ``preload`` that the kernel has. It is
     made anew only if its inputs have changed. Raises RefusedError where the node lacks a module
     that the driver's need.
     """
-    host = below(root, f"/lib/modules/{release}")
-    final = below(root, f"/run/modulus/{name}/modules")
+    host = below(driver.root, f"/lib/modules/{release}")
+    final = driver.module_root
     inputs = {
         "form": _FORM,
         "release": release,
@@ -92,7 +92,7 @@ def compose(
         for module in preload
         if module_name(module) in dependencies and module_name(module) not in builtin
     ]
-    needed = _closure(root, release, host, needs, load, dependencies, builtin)
+    needed = _closure(driver.root, release, host, needs, load, dependencies, builtin)
     for module in extra:
         own = dependencies[module_name(module)]
         needed = Closure(needed.ours, (*needed.files, own.file, *own.needs), ())
@@ -110,9 +110,9 @@ def compose(
     return ModuleRoot(final, release, tuple(extra), changed=True)
 
 
-def remove_module_root(root: Path, name: str) -> bool:
-    """Removes what ``compose`` made for the driver ``name``; False where there is nothing."""
-    folder = below(root, f"/run/modulus/{name}")
+def remove_module_root(driver: DriverPaths) -> bool:
+    """Removes what ``compose`` made for ``driver``; False where there is nothing."""
+    folder = driver.run
     there = folder.is_dir()
     with writing(folder):
         atomic.remove_tree(folder)

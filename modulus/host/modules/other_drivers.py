@@ -17,10 +17,10 @@ from modulus.core.findings import Finding
 from modulus.core.kernel.moddep import find_dependencies, module_name
 from modulus.core.kernel.modprobe import stand_ins
 from modulus.errors import IntegrityError
-from modulus.host.files.place import DRIVERS, below
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.files.place import below
 from modulus.host.files.regular import read_text
 from modulus.host.generation.install import active_generation
-from modulus.host.generation.modprobe_conf import modprobe_config
 from modulus.host.kernel.module_file import read_module_file
 
 _CONFIGS = (
@@ -47,16 +47,16 @@ class ModuleOrigin:
 
 
 def find_foreign(
-    root: Path, name: str, release: str, modules: Collection[str]
+    driver: DriverPaths, release: str, modules: Collection[str]
 ) -> tuple[ModuleOrigin, ...]:
     """The modules for kernel ``release`` that would be loaded as one of ``modules``.
 
     They have the same name, or modprobe's configuration puts them in the place of one.
-    ``name`` is the driver's, whose own configuration does not count.
+    The own configuration of ``driver`` does not count.
     """
     wanted = {module_name(module) for module in modules}
-    wanted |= {module_name(other) for other in _stand_ins(root, name, modules)}
-    found = _installed(root, release, wanted)
+    wanted |= {module_name(other) for other in _stand_ins(driver, modules)}
+    found = _installed(driver.root, release, wanted)
     return tuple(
         ModuleOrigin(f"/lib/modules/{release}/{file}", _owner(file)) for file in sorted(found)
     )
@@ -88,16 +88,15 @@ def foreign_findings(name: str, found: Iterable[ModuleOrigin]) -> tuple[Finding,
 
 
 def origin_of(
-    root: Path, name: str, release: str, module: str, srcversion: str | None
+    driver: DriverPaths, release: str, module: str, srcversion: str | None
 ) -> ModuleOrigin | None:
     """Where the loaded ``module`` of that ``srcversion`` seems to be from; None if unknown.
 
     The kernel does not keep the origin. A file with the loaded module's srcversion is taken
     for it; a compressed file is, where it is the only candidate.
     """
-    others = find_foreign(root, name, release, [module])
-    home = below(root, f"{DRIVERS}/.{name}")
-    active = active_generation(root, name)
+    root, others = driver.root, find_foreign(driver, release, [module])
+    active = active_generation(driver)
     own = [
         ModuleOrigin(
             f"/{path.relative_to(root)}",
@@ -106,7 +105,7 @@ def origin_of(
             else "an earlier generation",
             foreign=False,
         )
-        for path in home.glob(f"*/lib/modules/*/{module}.ko")
+        for path in driver.generations.glob(f"*/lib/modules/*/{module}.ko")
     ]
     for origin in (*others, *own):
         with contextlib.suppress(IntegrityError):
@@ -139,9 +138,9 @@ def _installed(root: Path, release: str, wanted: Collection[str]) -> set[str]:
     return found
 
 
-def _stand_ins(root: Path, name: str, modules: Collection[str]) -> set[str]:
+def _stand_ins(driver: DriverPaths, modules: Collection[str]) -> set[str]:
     found: set[str] = set()
-    ours = modprobe_config(root, name)
+    root, ours = driver.root, driver.modprobe_config
     for config in _CONFIGS:
         folder = below(root, config)
         for path in folder.glob("*.conf"):

@@ -30,7 +30,7 @@ class Target:
     def is_active(self) -> bool:
         """Whether it is the driver of this node already."""
         node = self.node
-        return is_active(node.site.root, node.instance.profile, self.generation.name)
+        return is_active(node.paths, self.generation.name)
 
     @property
     def has_rival(self) -> bool:
@@ -72,7 +72,7 @@ def begin(target: Target, census: Census, *, select: bool = True) -> Begun:
     findings = (*found, *(one for one in others if one not in found))
     tell(node, findings)
     try:
-        record_good(node.site.root, node.instance.profile, generation)
+        record_good(node.paths, generation)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"{generation.name} is not remembered as good: {error}")
     return Begun(changed, findings)
@@ -81,13 +81,12 @@ def begin(target: Target, census: Census, *, select: bool = True) -> Begun:
 def put_in_place(target: Target, *, select: bool = True) -> bool:
     """Makes ``target`` the driver of this node; False if it was already."""
     node, generation = target.node, target.generation
-    root, name = node.site.root, node.instance.profile
-    mark_used(root, name, generation.name)
-    changed = configure_linker(root, name)
-    changed |= activate(root, name, generation)
-    changed |= update_linker(root, name, generation, node.reporter)
+    mark_used(node.paths, generation.name)
+    changed = configure_linker(node.paths)
+    changed |= activate(node.paths, generation)
+    changed |= update_linker(node.paths, generation, node.reporter)
     if select:
-        changed |= write_selected(root, name, node.instance)
+        changed |= write_selected(node.paths, node.instance)
     return changed
 
 

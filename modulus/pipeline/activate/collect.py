@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from modulus.errors import ModulusError
 from modulus.host.files import atomic
-from modulus.host.files.place import STATE, below
 from modulus.pipeline.node import Node
 
 
@@ -16,12 +15,11 @@ def collect_old(node: Node) -> None:
     from modulus.host.retention import collect_generations
     from modulus.host.status.files import sweep_states
 
-    root, name = node.site.root, node.instance.profile
     try:
-        sweep_states(root)
-        atomic.sweep_all(below(root, f"{STATE}/{name}"))
+        sweep_states(node.site.root)
+        atomic.sweep_all(node.paths.records)
         # A file of an older Modulus that anyone can read, with the settings' passwords.
-        (below(root, f"{STATE}/{name}") / "recall.json").unlink(missing_ok=True)
-        collect_generations(root, name, node.reporter)
+        (node.paths.records / "recall.json").unlink(missing_ok=True)
+        collect_generations(node.paths, node.reporter)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"what nobody needs stays: {error}")

@@ -11,7 +11,6 @@ from modulus.errors import BuildError, BusyError, ConfigError, LockedError
 from modulus.host.bus import endpoint
 from modulus.host.bus.systemd import Systemd
 from modulus.host.devices.apply import remove_nodes
-from modulus.host.files.place import DRIVERS, below
 from modulus.host.generation.enabled import selected_instance
 from modulus.host.generation.install import active_generation, remove_driver, write_selected
 from modulus.host.generation.linker import unconfigure_linker
@@ -34,7 +33,7 @@ def down(node: Node) -> tuple[str, ...]:
     belongs to that one, and stays. Raises BusyError, with nothing changed, where
     the driver is in use, and ConfigError without its profile.
     """
-    root, name = node.site.root, node.instance.profile
+    root, name, driver = node.site.root, node.instance.profile, node.paths
     _ = node.profile
     if endpoint.available(root):
         with Systemd() as systemd:
@@ -48,17 +47,17 @@ def down(node: Node) -> tuple[str, ...]:
             if owner:
                 # What others have loaded is not ours to unload.
                 removed += _unload(node)
-            if remove_module_root(root, name):
-                removed.append(f"/run/modulus/{name}")
-            removed += release_firmware(root, name, node.reporter)
-            if unconfigure_modprobe(root, name):
-                removed.append(f"/etc/modprobe.d/modulus-{name}.conf")
-            removed += remove_driver(root, name)
-            if unconfigure_linker(root, name, node.reporter):
-                removed.append(f"/etc/ld.so.conf.d/modulus-{name}.conf")
-        elif selected_instance(root, name) == node.instance:
+            if remove_module_root(driver):
+                removed.append(driver.inside.run)
+            removed += release_firmware(driver, node.reporter)
+            if unconfigure_modprobe(driver):
+                removed.append(driver.inside.modprobe_config)
+            removed += remove_driver(driver)
+            if unconfigure_linker(driver, node.reporter):
+                removed.append(driver.inside.linker_config)
+        elif selected_instance(driver) == node.instance:
             # A switch to it was pending, and would be done at the next boot.
-            write_selected(root, name, owner)
+            write_selected(driver, owner)
             removed.append(f"the pending switch from {owner}")
         _remove_metrics(node)
         remove_state(root, str(node.instance))
@@ -90,12 +89,11 @@ def _owner(node: Node) -> Instance | None:
 
     ``up`` activates and selects before it loads; ``down`` unloads before it removes either.
     """
-    root, name = node.site.root, node.instance.profile
-    active = active_generation(root, name)
+    active = active_generation(node.paths)
     if active:
         return active.contents.identity.instance
-    damaged = (below(root, DRIVERS) / name).is_symlink()
-    return selected_instance(root, name) or (node.instance if damaged else None)
+    damaged = node.paths.link.is_symlink()
+    return selected_instance(node.paths) or (node.instance if damaged else None)
 
 
 def _check_unused(node: Node) -> Use:

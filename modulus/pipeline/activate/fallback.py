@@ -24,7 +24,7 @@ def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
     """The generations that worked on this kernel, except ``without``: the newest first, and
     those with condemned modules last."""
     names = {generation.name for generation in without}
-    good = good_generations(node.site.root, node.instance.profile, node.kernel)
+    good = good_generations(node.paths, node.kernel)
     others = (generation for generation in good if generation.name not in names)
     return sound_first(node.site.root, others)
 
@@ -66,7 +66,7 @@ def select(node: Node) -> None:
     An error is only reported: which driver works is settled.
     """
     try:
-        write_selected(node.site.root, node.instance.profile, node.instance)
+        write_selected(node.paths, node.instance)
     except (ModulusError, OSError) as error:
         node.reporter.error(f"{node.instance} is not selected: {cause_of(error)}")
 

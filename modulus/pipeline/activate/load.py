@@ -13,7 +13,7 @@ from modulus.core.kernel.modprobe import choose_modules, merge_options
 from modulus.errors import BusyError
 from modulus.host.devices.apply import provide_nodes
 from modulus.host.generation.install import Generation
-from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_config
+from modulus.host.generation.modprobe_conf import configure_modprobe
 from modulus.host.gpu.census import bind_free, fix_numa, take_census
 from modulus.host.modules.firmware import provide_firmware
 from modulus.host.modules.initramfs import check_initramfs
@@ -79,18 +79,15 @@ def to_load(
     node: Node, generation: Generation, wanted: Sequence[WantedModule]
 ) -> tuple[WantedModule, ...]:
     """Those of ``wanted`` that are not loaded; BusyError where another version is."""
-    return check_loaded(
-        node.site.root, node.instance.profile, generation.contents.release, wanted
-    )
+    return check_loaded(node.paths, generation.contents.release, wanted)
 
 
 def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
     """Keeps rivals and others' modules from being loaded by alias; returns the others'."""
-    root, name, profile = node.site.root, node.instance.profile, node.profile
-    foreign = find_foreign(root, name, release, profile.build)
+    profile = node.profile
+    foreign = find_foreign(node.paths, release, profile.build)
     configure_modprobe(
-        root,
-        name,
+        node.paths,
         merge_options(profile.options, node.settings.module_options),
         (*profile.blacklist, *profile.build, *foreign_names(foreign)),
     )
@@ -119,10 +116,9 @@ def start(
         fix_numa(root, census, reporter)
     said: tuple[Finding, ...] = ()
     if to_load(node, generation, wanted):
-        provide_firmware(root, name, generation.path / "firmware", reporter)
+        provide_firmware(node.paths, generation.path / "firmware", reporter)
         modules = compose_modules(node, generation, wanted)
-        config = modprobe_config(root, name)
-        said = load(root, name, modules, config, wanted, profile.load_causes, reporter)
+        said = load(node.paths, modules, wanted, profile.load_causes, reporter)
     bind_free(root, unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
     remember(node, generation, wanted, nodes)
@@ -158,8 +154,7 @@ def compose_modules(
     """The module root that ``wanted`` are loaded from; RefusedError where this node lacks what
     they need."""
     return compose(
-        node.site.root,
-        node.instance.profile,
+        node.paths,
         generation.contents.release,
         {each: module_file(generation, each) for each in node.profile.build},
         [module.name for module in wanted],
@@ -170,8 +165,7 @@ def compose_modules(
 def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:
     """Keeps rivals out of the next boot; returns findings. May take minutes."""
     return check_initramfs(
-        node.site.root,
-        node.instance.profile,
+        node.paths,
         release,
         node.profile.blacklist,
         node.reporter,

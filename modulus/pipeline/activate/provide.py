@@ -75,7 +75,7 @@ def _generation(
         components(node),
         built.recipe,
     )
-    active = active_generation(node.site.root, node.instance.profile)
+    active = active_generation(node.paths)
     if (
         active
         and (active.contents.identity, active.contents.userspace)

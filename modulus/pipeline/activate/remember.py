@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.kernel.moddep import module_name
 from modulus.errors import ModulusError
 from modulus.host.devices.apply import NodesResult
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.paths import inside
 from modulus.host.files.regular import read_text
 from modulus.host.generation.install import Generation
-from modulus.host.generation.linker import linker_config
-from modulus.host.generation.modprobe_conf import modprobe_config
 from modulus.host.generation.recorded_state import (
     driven_gpus,
     driver_majors,
@@ -38,14 +36,14 @@ def remember(
         needed=tuple(module_name(module.name) for module in wanted),
         modules={name: srcversion(root, name) for name in map(module_name, profile.build)},
         firmware=firmware_path(root) if _has_firmware(generation) else None,
-        files=_generated(root, profile.name),
+        files=_generated(node.paths),
         pci=profile.pci,
         rules=profile.nodes,
         nodes=nodes.wanted,
     )
     state = replace(state, majors=driver_majors(root, state), gpus=driven_gpus(root, state))
     try:
-        write_recorded_state(root, profile.name, state)
+        write_recorded_state(node.paths, state)
     except (ModulusError, OSError) as error:
         node.reporter.warn(f"what is to be kept right is not recorded: {error}")
 
@@ -55,7 +53,7 @@ def _has_firmware(generation: Generation) -> bool:
     return any(file.path.startswith("firmware/") for file in tree.files)
 
 
-def _generated(root: Path, name: str) -> dict[str, str]:
+def _generated(driver: DriverPaths) -> dict[str, str]:
     """The driver's files in /etc, by their paths inside the root."""
-    paths = (modprobe_config(root, name), linker_config(root, name))
-    return {inside(root, path): read_text(path) for path in paths if path.is_file()}
+    paths = (driver.modprobe_config, driver.linker_config)
+    return {inside(driver.root, path): read_text(path) for path in paths if path.is_file()}

@@ -16,6 +16,7 @@ from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.instance import Instance
 from modulus.errors import VerifyError
 from modulus.host.devices.apply import provide_nodes
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.lock import LOCKS, locked
 from modulus.host.files.place import below, replace_file, writing
 from modulus.host.generation.recorded_state import (
@@ -54,18 +55,17 @@ def repair(
     driver is not loaded any more, or is another one.
     """
     reporter.about(instance=str(instance))
-    name = instance.profile
-    with _locked(root, name, reporter, lock_timeout):
-        state = _loaded_state(root, instance)
+    driver = DriverPaths(root, instance.profile)
+    with _locked(root, driver.name, reporter, lock_timeout):
+        state = _loaded_state(driver, instance)
         wrong = drift(root, state)
-        _put_back(root, name, state, reporter)
+        _put_back(driver, state, reporter)
         for line in module_drift(root, state):
             reporter.phase("verify", line)
         nodes = provide_nodes(root, state.rules, reporter, repair=True)
         _tell_gpus(root, state, reporter)
         write_recorded_state(
-            root,
-            name,
+            driver,
             replace(
                 state,
                 modules={module: srcversion(root, module) for module in state.modules},
@@ -89,9 +89,9 @@ def _locked(root: Path, name: str, reporter: Reporter, timeout: float | None) ->
         yield
 
 
-def _loaded_state(root: Path, instance: Instance) -> RecordedState:
+def _loaded_state(driver: DriverPaths, instance: Instance) -> RecordedState:
     """The recorded state; VerifyError where it is not that of the loaded driver."""
-    state = read_recorded_state(root, instance.profile)
+    state = read_recorded_state(driver)
     if state is None or state.instance != str(instance):
         found = f"{state.instance} is" if state else "no driver is known to be"
         raise VerifyError(
@@ -99,15 +99,16 @@ def _loaded_state(root: Path, instance: Instance) -> RecordedState:
             f"run modulus up {instance}",
         )
     for name in state.needed:
-        now = srcversion(root, name)
+        now = srcversion(driver.root, name)
         if now is None or now != state.modules.get(name):
             what = "is not loaded any more" if now is None else "is loaded as another build"
             raise VerifyError(f"the module {name} {what}", f"run modulus up {instance}")
     return state
 
 
-def _put_back(root: Path, name: str, state: RecordedState, reporter: Reporter) -> None:
+def _put_back(driver: DriverPaths, state: RecordedState, reporter: Reporter) -> None:
     """Writes the generated files and the path of the firmware."""
+    root = driver.root
     wrong = tuple(changed_files(root, state))
     for line in setup_drift(root, state):
         reporter.phase("install", f"put right: {line}")
@@ -119,15 +120,13 @@ def _put_back(root: Path, name: str, state: RecordedState, reporter: Reporter) -
         from modulus.host.generation.install import active_generation
         from modulus.host.generation.linker import update_linker
 
-        generation = active_generation(root, name)
+        generation = active_generation(driver)
         if generation:
-            update_linker(root, name, generation, reporter)
+            update_linker(driver, generation, reporter)
     if state.firmware is not None and firmware_path(root) not in (None, state.firmware):
-        from modulus.host.files.place import DRIVERS
         from modulus.host.modules.firmware import provide_firmware
 
-        folder = below(root, f"{DRIVERS}/.{name}/{state.generation}/firmware")
-        provide_firmware(root, name, folder, reporter)
+        provide_firmware(driver, driver.generation(state.generation) / "firmware", reporter)
 
 
 def _tell_gpus(root: Path, state: RecordedState, reporter: Reporter) -> None:

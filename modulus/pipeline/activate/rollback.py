@@ -5,6 +5,7 @@ from __future__ import annotations
 from modulus.core.gpu.census import no_gpu
 from modulus.errors import UsageError
 from modulus.host.build.proofs import sound_first, why_condemned
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import Generation, active_generation, verify_generation
 from modulus.host.generation.last_good import good_generations, recorded_drivers
 from modulus.host.kernel.probe import running_kernel
@@ -25,8 +26,9 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
     """
     name = name or _only_driver(site)
     running = running_kernel(site.root)
-    active = active_generation(site.root, name)
-    good = good_generations(site.root, name, running) if running else ()
+    driver = DriverPaths(site.root, name)
+    active = active_generation(driver)
+    good = good_generations(driver, running) if running else ()
     for generation in sound_first(site.root, good):
         if active and generation.name == active.name:
             continue

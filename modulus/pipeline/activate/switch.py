@@ -38,9 +38,8 @@ def loaded_target(node: Node) -> Target | None:
     The active one and those that worked on this kernel are compared, by their modules' files
     and sysfs.
     """
-    root, name = node.site.root, node.instance.profile
-    active = active_generation(root, name)
-    good = good_generations(root, name, node.kernel)
+    active = active_generation(node.paths)
+    good = good_generations(node.paths, node.kernel)
     for generation in (active, *good) if active else good:
         if _is_loaded(node, generation):
             instance = generation.contents.identity.instance
@@ -56,7 +55,7 @@ def switch(new: Target, old: Target) -> Begun:
     back and selected. Raises, before anything is changed, IntegrityError where there is no way
     back, and RefusedError where ``new``, whose files were all checked, cannot fit this kernel.
     """
-    node, root, name = new.node, new.node.site.root, new.node.instance.profile
+    node, root = new.node, new.node.site.root
     says = f"{old.told_from(new.generation)} is loaded"
     node.reporter.phase("plan", f"{says}, to be replaced by {new.told_from(old.generation)}")
     _check_fit(new)
@@ -67,7 +66,7 @@ def switch(new: Target, old: Target) -> Begun:
         raise _refused(new, old, f"{old.node.instance} is {use.users.text}")
     with deferred_signals():
         # First: whatever ends this run, the next one knows which of the two is wanted.
-        write_selected(root, name, node.instance)
+        write_selected(node.paths, node.instance)
         try:
             unload(root, use.order, node.reporter)
         except ModulusError as error:
@@ -137,8 +136,8 @@ def _no_way_back(node: Node, old: Instance, problem: str) -> IntegrityError:
 
 def _refused(new: Target, old: Target, text: str) -> BusyError:
     """Selects ``new`` for the next boot; returns the error that says so, and why: ``text``."""
-    root, wanted = new.node.site.root, new.node.instance
-    write_selected(root, wanted.profile, wanted)
+    wanted = new.node.instance
+    write_selected(new.node.paths, wanted)
     if wanted == old.node.instance:
         return BusyError(text, "end what uses it and run it again")
     if new.node.settings.switch_busy == "wait":

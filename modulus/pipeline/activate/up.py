@@ -68,7 +68,7 @@ def up(node: Node, *, load: bool = True) -> Activated:
     only put in place. Raises NoGpuError, VerifyError, FallbackError and what its steps raise.
     """
     name = node.instance.profile
-    check_ours(node.site.root, name)
+    check_ours(node.paths)
     # Now, and not after a build that takes minutes.
     chosen_modules(node)
     check_options(node)

@@ -16,6 +16,7 @@ from modulus.core.health.checks.files import check_files
 from modulus.errors import IntegrityError, ModulusError, UsageError, VerifyError
 from modulus.host.build.proofs import read_proof, why_condemned
 from modulus.host.devices.facts import read_facts
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import DRIVERS, below
 from modulus.host.files.tree import problems
 from modulus.host.generation.install import Generation, active_generation
@@ -55,15 +56,16 @@ def check_all(site: Site, *, deep: bool = False) -> tuple[Checked, ...]:
 
 
 def _checked(site: Site, name: str, deep: bool) -> Checked | None:
-    generation = active_generation(site.root, name)
+    driver = DriverPaths(site.root, name)
+    generation = active_generation(driver)
     if generation:
         return check(Node(site, generation.contents.identity.instance), deep=deep)
-    finding = missing_generation(site.root, name)
+    finding = missing_generation(driver)
     if finding is None:
         return None
     from modulus.host.generation.enabled import selected_instance
 
-    instance = selected_instance(site.root, name)
+    instance = selected_instance(driver)
     return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
 
 
@@ -78,17 +80,17 @@ def check(node: Node, *, deep: bool = False) -> Checked:
     return Checked(str(node.instance), findings, error)
 
 
-def missing_generation(root: Path, name: str) -> Finding | None:
-    """The finding where the driver ``name`` is there or selected, but not its generation."""
+def missing_generation(driver: DriverPaths) -> Finding | None:
+    """The finding where ``driver`` is there or selected, but not its generation."""
     from modulus.host.generation.enabled import selected_instance
 
-    link = below(root, DRIVERS) / name
-    instance = selected_instance(root, name)
+    link, name = driver.link, driver.name
+    instance = selected_instance(driver)
     ours = link.is_symlink() and os.readlink(link).startswith(f".{name}/")
-    made = os.path.lexists(link) and link.with_name(f".{name}").is_dir()
-    if not (instance or ours or made) or active_generation(root, name):
+    made = os.path.lexists(link) and driver.generations.is_dir()
+    if not (instance or ours or made) or active_generation(driver):
         return None
-    path, start = f"{DRIVERS}/{name}", f"modulus up {instance or f'{name}-VERSION'}"
+    path, start = driver.inside.link, f"modulus up {instance or f'{name}-VERSION'}"
     if not os.path.lexists(link):
         cause = f"{path} is gone"
     elif not ours:
@@ -109,12 +111,12 @@ def missing_generation(root: Path, name: str) -> Finding | None:
 
 
 def _check(node: Node, deep: bool) -> tuple[Finding, ...]:
-    generation = active_generation(node.site.root, node.instance.profile)
+    generation = active_generation(node.paths)
     if generation is None:
         from modulus.host.generation.enabled import selected_instance
 
-        finding = missing_generation(node.site.root, node.instance.profile)
-        chosen = selected_instance(node.site.root, node.instance.profile)
+        finding = missing_generation(node.paths)
+        chosen = selected_instance(node.paths)
         if finding and chosen in (None, node.instance):
             return (finding,)
     if generation is None or generation.contents.identity.instance != node.instance:
@@ -124,14 +126,14 @@ def _check(node: Node, deep: bool) -> tuple[Finding, ...]:
             f"run modulus up {node.instance}, or verify what is active",
         )
     root, profile = node.site.root, node.profile
-    foreign = find_foreign(root, profile.name, generation.contents.release, profile.build)
+    foreign = find_foreign(node.paths, generation.contents.release, profile.build)
     nodes = plan_nodes(profile.nodes, read_facts(root, profile.nodes)).changes
     others = (
         *foreign_findings(profile.name, foreign),
         *node_findings(nodes),
         *check_files(
             str(node.instance),
-            f"{DRIVERS}/{profile.name}",
+            node.paths.inside.link,
             [*problems(generation.path, generation.contents.tree, deep=deep)],
         ),
         *check_proof(node.instance, proof_of(node.site, generation)),

@@ -7,7 +7,6 @@ import glob
 from modulus.core.generation.generation import MANIFEST
 from modulus.errors import ModulusError
 from modulus.host.build.proofs import why_condemned
-from modulus.host.files.place import DRIVERS, below
 from modulus.host.generation.enabled import selected_instance
 from modulus.host.generation.install import Generation, active_generation, find_generation
 from modulus.host.modules.load import loaded
@@ -42,16 +41,15 @@ def has_build(node: Node) -> bool:
 
 
 def _find(node: Node) -> Generation | None:
-    root, name = node.site.root, node.instance.profile
-    active = active_generation(root, name)
+    active = active_generation(node.paths)
     if active and active.contents.identity.instance == node.instance:
         return active if _is_wanted(node, active) else None
-    if selected_instance(root, name) != node.instance:
+    if selected_instance(node.paths) != node.instance:
         return None
     begins = glob.escape(f"{node.instance.version}-{node.kernel.release}-")
-    there = below(root, f"{DRIVERS}/.{name}").glob(f"{begins}*/{MANIFEST}")
+    there = node.paths.generations.glob(f"{begins}*/{MANIFEST}")
     for path in sorted(there, key=lambda path: path.stat().st_mtime, reverse=True):
-        found = find_generation(root, name, path.parent.name)
+        found = find_generation(node.paths, path.parent.name)
         if found and _is_wanted(node, found):
             return found
     return None

@@ -20,7 +20,7 @@ def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
     facts = gather(node, release)
     inputs = inputs_of(facts)
     key = build_key(inputs)
-    wrong = wrong_modules(node.site.root, node.instance.profile)
+    wrong = wrong_modules(node.paths)
     hit = key is not None and node.site.store.find(key, release, wrong) is not None
     stored = (
         entry.manifest.inputs

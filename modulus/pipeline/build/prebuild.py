@@ -23,7 +23,7 @@ def in_place(node: Node, release: str) -> Generation | None:
     running = running_kernel(node.site.root)
     if running is None or running.release != release:
         return None
-    active = active_generation(node.site.root, node.instance.profile)
+    active = active_generation(node.paths)
     if active is None:
         return None
     of = active.contents.identity

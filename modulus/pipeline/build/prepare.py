@@ -150,6 +150,6 @@ def stored(node: Node, wanted: Plan) -> Built | None:
     """The build that ``wanted`` describes, if it is in the store."""
     if wanted.key is None:
         return None
-    wrong = wrong_modules(node.site.root, node.instance.profile)
+    wrong = wrong_modules(node.paths)
     entry = node.site.store.get(wanted.key, wanted.facts.kernel, wrong)
     return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None

@@ -134,7 +134,7 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
             objects = _differing(first, short)
             if objects:
                 disproof = replace(disproof, objects=tuple(objects))
-                add_disproof(site.root, node.instance.profile, disproof)
+                add_disproof(node.paths, disproof)
     raise WrongBuildError(
         f"{entry.key[:SHORT]} ({node.instance} for {manifest.kernel}) was built wrong: without "
         f"shortcuts {', '.join(disproof.objects)} come out otherwise",
@@ -212,7 +212,7 @@ def _replace(node: Node, wanted: Plan, right: _Again, disproof: Disproof) -> Non
     """Has ``right`` replace the disproved build, whose recipe takes no shortcuts any more."""
     site, key, release = node.site, disproof.key, wanted.facts.kernel
     # First: whatever comes next is built without shortcuts.
-    add_disproof(site.root, node.instance.profile, disproof)
+    add_disproof(node.paths, disproof)
     with site.using_cache(), site.lock(key, f"the build {key[:SHORT]}"):
         KeptObjects(site.cache).remove_of(disproof.recipe)
         own = site.store.own(key, release)

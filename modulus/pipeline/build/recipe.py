@@ -42,7 +42,7 @@ def recipe_digest_for(node: Node, release: str, cc: str) -> str:
 
 def takes_no_shortcuts(node: Node, recipe: str | None) -> bool:
     """Whether the recipe of digest ``recipe`` was disproved here, so that builds are plain."""
-    return distrusted(recipe, read_disproofs(node.site.root, node.instance.profile))
+    return distrusted(recipe, read_disproofs(node.paths))
 
 
 def _jobs(node: Node) -> int:

@@ -12,6 +12,7 @@ from modulus.core.store.keys import build_key
 from modulus.errors import ModulusError, UsageError
 from modulus.host.build.proofs import wrong_modules
 from modulus.host.bus.agents import Agents
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.enabled import (
     active_generations,
     enabled_instances,
@@ -92,7 +93,7 @@ def _state(site: Site, instance: Instance, agents: Agents) -> State:
     return replace(
         _unless_broken(site, state, instance),
         active=active is not None,
-        selected=selected_instance(site.root, instance.profile) == instance,
+        selected=selected_instance(DriverPaths(site.root, instance.profile)) == instance,
         key=active.contents.identity.key if active and not state.key else state.key,
         generation=active.name if active else state.generation,
         proof=proof.result if proof else None,
@@ -101,15 +102,16 @@ def _state(site: Site, instance: Instance, agents: Agents) -> State:
 
 
 def _active(site: Site, instance: Instance) -> Generation | None:
-    active = active_generation(site.root, instance.profile)
+    active = active_generation(DriverPaths(site.root, instance.profile))
     return active if active and active.contents.identity.instance == instance else None
 
 
 def _unless_broken(site: Site, state: State, instance: Instance) -> State:
     """``state``; a failed one if nothing is under way and the selected driver is missing."""
-    if state.phase is not None or selected_instance(site.root, instance.profile) != instance:
+    driver = DriverPaths(site.root, instance.profile)
+    if state.phase is not None or selected_instance(driver) != instance:
         return state
-    finding = missing_generation(site.root, instance.profile)
+    finding = missing_generation(driver)
     error = finding and failure((finding,), finding.level)
     if not finding or not error:
         return state
@@ -127,5 +129,5 @@ def _is_stored(node: Node, release: str) -> bool:
     except ModulusError:
         # This kernel will not do, or the profile is gone; plan tells which.
         return False
-    wrong = wrong_modules(node.site.root, node.instance.profile)
+    wrong = wrong_modules(node.paths)
     return key is not None and node.site.store.find(key, release, wrong) is not None

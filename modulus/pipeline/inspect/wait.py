@@ -25,6 +25,7 @@ from modulus.core.status.state import Failure
 from modulus.errors import LockedError, ModulusError, UsageError
 from modulus.host.bus import endpoint
 from modulus.host.bus.systemd import Systemd
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import below
 from modulus.host.generation.enabled import enabled_instances, selected_instance
 from modulus.host.report.reporter import Reporter
@@ -170,7 +171,7 @@ def _look(site: Site, known: Iterable[Standing]) -> Iterator[tuple[str, Standing
             driver = parse_instance(standing.instance, "").profile
             drivers.setdefault(driver, []).append(standing)
     for driver, standings in drivers.items():
-        selected = selected_instance(site.root, driver)
+        selected = selected_instance(DriverPaths(site.root, driver))
         counts = decisive(standings, str(selected) if selected else None)
         if counts:
             yield driver, counts

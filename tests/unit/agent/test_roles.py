@@ -26,6 +26,7 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, State
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import write_selected
 from modulus.host.generation.selected import mark_standby, read_selected, stands_by
 from modulus.host.status.files import failures_file
@@ -124,25 +125,27 @@ def test_what_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "nonsense", "other-1.0", "\udcff"])
 def test_what_is_selected_may_be_nonsense(tmp_path: Path, text: str) -> None:
+    driver = DriverPaths(tmp_path, "driver")
     path = tmp_path / "var/lib/modulus/driver/selected"
-    assert read_selected(tmp_path, "driver") is None
+    assert read_selected(driver) is None
     path.parent.mkdir(parents=True)
     path.write_text(text, errors="surrogateescape")
-    assert read_selected(tmp_path, "driver") is None
+    assert read_selected(driver) is None
     path.write_text(f"{NAME}\n")
-    assert read_selected(tmp_path, "driver") == MINE
+    assert read_selected(driver) == MINE
 
 
 def test_what_is_selected_is_read_where_it_is_written(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "driver")
     records = tmp_path / "var/lib/modulus/driver"
     records.parent.mkdir(parents=True)
     records.symlink_to("/srv/driver")
-    write_selected(tmp_path, "driver", MINE)
+    write_selected(driver, MINE)
     assert (tmp_path / "srv/driver/selected").exists()
-    assert read_selected(tmp_path, "driver") == MINE
+    assert read_selected(driver) == MINE
     records.unlink()
     records.symlink_to("driver")
-    assert read_selected(tmp_path, "driver") is None
+    assert read_selected(driver) is None
 
 
 def at_boot(bench: Bench) -> None:

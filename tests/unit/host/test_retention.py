@@ -54,12 +54,12 @@ class Node(FakeRoot):
         )
 
     def switch(self, generation: Generation) -> Generation:
-        activate(self.root, NAME, generation)
-        write_selected(self.root, NAME, generation.contents.identity.instance)
+        activate(self.driver, generation)
+        write_selected(self.driver, generation.contents.identity.instance)
         return generation
 
     def collect(self) -> set[str]:
-        return {one.path.name for one in collect_generations(self.root, NAME, self.reporter)}
+        return {one.path.name for one in collect_generations(self.driver, self.reporter)}
 
     @property
     def there(self) -> set[str]:
@@ -90,17 +90,17 @@ def loaded(node: Node, old: Generation) -> None:
 
 
 def good(node: Node, old: Generation) -> None:
-    record_good(node.root, NAME, old)
+    record_good(node.driver, old)
 
 
 @pytest.mark.parametrize(
     "needs",
     [
         lambda node, old: node.switch(old),
-        lambda node, old: write_selected(node.root, NAME, Instance(NAME, "1.0")),
+        lambda node, old: write_selected(node.driver, Instance(NAME, "1.0")),
         good,
         loaded,
-        lambda node, old: mark_used(node.root, NAME, old.name),
+        lambda node, old: mark_used(node.driver, old.name),
         lambda node, old: write(
             node.root / PARAMETER, f"/opt/drivers/.{NAME}/{old.name}/firmware"
         ),

@@ -12,6 +12,7 @@ from modulus.agent.watch.modules import ModuleWatch
 from modulus.core.agent.events import Event
 from modulus.core.generation.recorded_state import RecordedState
 from modulus.core.pci import PciMatch
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import write_recorded_state
 from modulus.host.watch.uevents import Uevents
 from tests.support.fakesys import FakeSys
@@ -42,8 +43,9 @@ class Watched:
         self.why: list[str] = []
         FakeSys(root).device(GPU, driver="gpu")
         write(root / "sys/module/gpu/srcversion", "S\n")
+        self.driver = DriverPaths(root, "gpu")
         self.watch = ModuleWatch(
-            root, "gpu", self.loop, self.told.append, self._gpus, self.why.append, self._uevents
+            self.driver, self.loop, self.told.append, self._gpus, self.why.append, self._uevents
         )
 
     def _gpus(self) -> Sequence[PciMatch]:
@@ -89,7 +91,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 @pytest.fixture
 def active(watched: Watched) -> Watched:
     """With a record, as ``up`` leaves it."""
-    write_recorded_state(watched.root, "gpu", STATE)
+    write_recorded_state(watched.driver, STATE)
     return watched
 
 
@@ -124,12 +126,10 @@ def test_what_turns_out_to_be_right_is_no_news(active: Watched) -> None:
 
 def test_what_up_itself_did_is_no_news(watched: Watched) -> None:
     """The record is written between the message and the look."""
-    write_recorded_state(
-        watched.root, "gpu", RecordedState("gpu-1.0", "g", modules={"gpu": None})
-    )
+    write_recorded_state(watched.driver, RecordedState("gpu-1.0", "g", modules={"gpu": None}))
     watched.module("add", "gpu")
     turn()
-    write_recorded_state(watched.root, "gpu", STATE)
+    write_recorded_state(watched.driver, STATE)
     assert watched.take() == []
 
 
@@ -178,8 +178,9 @@ def test_a_kernel_that_tells_nothing(tmp_path: Path) -> None:
         raise OSError(93, "Protocol not supported")
 
     why: list[str] = []
+    driver = DriverPaths(tmp_path, "gpu")
     for uevents in (refuse, None):
-        watch = ModuleWatch(tmp_path, "gpu", HandLoop(), print, tuple, why.append, uevents)
+        watch = ModuleWatch(driver, HandLoop(), print, tuple, why.append, uevents)
         watch.start()
         watch.stop()
     assert why == ["[Errno 93] Protocol not supported", "this is another root"]

@@ -13,7 +13,8 @@ from modulus.agent.watch.nodes import NodeWatch
 from modulus.core.agent.events import Event
 from modulus.core.devices.wanted import DeviceNode, NodeRule
 from modulus.core.generation.recorded_state import RecordedState
-from modulus.host.generation.recorded_state import wanted_file, write_recorded_state
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.generation.recorded_state import write_recorded_state
 from modulus.host.watch.inotify import Inotify
 from modulus.host.watch.monitor import FolderMonitor
 from tests.support.headertrees import link
@@ -35,9 +36,10 @@ class Watched:
         self.loop = HandLoop()
         for node in (ZERO, FULL):
             self.make(node)
-        write_recorded_state(root, "gpu", STATE)
+        self.driver = DriverPaths(root, "gpu")
+        write_recorded_state(self.driver, STATE)
         self.why: list[str] = []
-        self.watch = NodeWatch(root, "gpu", self.loop, self.told.append, self.why.append)
+        self.watch = NodeWatch(self.driver, self.loop, self.told.append, self.why.append)
 
     def make(self, node: DeviceNode) -> None:
         path = self.root / node.path.lstrip("/")
@@ -121,12 +123,12 @@ def test_what_is_replaced_in_time_is_no_news(watched: Watched) -> None:
 def test_the_record_that_changes_counts(watched: Watched) -> None:
     (watched.root / "dev/caps").rename(watched.root / "dev/old")
     (watched.root / "dev/char/1:7").unlink()
-    write_recorded_state(watched.root, "gpu", replace(STATE, nodes=(ZERO,)))
+    write_recorded_state(watched.driver, replace(STATE, nodes=(ZERO,)))
     assert watched.take() == []
-    wanted_file(watched.root, "gpu").unlink()
+    watched.driver.recorded_state.unlink()
     (watched.root / "dev/gpu0").unlink()
     assert watched.take() == []
-    write_recorded_state(watched.root, "gpu", STATE)
+    write_recorded_state(watched.driver, STATE)
     assert watched.take() == [
         "/dev/gpu0 is missing; /dev/caps/cap1 is missing; /dev/char/1:7 is missing"
     ]
@@ -138,7 +140,7 @@ def test_nodes_of_new_numbers_have_time_until_these_are_recorded(watched: Watche
     devices = watched.root / "proc/devices"
     devices.parent.mkdir()
     devices.write_text("Character devices:\n  1 gpu\n")
-    write_recorded_state(watched.root, "gpu", state)
+    write_recorded_state(watched.driver, state)
     assert watched.take() == []
 
     def load_anew(before: int, after: int) -> DeviceNode:
@@ -152,7 +154,7 @@ def test_nodes_of_new_numbers_have_time_until_these_are_recorded(watched: Watche
     # A repair: the nodes, and a while later the record.
     new = load_anew(1, 7)
     watched.turn_once()
-    write_recorded_state(watched.root, "gpu", replace(state, majors={"gpu": 7}, nodes=(new,)))
+    write_recorded_state(watched.driver, replace(state, majors={"gpu": 7}, nodes=(new,)))
     assert watched.take() == []
     # Somebody else: nothing is recorded.
     load_anew(7, 8)
@@ -179,7 +181,7 @@ def test_what_vanished_before_it_was_started(tmp_path: Path) -> None:
 
 def test_nodes_that_the_driver_wants_left_alone(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
-    write_recorded_state(tmp_path, "gpu", replace(STATE, nodes=(replace(ZERO, managed=False),)))
+    write_recorded_state(watched.driver, replace(STATE, nodes=(replace(ZERO, managed=False),)))
     watched.watch.start()
     (tmp_path / "dev/gpu0").unlink()
     assert watched.take() == []

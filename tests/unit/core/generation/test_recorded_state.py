@@ -20,10 +20,10 @@ from modulus.core.generation.recorded_state import (
 )
 from modulus.core.pci import PciMatch
 from modulus.host.config.load import load_profile
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import (
     drift,
     read_recorded_state,
-    wanted_file,
     write_recorded_state,
 )
 from tests.support.fakesys import FakeSys
@@ -87,12 +87,13 @@ def test_what_is_none(change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_the_record(tmp_path: Path) -> None:
-    assert read_recorded_state(tmp_path, "nvidia") is None
-    assert write_recorded_state(tmp_path, "nvidia", STATE)
-    assert not write_recorded_state(tmp_path, "nvidia", STATE)
-    assert read_recorded_state(tmp_path, "nvidia") == STATE
-    wanted_file(tmp_path, "nvidia").write_text("{")
-    assert read_recorded_state(tmp_path, "nvidia") is None
+    driver = DriverPaths(tmp_path, "nvidia")
+    assert read_recorded_state(driver) is None
+    assert write_recorded_state(driver, STATE)
+    assert not write_recorded_state(driver, STATE)
+    assert read_recorded_state(driver) == STATE
+    driver.recorded_state.write_text("{")
+    assert read_recorded_state(driver) is None
 
 
 @pytest.fixture

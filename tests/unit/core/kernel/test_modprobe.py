@@ -16,6 +16,7 @@ from modulus.core.kernel.modprobe import (
 )
 from modulus.core.render import render
 from modulus.errors import ConfigError
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.modprobe_conf import configure_modprobe, unconfigure_modprobe
 from modulus.host.process.run import run
 
@@ -110,26 +111,29 @@ def test_any_configuration_is_read(text: str) -> None:
 
 
 def test_the_file_is_written_once_and_taken_away(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "gpu")
     path = tmp_path / "etc/modprobe.d/modulus-gpu.conf"
     options = {"gpu": {"a": "1"}}
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival"])
-    assert not configure_modprobe(tmp_path, "gpu", options, ["rival"])
-    assert configure_modprobe(tmp_path, "gpu", options, ["rival", "gpu-current"])
+    assert configure_modprobe(driver, options, ["rival"])
+    assert not configure_modprobe(driver, options, ["rival"])
+    assert configure_modprobe(driver, options, ["rival", "gpu-current"])
     assert "blacklist gpu_current\n" in path.read_text()
-    assert unconfigure_modprobe(tmp_path, "gpu")
+    assert unconfigure_modprobe(driver)
     assert not path.exists()
-    assert not unconfigure_modprobe(tmp_path, "gpu")
+    assert not unconfigure_modprobe(driver)
 
 
 def test_a_file_that_someone_else_wrote_stays(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "gpu")
     path = tmp_path / "etc/modprobe.d/modulus-gpu.conf"
     path.parent.mkdir(parents=True)
     path.write_text("options gpu a=1\n")
-    assert not unconfigure_modprobe(tmp_path, "gpu")
+    assert not unconfigure_modprobe(driver)
     assert path.exists()
 
 
 def test_an_etc_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "gpu")
     (tmp_path / "etc").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
-        configure_modprobe(tmp_path, "gpu", {}, [])
+        configure_modprobe(driver, {}, [])

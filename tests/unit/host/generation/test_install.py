@@ -95,8 +95,8 @@ def test_the_old_generation_stays_beside_the_new(node: FakeRoot) -> None:
     first, second = node.up("1.0"), node.up("2.0")
     assert os.readlink(node.link) == f".driver/{second.name}"
     assert verify_generation(first, node.reporter) is None
-    assert activate(node.root, NAME, first)
-    active = active_generation(node.root, NAME)
+    assert activate(node.driver, first)
+    active = active_generation(node.driver)
     assert active is not None
     assert active.name == first.name
     assert active.contents == first.contents
@@ -104,13 +104,13 @@ def test_the_old_generation_stays_beside_the_new(node: FakeRoot) -> None:
 
 
 def test_nothing_is_active_in_an_empty_root(node: FakeRoot) -> None:
-    assert active_generation(node.root, NAME) is None
+    assert active_generation(node.driver) is None
 
 
 def test_a_manifest_that_is_gone_makes_nothing_active(node: FakeRoot) -> None:
     generation = node.up()
     (generation.path / "generation.json").unlink()
-    assert active_generation(node.root, NAME) is None
+    assert active_generation(node.driver) is None
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove", "mode", "link", "manifest", "type"])
@@ -151,7 +151,7 @@ def test_links_added_by_ldconfig_are_no_damage(node: FakeRoot) -> None:
 
 def test_a_driver_without_userspace(node: FakeRoot) -> None:
     generation = node.install(bare=True)
-    assert activate(node.root, NAME, generation)
+    assert activate(node.driver, generation)
     assert generation.contents.userspace is None
     assert [file.path for file in generation.contents.tree.files] == [
         f"lib/modules/{RELEASE}/driver.ko"
@@ -179,7 +179,7 @@ def test_what_is_not_ours_is_not_replaced(node: FakeRoot, kind: str) -> None:
     assert f"mv {node.link} " in caught.value.hint
     generation = Generation("1.0", node.home / "1.0", Any)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
-        activate(node.root, NAME, generation)
+        activate(node.driver, generation)
     assert state(node.root) == before
     assert not node.home.exists()
 
@@ -214,7 +214,7 @@ def test_absolute_links_stay_in_the_root(node: FakeRoot, tmp_path: Path, folder:
     assert not outside.exists()
     assert any(inside.rglob("*"))
     assert generation.path.is_relative_to(node.root)
-    active = active_generation(node.root, NAME)
+    active = active_generation(node.driver)
     assert active is not None
     assert active.name == generation.name
 
@@ -265,7 +265,7 @@ def test_kill_at_every_step_leaves_the_old_or_the_new(node: FakeRoot) -> None:
     seen: set[str] = set()
     step = 1
     while killed_at(step, lambda: node.up("2.0")):
-        active = active_generation(node.root, NAME)
+        active = active_generation(node.driver)
         assert active is not None
         assert verify_generation(active, node.reporter) is None
         assert verify_generation(old, node.reporter) is None
@@ -280,8 +280,8 @@ def test_kill_at_every_step_leaves_the_old_or_the_new(node: FakeRoot) -> None:
 
         remove_tree(new.path)
         (node.root / "etc/ld.so.conf.d/modulus-driver.conf").unlink()
-        activate(node.root, NAME, old)
-        write_selected(node.root, NAME, Instance(NAME, "1.0"))
+        activate(node.driver, old)
+        write_selected(node.driver, Instance(NAME, "1.0"))
         step += 1
     assert step > 60
     assert seen == {"driver-1.0 driver-1.0", "driver-2.0 driver-1.0", "driver-2.0 driver-2.0"}

@@ -16,6 +16,7 @@ from modulus.core.generation.last_good import (
     with_newest,
 )
 from modulus.core.kernel.identity import KernelId
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.last_good import good_generations, recorded_drivers
 from tests.support.headertrees import write
 
@@ -84,4 +85,4 @@ def test_a_generation_that_is_gone_or_lies_elsewhere_is_not_found(tmp_path: Path
     record = tmp_path / "var/lib/modulus/gpu/good.json"
     write(record, json.dumps(good_value([good("a"), good("../../other/.gpu/a")])))
     assert recorded_drivers(tmp_path) == ("gpu",)
-    assert good_generations(tmp_path, "gpu", HERE) == ()
+    assert good_generations(DriverPaths(tmp_path, "gpu"), HERE) == ()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import ConfigError
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import activate
 from modulus.host.generation.linker import update_linker
 from modulus.host.process.run import run
@@ -68,7 +69,7 @@ def test_the_linkers_cache_follows_its_libraries(node: FakeRoot) -> None:
     cache.unlink()
     assert node.update_linker(generation)
     bare = node.install(bare=True)
-    activate(node.root, NAME, bare)
+    activate(node.driver, bare)
     assert node.update_linker(bare)
     assert "libd.so.1" not in cached(node.root)
     assert not node.update_linker(bare)
@@ -112,7 +113,8 @@ def test_the_hosts_own_root_needs_no_chroot(
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("modulus.host.generation.linker._is_current", lambda *_: False)
     monkeypatch.setattr("modulus.host.generation.linker._is_included", lambda *_: True)
-    update_linker(Path(root) if root else node.root, NAME, generation, node.reporter)
+    driver = DriverPaths(Path(root), NAME) if root else node.driver
+    update_linker(driver, generation, node.reporter)
     assert (tools / "args").read_text().strip() == args.format(root=node.root)
 
 

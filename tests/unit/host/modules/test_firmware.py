@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modulus.errors import RefusedError
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.kernel.firmware_path import firmware_path
 from modulus.host.modules import firmware
 from modulus.host.modules.firmware import provide_firmware, release_firmware
@@ -41,10 +42,10 @@ class Node:
         return folder
 
     def provide(self, folder: Path) -> bool:
-        return provide_firmware(self.root, "gpu", folder, PlainReporter(self.log))
+        return provide_firmware(DriverPaths(self.root, "gpu"), folder, PlainReporter(self.log))
 
     def release(self) -> tuple[str, ...]:
-        return release_firmware(self.root, "gpu", PlainReporter(self.log))
+        return release_firmware(DriverPaths(self.root, "gpu"), PlainReporter(self.log))
 
 
 @pytest.fixture

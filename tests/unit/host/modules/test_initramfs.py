@@ -18,6 +18,7 @@ from modulus.core.modules.initramfs import (
     parse_record,
     unprotected,
 )
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.modules.initramfs import check_initramfs, rebuild_command
 from modulus.host.process.run import find, run
 from modulus.host.report.reporter import PlainReporter
@@ -104,6 +105,7 @@ class Node:
         self.tools = work / "tools"
         self.calls = work / "calls"
         self.log = io.StringIO()
+        self.driver = DriverPaths(self.root, "driver")
         self.tool("lsinitramfs", 'cat "$1"')
         # Tools below the root are run there; this stands for it.
         self.tool(
@@ -121,7 +123,7 @@ class Node:
 
     def check(self, *, rebuild: bool = True) -> tuple[Finding, ...]:
         return check_initramfs(
-            self.root, "driver", RELEASE, RIVALS, PlainReporter(self.log), rebuild=rebuild
+            self.driver, RELEASE, RIVALS, PlainReporter(self.log), rebuild=rebuild
         )
 
     def called(self) -> list[str]:

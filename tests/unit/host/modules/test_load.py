@@ -20,7 +20,8 @@ from modulus.errors import (
     RefusedError,
     ToolchainError,
 )
-from modulus.host.generation.modprobe_conf import configure_modprobe, modprobe_config
+from modulus.host.files.driver_paths import DriverPaths
+from modulus.host.generation.modprobe_conf import configure_modprobe
 from modulus.host.modules.load import (
     WantedModule,
     check_loaded,
@@ -84,6 +85,10 @@ class Node:
         return PlainReporter(self.log)
 
     @property
+    def driver(self) -> DriverPaths:
+        return DriverPaths(self.root, "gpu")
+
+    @property
     def kernel(self) -> Path:
         return self.root / "lib/modules" / RELEASE
 
@@ -114,7 +119,7 @@ class Node:
     ) -> ModuleRoot:
         preload = ("i2c_core", "ipmi_si", "none")
         ours = self.modules() if modules is None else modules
-        return compose(self.root, "gpu", RELEASE, ours, load, preload)
+        return compose(self.driver, RELEASE, ours, load, preload)
 
     def wanted(self) -> list[WantedModule]:
         return [read_wanted(name, self.modules()[name]) for name in ("gpu", "gpu-uvm")]
@@ -123,10 +128,8 @@ class Node:
         """The modules that were loaded, and the ids of findings."""
         before = len(self.calls)
         findings = load(
-            self.root,
-            "gpu",
+            self.driver,
             ModuleRoot(self.root / "m", RELEASE, ("ipmi_si",), changed=False),
-            self.root / "c.conf",
             self.wanted(),
             causes,
             self.reporter,
@@ -249,7 +252,7 @@ def test_a_file_that_is_no_module_is_told(node: Node) -> None:
 
 def test_modules_are_loaded_by_name_in_order(node: Node) -> None:
     assert node.load() == (("gpu", "gpu-uvm"), ())
-    base = f"modprobe -d {node.root}/m -C {node.root}/c.conf --ignore-install"
+    base = f"modprobe -d {node.root}/m -C {node.driver.modprobe_config} --ignore-install"
     assert node.calls == [f"{base} {name}" for name in ("ipmi_si", "gpu", "gpu-uvm")]
     assert "load: gpu-uvm 2.0\n" in node.log.getvalue()
     assert node.load() == ((), ())
@@ -337,7 +340,7 @@ def test_a_generation_of_ours_is_told_apart(
         )
     node.sysfs("gpu", version="1.0", srcversion="OLD")
     with pytest.raises(BusyError, match=rf"\.gpu/old/.*\({words} generation\)") as error:
-        check_loaded(node.root, "gpu", RELEASE, node.wanted())
+        check_loaded(node.driver, RELEASE, node.wanted())
     assert "modulus down gpu-1.0" in error.value.hint
 
 
@@ -356,7 +359,7 @@ def test_a_module_that_was_loaded_from_elsewhere_meanwhile_is_seen(node: Node) -
 def test_a_driver_without_versions_is_taken_as_it_is(node: Node) -> None:
     node.sysfs("gpu", version="1.0", srcversion="ANY")
     wanted = [WantedModule("gpu", Path("gpu.ko"), None, None)]
-    assert check_loaded(node.root, "gpu", RELEASE, wanted) == ()
+    assert check_loaded(node.driver, RELEASE, wanted) == ()
 
 
 @pytest.mark.parametrize(
@@ -477,16 +480,17 @@ def test_real_tools_load_ours_whatever_a_distribution_has_configured(tmp_path: P
             kernel_module(modinfo={"depends": "gpu"}, undefined=["gpu_get"]),
         ),
     }
-    found = find_foreign(root, "gpu", RELEASE, modules)
+    driver = DriverPaths(root, "gpu")
+    found = find_foreign(driver, RELEASE, modules)
     assert [(origin.file.split("/")[-1], origin.owner) for origin in found] == [
         ("gpu-current.ko", "DKMS"),
         ("gpu.ko", "DKMS"),
     ]
     assert len(foreign_findings("gpu", found)) == 1
     blacklist = ["rival", *modules, *foreign_names(found)]
-    configure_modprobe(root, "gpu", {"gpu": {"Mode": "1"}}, blacklist)
-    config = modprobe_config(root, "gpu")
-    made = compose(root, "gpu", RELEASE, modules, ["gpu", "gpu-uvm"])
+    configure_modprobe(driver, {"gpu": {"Mode": "1"}}, blacklist)
+    config = driver.modprobe_config
+    made = compose(driver, RELEASE, modules, ["gpu", "gpu-uvm"])
 
     def shown(*words: str | Path) -> list[str]:
         argv = ["modprobe", "-S", RELEASE, "-n", "-v", "--show-depends", *words]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.modprobe_conf import configure_modprobe
 from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
 
@@ -23,7 +24,7 @@ def make(root: Path, *files: str, listed: bool = True) -> None:
 
 def found(root: Path) -> dict[str, str]:
     prefix = f"/lib/modules/{RELEASE}/"
-    origins = find_foreign(root, "gpu", RELEASE, MODULES)
+    origins = find_foreign(DriverPaths(root, "gpu"), RELEASE, MODULES)
     return {origin.file.removeprefix(prefix): origin.owner for origin in origins}
 
 
@@ -66,16 +67,18 @@ def test_what_a_configuration_loads_in_place_of_ours_is_found(
 
 
 def test_our_own_configuration_and_removed_modules_do_not_count(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "gpu")
     make(tmp_path, "updates/gpu.ko")
-    configure_modprobe(tmp_path, "gpu", {"gpu": {"a": "1"}}, MODULES)
+    configure_modprobe(driver, {"gpu": {"a": "1"}}, MODULES)
     (tmp_path / "lib/modules" / RELEASE / "updates/gpu.ko").unlink()
     assert found(tmp_path) == {}
-    assert find_foreign(tmp_path / "nothing", "gpu", RELEASE, MODULES) == ()
+    assert find_foreign(DriverPaths(tmp_path / "nothing", "gpu"), RELEASE, MODULES) == ()
 
 
 def test_a_finding_names_each_folder(tmp_path: Path) -> None:
+    driver = DriverPaths(tmp_path, "gpu")
     make(tmp_path, "updates/dkms/gpu.ko", "updates/dkms/gpu-uvm.ko", "extra/gpu.ko")
-    origins = find_foreign(tmp_path, "gpu", RELEASE, MODULES)
+    origins = find_foreign(driver, RELEASE, MODULES)
     findings = foreign_findings("gpu", origins)
     assert [finding.message for finding in findings] == [
         f"/lib/modules/{RELEASE}/extra holds another gpu: gpu.ko",

@@ -291,7 +291,7 @@ def test_killed_at_any_point_the_next_run_ends_right(
     left: object = None
     seen: set[object] = set()
     while killed_at(step, work, frozenset({"os.rename", "os.fork"})):
-        assert active_generation(node.root, "gpu")
+        assert active_generation(node.driver)
         before, left = left, (active_name(node), selected(node), tuple(node.loaded().items()))
         if left != before:
             seen.add(left)

@@ -57,7 +57,7 @@ def up(
 
 def active(node: FakeNode) -> tuple[Instance, str] | None:
     """Which instance the driver is, and its generation."""
-    found = active_generation(node.root, "gpu")
+    found = active_generation(node.driver)
     return (found.contents.identity.instance, found.name) if found else None
 
 

@@ -36,7 +36,7 @@ from modulus.pipeline.build.proof import prove, unproved
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
-from tests.support.fakedriver import MODULES, NAME, RELEASE, FakeNode, driver_module, fake_node
+from tests.support.fakedriver import MODULES, RELEASE, FakeNode, driver_module, fake_node
 from tests.support.headertrees import write
 from tests.support.switching import active_name, command
 
@@ -135,7 +135,7 @@ def test_a_driver_that_never_comes_out_the_same_proves_nothing(
     site, compiles.makes = site_of(node), [OTHER, WRONG]
     assert prove(site, stored(node)).result == UNSTABLE
     assert stored(node).damage() is None and list(unproved(site)) == []
-    assert read_disproofs(node.root, NAME) == ()
+    assert read_disproofs(node.driver) == ()
 
 
 def test_verify_tells_of_such_a_driver(
@@ -168,7 +168,7 @@ def test_a_wrong_build_is_replaced_and_its_recipe_takes_no_shortcut_again(
     assert right.key == wrong.key and right.manifest and right.manifest.made == WHOLE
     assert right.files[0].sha256 == hashlib.sha256(SOUND["gpu.ko"]).hexdigest()
     assert len(list((node.cache / "bad").iterdir())) == 1
-    (disproof,) = read_disproofs(node.root, NAME)
+    (disproof,) = read_disproofs(node.driver)
     assert disproof.objects == ("gpu/gpu.o",)
     assert takes_no_shortcuts(Node(site, INSTANCE), disproof.recipe)
     assert not takes_no_shortcuts(Node(site, INSTANCE), "f" * 64)
@@ -190,7 +190,7 @@ def test_where_that_cannot_be_told_it_is_wrong_all_the_same(
     compiles.makes = [SOUND, SOUND, BuildError("no room", "make some")]
     with pytest.raises(IntegrityError, match=r"shortcuts gpu\.ko come out otherwise"):
         prove(site_of(node), stored(node))
-    assert [one.objects for one in read_disproofs(node.root, NAME)] == [("gpu.ko",)]
+    assert [one.objects for one in read_disproofs(node.driver)] == [("gpu.ko",)]
 
 
 def test_an_objects_name_may_be_anything(node: FakeNode, compiles: Compiles) -> None:
@@ -199,7 +199,7 @@ def test_an_objects_name_may_be_anything(node: FakeNode, compiles: Compiles) -> 
     compiles.object_name = "\n\udcff.o"
     with pytest.raises(IntegrityError):
         prove(site_of(node), stored(node))
-    assert [one.objects for one in read_disproofs(node.root, NAME)] == [("gpu/gpu.ko??.o",)]
+    assert [one.objects for one in read_disproofs(node.driver)] == [("gpu/gpu.ko??.o",)]
 
 
 def test_a_generation_with_wrong_modules_is_told_of_and_replaced_at_the_next_start(

@@ -16,6 +16,7 @@ from modulus.core.status.build_counts import BuildRecord
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.core.store.keys import build_key
 from modulus.host.files.atomic import scratch
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.enabled import (
     enabled_instances,
     selected_instance,
@@ -71,7 +72,7 @@ def test_a_system_without_any_driver_has_no_states(fake: FakeRoot) -> None:
 
 def test_every_instance_that_left_a_trace_is_known(fake: FakeRoot) -> None:
     fake.up("1.0")
-    write_selected(fake.root, "driver", Instance("driver", "1.1"))
+    write_selected(fake.driver, Instance("driver", "1.1"))
     enable(fake.root, "driver-1.2")
     enable(fake.root, "no instance")
     write_state(fake.root, State("small-0.3", "ready"))
@@ -108,7 +109,7 @@ def test_what_is_in_place_counts_more_than_what_was_written(fake: FakeRoot) -> N
 
 def test_a_driver_that_is_not_there_any_more_is_not_at_work(fake: FakeRoot) -> None:
     fake.up("1.0")
-    write_selected(fake.root, "driver", DRIVER)
+    write_selected(fake.driver, DRIVER)
     write_state(fake.root, State("driver-1.0", "watch", active=True, selected=True))
     (fake.root / "opt/drivers/driver").resolve().joinpath("generation.json").write_text("{")
     (state,) = status(site(fake.root))
@@ -230,17 +231,19 @@ def test_instances_are_enabled_by_a_targets_wants(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "driver", "other-1.0\n", "../x-1\n", "\xff"])
 def test_what_selects_nothing_is_nothing(tmp_path: Path, text: str) -> None:
+    driver = DriverPaths(tmp_path, "driver")
     headertrees.write(tmp_path / "var/lib/modulus/driver/selected").write_bytes(
         text.encode("latin-1")
     )
-    assert selected_instance(tmp_path, "driver") is None
+    assert selected_instance(driver) is None
     assert selected_instances(tmp_path) == ()
 
 
 def test_what_was_selected_is_read_back(tmp_path: Path) -> None:
-    assert selected_instance(tmp_path, "driver") is None
-    write_selected(tmp_path, "driver", DRIVER)
-    assert selected_instance(tmp_path, "driver") == DRIVER
+    driver = DriverPaths(tmp_path, "driver")
+    assert selected_instance(driver) is None
+    write_selected(driver, DRIVER)
+    assert selected_instance(driver) == DRIVER
     assert selected_instances(tmp_path) == (DRIVER,)
 
 

@@ -25,6 +25,7 @@ from modulus.core.status.boot_hold import (
 )
 from modulus.core.status.state import Failure, State
 from modulus.errors import LockedError, ModulusError
+from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import write_selected
 from modulus.host.report.reporter import JournalReporter
 from modulus.host.status.files import remove_state, write_state
@@ -292,7 +293,7 @@ def test_a_boot_hold_of_zero_holds_nothing(world: World) -> None:
 def test_the_selected_instance_counts(world: World) -> None:
     world.write(State("driver-0.9", "ready"), BUILDING)
     assert world.wait(0).standings[0].instance == "driver-0.9"
-    write_selected(world.root, "driver", Instance("driver", "1.0"))
+    write_selected(DriverPaths(world.root, "driver"), Instance("driver", "1.0"))
     assert world.wait(0).code == 20
 
 
