@@ -1,8 +1,6 @@
 """A node with a small driver of its own: in a store, and tools that load it into a fake /sys.
 
-All of Modulus is real here. Only the programs it runs are not: ``modprobe`` makes what the
-kernel would show of a driver (``sys/module``, ``proc/devices``, the GPUs it is bound to) and
-``rmmod`` takes it away again, ``ldconfig`` is the real one. All note that they ran.
+All of Modulus is real here; the programs it runs are those of faketools.py.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import os
 import shutil
 import signal
 import struct
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,154 +31,17 @@ from modulus.pipeline.build.plan import plan
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.elfmaker import kernel_module
+from tests.support.fakepackage import MODULES, NAME, PROFILE, driver_module, package
 from tests.support.fakesys import PCI, FakeSys
+from tests.support.faketools import write_params, write_tools
 from tests.support.headertrees import CONFIG, write
-from tests.support.library import shared_library
 
-NAME = "gpu"
 RELEASE = "6.1.0-9-amd64"
 VERSION = "#1 SMP Debian 6.1.67-1"
 UTSRELEASE = "build/include/generated/utsrelease.h"
 GPU = "0000:00:05.0"
-MODULES = ("gpu", "gpu-uvm")
 NODES = ("gpu-uvm", "gpu0", "gpuctl")
 """The device nodes of one GPU, by name."""
-
-_PARAMS = {
-    "file": "driver/gpu/params",
-    "uid": "DeviceFileUID",
-    "gid": "DeviceFileGID",
-    "mode": "DeviceFileMode",
-    "modify": "ModifyDeviceFiles",
-}
-_CAUSES = (
-    (
-        "GPU is too old",
-        "a GPU is too old for this driver",
-        "use an older branch",
-        "unsupported",
-    ),
-    ("firmware is missing", "the GPU's firmware is not found", "look for it", "refused"),
-    ("claimed by another", "another driver has a GPU", "unload that driver", "busy"),
-    ("no GPU found", "this node has no GPU for it", "look at lspci", "no-gpu"),
-)
-PROFILE: Mapping[str, Any] = {
-    "name": NAME,
-    # Nothing listens there: what is not in the cache cannot be had.
-    "sources": [{"url": "http://127.0.0.1:9/gpu-{version}.tar", "format": "tar"}],
-    "pci": [{"vendor": 0x10DE, "class": 0x0302}],
-    "flavours": {"open": {"dir": "kernel"}},
-    "build": list(MODULES),
-    "make": {"targets": "modules"},
-    "load": list(MODULES),
-    "preload": ["helper", "not_there"],
-    "blacklist": ["rival"],
-    "unload": ["gpu_extra", "gpu_uvm", "gpu"],
-    "nodes": [
-        {
-            "path": "gpuctl",
-            "major": "gpu",
-            "default_major": 195,
-            "module": "gpu",
-            "minor": 255,
-            "params": _PARAMS,
-        },
-        {
-            "path": "gpu{minor}",
-            "major": "gpu",
-            "minors": {"files": "driver/gpu/gpus/*/information", "field": "Device Minor"},
-            "params": _PARAMS,
-        },
-        {"path": "gpu-uvm", "major": "gpu-uvm", "minor": 0},
-    ],
-    "load_causes": [
-        {"pattern": pattern, "cause": cause, "remedy": remedy, "error": error}
-        for pattern, cause, remedy, error in _CAUSES
-    ],
-    "components": {"compute": [{"types": ["UTILITY_LIB", "UTILITY_BINARY", "FIRMWARE"]}]},
-    "installer": {
-        "manifest": ".manifest",
-        "folders": {
-            "UTILITY_LIB": "lib",
-            "UTILITY_BINARY": "bin",
-            "FIRMWARE": "firmware/gpu/{version}",
-        },
-    },
-    "libraries": [{"name": "libgpu.so.1", "version_of": "gpu"}],
-}
-
-_COMMON = """#!/bin/sh
-tools=@TOOLS@ root=@ROOT@
-echo "${0##*/} $*" >>$tools/log
-devices() {
-    echo "Character devices:"
-    echo "  1 mem"
-    [ ! -d $root/sys/module/gpu ] || echo "195 gpu"
-    [ ! -d $root/sys/module/gpu_uvm ] || echo "$(cat $tools/uvm-major) gpu-uvm"
-    echo
-    echo "Block devices:"
-}
-"""
-_MODPROBE = """
-# -d DIR -C FILE --ignore-install NAME
-for name; do :; done
-[ ! -e $tools/$name.kmsg ] || cat $tools/$name.kmsg >>$root/dev/kmsg
-[ ! -e $tools/$name.fail ] || { cat $tools/$name.fail >&2; exit 1; }
-file=$(find $2/lib/modules -name $name.ko)
-info() { head -c 65536 $file | tr '\\0' '\\n' | sed -n "s/^$1=//p"; }
-fails=$tools/$name-$(info version).fail
-[ ! -e $fails ] || { cat $fails >&2; exit 1; }
-kernel=$(echo $name | tr - _)
-module=$root/sys/module/$kernel
-mkdir -p $module/holders
-info version >$module/version
-info srcversion >$module/srcversion
-echo live >$module/initstate
-echo 0 >$module/refcnt
-case $kernel in
-gpu)
-    driver=$root/sys/bus/pci/drivers/gpu minor=0
-    mkdir -p $driver $root/proc/driver/gpu
-    ln -sfn ../../../../module/gpu $driver/module
-    cp $tools/params $root/proc/driver/gpu/params
-    for device in $root/sys/bus/pci/devices/*; do
-        [ "$(cat $device/class)" = 0x030200 ] && [ ! -e $device/driver ] || continue
-        ln -s ../../../bus/pci/drivers/gpu $device/driver
-        mkdir -p $root/proc/driver/gpu/gpus/${device##*/}
-        echo "Device Minor: $minor" >$root/proc/driver/gpu/gpus/${device##*/}/information
-        minor=$((minor + 1))
-    done ;;
-gpu_uvm)
-    ln -s ../../gpu_uvm $root/sys/module/gpu/holders/gpu_uvm
-    echo 1 >$root/sys/module/gpu/refcnt ;;
-esac
-devices >$root/proc/devices
-"""
-_RMMOD = """
-[ ! -e $tools/$1.fail ] || { cat $tools/$1.fail >&2; exit 1; }
-if [ -n "$(ls $root/sys/module/$1/holders)" ]; then
-    echo "rmmod: ERROR: Module $1 is in use" >&2
-    exit 1
-fi
-rm -r $root/sys/module/$1
-case $1 in
-gpu)
-    rm -r $root/proc/driver/gpu
-    for device in $root/sys/bus/pci/devices/*; do
-        case $(readlink $device/driver) in */gpu) rm $device/driver ;; esac
-    done ;;
-gpu_uvm)
-    rm $root/sys/module/gpu/holders/gpu_uvm
-    echo 0 >$root/sys/module/gpu/refcnt ;;
-esac
-devices >$root/proc/devices
-"""
-_TOOLS = {
-    "modprobe": _MODPROBE,
-    "rmmod": _RMMOD,
-    "depmod": "",
-    "ldconfig": f'exec {shutil.which("ldconfig", path="/usr/sbin:/sbin")} "$@"\n',
-}
 
 
 class FakeNode:
@@ -196,7 +56,7 @@ class FakeNode:
         self.home = self.root / "opt/drivers/.gpu"
         self._packages: dict[str, str] = {}
         self._write_root()
-        self._write_tools()
+        write_tools(self.tools, self.root)
         self._provision()
         self.sys.device(GPU, numa_node="0")
 
@@ -229,10 +89,10 @@ class FakeNode:
         ``padding`` bytes make its first module as large as a real one; ``wrong`` makes it one
         that no sound build makes. ``made`` is how its objects were.
         """
-        package = _package(version)
-        self._packages[version] = hashlib.sha256(package).hexdigest()
+        content = package(version)
+        self._packages[version] = hashlib.sha256(content).hexdigest()
         (self.cache / "downloads").mkdir(exist_ok=True)
-        (self.cache / "downloads" / self._packages[version]).write_bytes(package)
+        (self.cache / "downloads" / self._packages[version]).write_bytes(content)
         self.define(sha256=self._packages)
         site = Site(self.root, None, (), 0, PlainReporter(io.StringIO()))
         wanted = plan(Node(site, Instance(NAME, version)), RELEASE)
@@ -365,25 +225,9 @@ class FakeNode:
         self.configure()
         self.define()
 
-    def _write_tools(self) -> None:
-        places = {"@TOOLS@": str(self.tools), "@ROOT@": str(self.root)}
-        for name, script in _TOOLS.items():
-            # In a child: a kernel ends what it has begun, although who asked for it is killed.
-            text = f"{_COMMON}(:\n{script}\n) &\nwait $!\n"
-            for mark, place in places.items():
-                text = text.replace(mark, place)
-            write(self.tools / name, text, 0o755)
-        write(self.tools / "uvm-major", "243\n")
-        self.params(modify=1)
-
-    def params(self, **values: int) -> None:
+    def params(self, modify: int = 1) -> None:
         """What the driver will say of its nodes."""
-        modify = values.get("modify", 1)
-        write(
-            self.tools / "params",
-            f"DeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\n"
-            f"ModifyDeviceFiles: {modify}\n",
-        )
+        write_params(self.tools, modify)
 
     def _provision(self) -> None:
         """Records headers and a toolchain, as provisioning would leave them."""
@@ -432,41 +276,3 @@ def fake_node(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
     os.umask(mask)
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def driver_module(name: str, version: str) -> bytes:
-    """A module of the driver."""
-    info = {
-        "license": "GPL",
-        "version": version,
-        "srcversion": f"S{version}-{name}",
-        "depends": "" if name == "gpu" else "gpu",
-    }
-    return kernel_module(modinfo=info)
-
-
-def _package(version: str) -> bytes:
-    """What the vendor publishes: a manifest, and the files it lists."""
-    manifest = [
-        "A driver",
-        version,
-        " ",
-        " ".join(MODULES),
-        *[" "] * 4,
-        f"libgpu.so.{version} 0755 UTILITY_LIB NATIVE MODULE:x",
-        "gpu-tool 0755 UTILITY_BINARY MODULE:x",
-        "firmware/gpu.bin 0644 FIRMWARE INHERIT_PATH_DEPTH:1 MODULE:x",
-    ]
-    contents = {
-        ".manifest": "\n".join(manifest).encode() + b"\n",
-        f"libgpu.so.{version}": shared_library("libgpu.so.1", 100),
-        "gpu-tool": f"#!/bin/sh\necho {version}\n".encode(),
-        "firmware/gpu.bin": version.encode() * 50,
-    }
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w") as tar:
-        for name, content in contents.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return output.getvalue()

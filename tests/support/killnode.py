@@ -24,7 +24,8 @@ from modulus.host.files.record import load_record
 from modulus.host.files.tree import damage
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Store
-from tests.support.fakedriver import MODULES, RELEASE, FakeNode
+from tests.support.fakedriver import RELEASE, FakeNode
+from tests.support.fakepackage import MODULES
 from tests.support.killpoints import Killer
 
 PACKAGE = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.activate.down import down
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
-from tests.support.fakedriver import NODES, RELEASE, FakeNode, driver_module, fake_node
+from tests.support.fakedriver import NODES, RELEASE, FakeNode, fake_node
+from tests.support.fakepackage import driver_module
 from tests.support.headertrees import link, write
 from tests.support.kill import killed_at
 

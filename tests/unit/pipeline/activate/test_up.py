@@ -18,16 +18,8 @@ from modulus.errors import RefusedError
 from modulus.host.files.lock import locked
 from modulus.host.generation.install import active_generation
 from modulus.host.report.reporter import PlainReporter
-from tests.support.fakedriver import (
-    GPU,
-    MODULES,
-    NODES,
-    RELEASE,
-    VERSION,
-    FakeNode,
-    driver_module,
-    fake_node,
-)
+from tests.support.fakedriver import GPU, NODES, RELEASE, VERSION, FakeNode, fake_node
+from tests.support.fakepackage import MODULES, driver_module
 from tests.support.fakesys import PCI
 from tests.support.headertrees import write
 from tests.support.syncs import note_synced

@@ -36,7 +36,8 @@ from modulus.pipeline.build.proof import prove, unproved
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
-from tests.support.fakedriver import MODULES, RELEASE, FakeNode, driver_module, fake_node
+from tests.support.fakedriver import RELEASE, FakeNode, fake_node
+from tests.support.fakepackage import MODULES, driver_module
 from tests.support.headertrees import write
 from tests.support.switching import active_name, command
 
