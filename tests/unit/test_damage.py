@@ -76,12 +76,11 @@ from modulus.host.status.files import is_anothers, read_states, write_state
 from modulus.host.store.entry import Stored
 from modulus.host.store.objects import Objects
 from modulus.host.store.store import Entry, Store
+from tests.support import smallbuild, stored
 from tests.support.damage import Reader, damaged, in_time
 from tests.support.elfmaker import kernel_module
 from tests.support.headertrees import write
 from tests.support.library import shared_library
-from tests.unit.host.reuse import test_object_cache
-from tests.unit.host.store import test_store
 
 RELEASE, NAME = "6.1.0-9-amd64", "gpu-1.0"
 KERNEL = KernelId(RELEASE, "#1 SMP", "ab")
@@ -238,13 +237,13 @@ EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def _put(root: Path) -> None:
-    test_store.put(root / "cache")
+    stored.put(root / "cache")
 
 
 def _use_store(root: Path) -> object:
     store = Store(root / "cache", (), REPORTER)
     found = [entry for entry in store.entries() if not entry.damage() and entry.manifest]
-    store.find(test_store.KEY, test_store.RELEASE)
+    store.find(stored.KEY, stored.RELEASE)
     store.set_aside(next(store.entries()))
     return found
 
@@ -274,21 +273,19 @@ def _userspace(root: Path) -> None:
 
 
 def _kept(root: Path) -> None:
-    test_object_cache.Build(root / "build").keep(root / "cache")
-    (entry,) = (root / f"cache/compiled/{test_object_cache.FAMILY}").iterdir()
+    smallbuild.Build(root / "build").keep(root / "cache")
+    (entry,) = (root / f"cache/compiled/{smallbuild.FAMILY}").iterdir()
     entry.rename(root / "entry")
     (root / "entry").rename(entry.with_name("twin"))
 
 
 def _use_kept(root: Path) -> object:
     objects = KeptObjects(root / "cache")
-    there = survey(
-        test_object_cache.headers(root / "newer", test_object_cache.NEW), test_object_cache.NEW
-    )
-    near = objects.nearest(test_object_cache.FAMILY, there)
+    there = survey(smallbuild.headers(root / "newer", smallbuild.NEW), smallbuild.NEW)
+    near = objects.nearest(smallbuild.FAMILY, there)
     if near:
         (root / "work").mkdir()
-        objects.restore(near[0], root / "work", test_object_cache.NEW)
+        objects.restore(near[0], root / "work", smallbuild.NEW)
     return near
 
 
@@ -402,20 +399,20 @@ READERS = (
            lambda root: _provisioner(root).toolchain_recorded(Compiler("gcc", "gcc-12", "12"))),
     Reader("package", "cache/downloads/.pkg_1.0.json", _package,
            lambda root: _provisioner(root).source_package("pkg", "1.0")),
-    Reader("manifest.json", f"cache/builds/{test_store.RELEASE}/{test_store.KEY}/manifest.json",
+    Reader("manifest.json", f"cache/builds/{stored.RELEASE}/{stored.KEY}/manifest.json",
            _put, _use_store),
-    Reader("proof", f"cache/builds/{test_store.RELEASE}/{test_store.KEY}/proof.json",
-           lambda root: write_proof(root / "cache", test_store.put(root / "cache"), "equal"),
+    Reader("proof", f"cache/builds/{stored.RELEASE}/{stored.KEY}/proof.json",
+           lambda root: write_proof(root / "cache", stored.put(root / "cache"), "equal"),
            lambda root: read_proof(root / "cache", _entry(root))),
     Reader("disproofs", "var/lib/modulus/disproved/gpu.json",
            lambda root: add_disproof(DriverPaths(root, "gpu"), DISPROOF), _use_disproofs),
     Reader("userspace", f"cache/userspace/{SHA}/record.json", _userspace,
            lambda root: find_userspace(root / "cache", SHA, REPORTER)),
-    Reader("kept objects", f"cache/compiled/{test_object_cache.FAMILY}/twin/manifest.json",
+    Reader("kept objects", f"cache/compiled/{smallbuild.FAMILY}/twin/manifest.json",
            _kept, _use_kept),
-    Reader("kept listing", f"cache/compiled/{test_object_cache.FAMILY}/twin/headers.zst",
+    Reader("kept listing", f"cache/compiled/{smallbuild.FAMILY}/twin/headers.zst",
            _kept, _use_kept),
-    Reader("kept archive", f"cache/compiled/{test_object_cache.FAMILY}/twin/objects.tar.zst",
+    Reader("kept archive", f"cache/compiled/{smallbuild.FAMILY}/twin/objects.tar.zst",
            _kept, _use_kept),
     Reader("source", "cache/source.json", _source, _use_source),
     Reader("module root", "stamp.json", _stamp, lambda root: record.read_record(

@@ -19,7 +19,7 @@ from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import FakeNode, fake_node, store_entry
 from tests.support.headertrees import write
-from tests.unit.host.store.test_store import alike, object_of, put
+from tests.support.stored import alike, object_of, put
 
 
 class Cache:

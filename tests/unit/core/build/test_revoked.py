@@ -22,8 +22,8 @@ from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import write
+from tests.support.stored import put
 from tests.support.switching import active_name, command
-from tests.unit.host.store.test_store import put
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
 WHY = REVOKED[FIRST]

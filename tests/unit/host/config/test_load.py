@@ -1,39 +1,19 @@
+"""Settings of every place: which wins, and every problem at once."""
+
 from __future__ import annotations
 
-import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modulus.core.config.schema import Problems
 from modulus.core.config.settings import Settings
 from modulus.errors import ConfigError
-from modulus.host.config.load import load_profile, load_settings, profile_names
-from modulus.host.config.yaml import parse_yaml
+from modulus.host.config.load import load_settings
+from tests.unit.host.config.conftest import write
 
 JOBS = "must be a number from 1 to 4096, or auto"
-PROFILE = """
-name: {name}
-sources: [{{url: "file:///x-{{version}}.tar", format: tar}}]
-flavours: {{open: {{dir: src}}}}
-build: [m]
-load: [m]
-make: {{targets: modules}}
-"""
-
-
-def write(root: Path, path: str, text: str | bytes) -> Path:
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return file
 
 
 def load(
@@ -211,167 +191,3 @@ def test_links_are_followed_within_the_root(tmp_path: Path) -> None:
 def test_comments_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
     write(tmp_path, "etc/modulus/modulus.yaml", b"\xef\xbb\xbf# nothing yet\nbuild:\n")
     assert load(tmp_path).build.jobs is None
-
-
-# YAML.
-
-
-def parse(text: str) -> tuple[object, list[str]]:
-    lines: list[str] = []
-    return parse_yaml(text, Problems("", lines)), lines
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("", None),
-        ("550.40: a\n007: b\nNO: c\n~: d\n", {"550.40": "a", "007": "b", "NO": "c", "~": "d"}),
-        ("a: 2024-01-02", {"a": "2024-01-02"}),
-        ("a: 0x10de\nb: 1.5\nc: [x]\n", {"a": 0x10DE, "b": 1.5, "c": ["x"]}),
-        ("a: no\nb: ~\nc:\n", {"a": False, "b": None, "c": None}),
-        ("a: &x [1]\nb: *x\n", {"a": [1], "b": [1]}),
-    ],
-)  # fmt: skip
-def test_yaml(text: str, value: object) -> None:
-    assert parse(text) == (value, [])
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("a: 1\nb: {c: 1, c: 2}\n", "line 2: c is there twice"),
-        ("[a]: 1", "line 1: a key must be text"),
-        ("a: !!python/object/apply:os.abort []", "line 1: could not determine"),
-        ("a: !!timestamp x", "line 1: could not determine a constructor for the tag"),
-        ("a: !!int x", "is not YAML, or has a value that is none"),
-        ("a: !!bool x", "is not YAML, or has a value that is none"),
-        ("a: 1\n--- \nb: 2", "line 2: but found another document"),
-        ("a: *b", "line 1: found undefined alias"),
-        ("a: 1\n\tb: 2", "line 2: "),
-        ("a: \x07", "line 1: a character that text does not have"),
-        ("a: ééé\n\n\n\x07\n\n\n\n", "line 4: a character that text does not have"),
-        ("- " * 100_000, "is nested more than 50 deep"),
-        ("{a: " * 60 + "}" * 60, "is nested more than 50 deep"),
-        ("[" * 60, "is nested more than 50 deep"),
-        (f"a: [{'1,' * 100_000}]", "has more than 20000 values"),
-        (
-            "a: &a [x, x, x, x, x, x, x, x, x]\n"
-            + "".join(f"{b}: &{b} [{f'*{a},' * 9}]\n" for a, b in pairwise("abcdefghij")),
-            "has more than 20000 values",
-        ),
-        ("a: &a [*a]", "a is part of itself"),
-        ("a: &a x\nb: &a {c: [*a]}", "a is part of itself"),
-        (f"a: {'9' * 500_000}", "line 1: a number that is too large"),
-        (f"a: 0x{'f' * 500_000}", "line 1: a number that is too large"),
-        (f"a: 1{':59' * 10_000}", "line 1: a number that is too large"),
-        ("b: 1\na: .inf", "line 2: a number that is none"),
-        ("a: .nan", "line 1: a number that is none"),
-    ],
-)  # fmt: skip
-def test_yaml_that_is_refused(text: str, line: str) -> None:
-    value, lines = parse(text)
-    assert value is None
-    assert len(lines) == 1 and lines[0].startswith(line)
-
-
-def test_yaml_without_an_end_to_its_depth_is_refused() -> None:
-    _, (line,) = parse("[" * 100_000)
-    # A newer PyYAML looks so far ahead that its own limit comes first.
-    assert line in ("is nested more than 50 deep", "line 1: exceeded maximum nesting depth")
-
-
-def test_every_repeated_key_is_told() -> None:
-    assert parse("a: 1\na: 2\nb: {c: 1, c: 1}\n")[1] == [
-        "line 2: a is there twice",
-        "line 3: c is there twice",
-    ]
-
-
-@given(st.one_of(st.text(), st.text("abc:-[]{}&*!#|>'\"%@`,? \n\t0123456789.~<="), st.binary()))
-def test_any_text_is_plain_values_or_problems(text: str | bytes) -> None:
-    value, lines = parse(text if isinstance(text, str) else text.decode("latin-1"))
-    assert value is None or not lines
-    assert isinstance(value, (type(None), bool, int, float, str, list, dict))
-    assert all("\n" not in line for line in lines)
-
-
-# Profiles.
-
-
-def test_what_ships_is_found_from_any_root(tmp_path: Path) -> None:
-    assert {"nvidia", "v4l2loopback"} <= set(profile_names(tmp_path))
-    assert load_profile(tmp_path, "v4l2loopback").name == "v4l2loopback"
-
-
-def test_etc_wins_over_usr_share_and_that_over_what_ships(tmp_path: Path) -> None:
-    for place in ("usr/share", "etc"):
-        profile = PROFILE.format(name="v4l2loopback") + f"blacklist: [{place[:3]}]\n"
-        write(tmp_path, f"{place}/modulus/profiles/v4l2loopback.yaml", profile)
-        assert load_profile(tmp_path, "v4l2loopback").blacklist == (place[:3],)
-
-
-@pytest.mark.parametrize("name", ["nvida", "../x", "", ".hidden"])
-def test_an_unknown_profile(tmp_path: Path, name: str) -> None:
-    write(tmp_path, "etc/modulus/x.yaml", PROFILE.format(name="x"))
-    write(tmp_path, "etc/modulus/profiles/.hidden.yaml", PROFILE.format(name="x"))
-    with pytest.raises(ConfigError, match="there is no profile") as raised:
-        load_profile(tmp_path, name)
-    assert ("did you mean nvidia?" in raised.value.message) == (name == "nvida")
-    assert "nvidia, v4l2loopback" in raised.value.hint
-
-
-def test_problems_of_a_profile_name_its_file(tmp_path: Path) -> None:
-    file = write(tmp_path, "etc/modulus/profiles/one.yaml", "name: one\nbiuld: [m]\nload: m\n")
-    with pytest.raises(ConfigError) as raised:
-        load_profile(tmp_path, "one")
-    assert raised.value.message.splitlines()[:2] == [
-        f"{file}: biuld: unknown key, did you mean build?",
-        f"{file}: load: must be a list, such as [a, b], not 'm'",
-    ]
-    file.write_text("a: b: c")
-    with pytest.raises(ConfigError, match=r"one\.yaml: line 1: "):
-        load_profile(tmp_path, "one")
-
-
-def test_patches_lie_beside_the_profile(tmp_path: Path) -> None:
-    profile = PROFILE.format(name="one") + "patches: [{file: one/a.patch, kernel: '>=6'}]\n"
-    write(tmp_path, "etc/modulus/profiles/one.yaml", profile)
-    with pytest.raises(ConfigError, match=r"patches\[0\]\.file: .*a\.patch cannot be read"):
-        load_profile(tmp_path, "one")
-    patch = write(tmp_path, "etc/modulus/profiles/one/a.patch", "")
-    found = load_profile(tmp_path, "one")
-    assert found.patches_for("6.1", "1") == (patch,)
-    before = found.build_section("open", "6.1", "1")
-    patch.write_text("other")
-    after = load_profile(tmp_path, "one").build_section("open", "6.1", "1")
-    assert before != after
-
-
-def test_files_of_the_build_lie_beside_the_profile(tmp_path: Path) -> None:
-    profile = PROFILE.format(name="one") + "files: [{file: a.sh}]\n"
-    write(tmp_path, "etc/modulus/profiles/one.yaml", profile)
-    with pytest.raises(ConfigError, match=r"files\[0\]\.file: .*a\.sh cannot be read"):
-        load_profile(tmp_path, "one")
-    file = write(tmp_path, "etc/modulus/profiles/a.sh", "text")
-    (found,) = load_profile(tmp_path, "one").files_for("1")
-    assert (found.path, found.sha256) == (str(file), hashlib.sha256(b"text").hexdigest())
-
-
-def test_an_installed_package_takes_no_profiles_from_beside_it(tmp_path: Path) -> None:
-    source = Path(__file__).parents[4] / "modulus"
-    for path in source.rglob("*.py"):
-        write(tmp_path, f"lib/modulus/{path.relative_to(source)}", path.read_bytes())
-    write(tmp_path, "lib/profiles/foreign.yaml", PROFILE.format(name="foreign"))
-    script = (
-        "import pathlib; from modulus.host.config.load import profile_names;"
-        "print(profile_names(pathlib.Path('/x')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": str(tmp_path / "lib")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "()\n"
