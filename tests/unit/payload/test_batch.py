@@ -1,7 +1,8 @@
 """Drivers compiled together: bits, messages, headers and status are those of each alone.
 
 batch.sh, batch-cc.sh and forkcc.c are tried with every gcc at hand. What a single compile may
-depend on is in test_batch_cases.py, and texts that seem something else in test_batch_text.py.
+depend on is in test_batch_cases.py, what it says in test_batch_messages.py, and texts that seem
+something else in test_batch_text.py.
 """
 
 from __future__ import annotations
