@@ -3,148 +3,22 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from modulus.core.devices.wanted import NodeRule
-from modulus.errors import RefusedError
 from modulus.host.config.load import load_profile
-from modulus.host.devices.apply import NodesResult, check_usable, provide_nodes, remove_nodes
+from modulus.host.devices.apply import NodesResult, provide_nodes, remove_nodes
 from modulus.host.devices.facts import read_facts
 from modulus.host.report.reporter import PlainReporter
-from tests.support.headertrees import link, write
-from tests.support.mount import tmpfs
+from tests.support.headertrees import link
+from tests.unit.host.devices.conftest import ALL, Node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make device nodes")
-
-DEVICES = """\
-Character devices:
-  1 mem
-195 nvidia
-195 nvidiactl
-195 nvidia-modeset
-234 nvidia-caps-imex-channels
-235 nvidia-nvswitch
-236 nvidia-nvlink
-237 nvidia-caps
-510 nvidia-uvm
-510 nvidia-uvm-more
-
-Block devices:
-  8 sd
-"""
-PARAMS = """\
-ResmanDebugLevel: 4294967295
-ModifyDeviceFiles: {modify}
-DeviceFileUID: {uid}
-DeviceFileGID: {gid}
-DeviceFileMode: {mode}
-CreateImexChannel0: {channel}
-RegistryDwords: ""
-"""
-CONTROL = {
-    "nvidiactl": "195:255 0666",
-    "nvidia-modeset": "195:254 0666",
-    "nvidia-uvm": "510:0 0666",
-    "nvidia-uvm-tools": "510:1 0666",
-    "nvidia-nvlink": "236:0 0666",
-    "nvidia-nvswitchctl": "235:255 0666",
-    "nvidia-caps/nvidia-cap1": "237:1 0400",
-    "nvidia-caps/nvidia-cap2": "237:2 0444",
-}
-ALL = CONTROL | {"nvidia0": "195:0 0666", "nvidia1": "195:1 0666"}
-
-
-class Node:
-    """A node with two GPUs and all that the driver can have."""
-
-    def __init__(self, root: Path, rules: tuple[NodeRule, ...]) -> None:
-        self.root, self.rules, self.dev = root, rules, root / "dev"
-        self.log = io.StringIO()
-        self.proc("devices", DEVICES)
-        self.params()
-        self.gpu("0000:00:05.0", 1)
-        self.gpu("0000:00:06.0", 0)
-        for module in ("nvidia", "nvidia_modeset", "nvidia_uvm"):
-            write(root / f"sys/module/{module}/initstate", "live\n")
-        for driver in ("nvlink", "nvswitch"):
-            self.proc(f"driver/nvidia-{driver}/permissions", "DeviceFileMode: 438\n")
-        (root / "proc/driver/nvidia-nvswitch/devices").mkdir()
-        self.cap("mig/config", 1, 256)
-        self.cap("mig/monitor", 2, 292)
-        self.dev.mkdir()
-        self.dev.chmod(0o755)
-
-    def proc(self, path: str, text: str) -> None:
-        write(self.root / "proc" / path, text)
-
-    def params(
-        self, modify: int = 1, uid: int = 0, gid: int = 0, mode: int = 438, channel: int = 0
-    ) -> None:
-        text = PARAMS.format(modify=modify, uid=uid, gid=gid, mode=mode, channel=channel)
-        self.proc("driver/nvidia/params", text)
-
-    def gpu(self, address: str, minor: int) -> None:
-        text = f"Model: \t\t GPU\nBus Location: \t {address}\nDevice Minor: \t {minor}\n"
-        self.proc(f"driver/nvidia/gpus/{address}/information", text)
-
-    def cap(self, path: str, minor: int, mode: int, modify: int = 1) -> None:
-        text = f"DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\nDeviceFileModify: {modify}\n"
-        self.proc(f"driver/nvidia/capabilities/{path}", text)
-
-    def unload(self) -> None:
-        shutil.rmtree(self.root / "proc")
-        shutil.rmtree(self.root / "sys")
-        self.proc("devices", "Character devices:\n  1 mem\n510 other\n")
-
-    def mknod(self, name: str, major: int, minor: int, mode: int = 0o666) -> Path:
-        path = self.dev / name
-        path.parent.mkdir(exist_ok=True)
-        os.mknod(path, stat.S_IFCHR, os.makedev(major, minor))
-        path.chmod(mode)
-        return path
-
-    def provide(self) -> NodesResult:
-        result = provide_nodes(self.root, self.rules, PlainReporter(self.log))
-        # What is done is right the next time.
-        again = provide_nodes(self.root, self.rules, PlainReporter(io.StringIO()))
-        assert not again.changed
-        assert again.findings == result.findings
-        return result
-
-    def remove(self) -> tuple[str, ...]:
-        return remove_nodes(self.root, self.rules)
-
-    def nodes(self) -> dict[str, str]:
-        """Every character device by path, with number, mode and, if not root's, owner."""
-        found = {}
-        for path in sorted(self.dev.rglob("*")):
-            status = path.lstat()
-            if stat.S_ISCHR(status.st_mode):
-                number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-                text = f"{number} {stat.S_IMODE(status.st_mode):04o}"
-                if status.st_uid or status.st_gid:
-                    text += f" {status.st_uid}:{status.st_gid}"
-                found[str(path.relative_to(self.dev))] = text
-        return found
-
-    def links(self) -> dict[str, str]:
-        return {path.name: os.readlink(path) for path in (self.dev / "char").glob("*:*")}
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    # What is made must not depend on it.
-    before = os.umask(0o077)
-    yield Node(tmp_path, load_profile(tmp_path, "nvidia").nodes)
-    os.umask(before)
 
 
 def test_all_nodes_of_a_driver(node: Node) -> None:
@@ -288,39 +162,6 @@ def test_what_a_killed_run_left_is_in_nobodys_way(
         assert node.nodes() == (ALL if run == node.provide else {})
 
 
-def test_what_is_foreign_stays(node: Node) -> None:
-    write(node.dev / "nvidia0", "mine")
-    link(node.dev / "nvidia1", "null")
-    (node.dev / "nvidia-uvm").mkdir()
-    link(node.dev / "nvidia-caps", "elsewhere")
-    (node.dev / "elsewhere").mkdir()
-    write(node.dev / "char/236:0", "mine")
-    result = node.provide()
-    assert sorted(node.nodes()) == [
-        "nvidia-modeset", "nvidia-nvlink", "nvidia-nvswitchctl", "nvidia-uvm-tools", "nvidiactl",
-    ]  # fmt: skip
-    assert {(finding.id, finding.severity, finding.message) for finding in result.findings} == {
-        ("foreign-node", "error", "/dev/nvidia0 cannot be made: a regular file is there"),
-        ("foreign-node", "error", "/dev/nvidia1 cannot be made: a symbolic link is there"),
-        ("foreign-node", "error", "/dev/nvidia-uvm cannot be made: a directory is there"),
-        *(
-            ("foreign-node", "error", f"{path} cannot be made: /dev/nvidia-caps is a symbolic link")
-            for path in ("/dev/nvidia-caps/nvidia-cap1", "/dev/nvidia-caps/nvidia-cap2")
-        ),
-        ("foreign-link", "warning", "/dev/char/236:0 cannot be made: what is there is no symbolic link"),
-    }  # fmt: skip
-    assert "move it" in next(
-        finding.fix for finding in result.findings if "/dev/nvidia0 " in finding.message
-    )
-    left = {"/dev/nvidiactl", "/dev/char/195:255"}
-    assert left <= set(node.remove())
-    assert (node.dev / "nvidia0").read_text() == "mine"
-    assert sorted(path.name for path in node.dev.iterdir()) == [
-        "char", "elsewhere", "nvidia-caps", "nvidia-uvm", "nvidia0", "nvidia1",
-    ]  # fmt: skip
-    assert (node.dev / "char/236:0").read_text() == "mine"
-
-
 def test_a_gpu_and_a_capability_that_are_gone(node: Node) -> None:
     node.cap("gpu0/mig/gi0/access", 3, 0o444)
     node.provide()
@@ -384,52 +225,6 @@ def test_removal_knows_what_the_driver_said_before(node: Node) -> None:
     node.unload()
     remove_nodes(node.root, node.rules, before)
     assert sorted(node.nodes()) == ["nvidia-modeset", "nvidia0", "nvidia1", "nvidiactl"]
-
-
-def test_nodes_that_may_not_be_made(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container without CAP_MKNOD."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "mknod", refuse)
-    with pytest.raises(RefusedError, match="cannot change /dev/nvidiactl: ") as caught:
-        node.provide()
-    assert "a privileged one" in caught.value.hint
-    assert list(node.dev.rglob("*")) == []
-
-
-def test_nodes_that_are_there_need_no_permission(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node.provide()
-    monkeypatch.delattr(os, "mknod")
-    node.provide()
-
-
-def test_nodes_that_cannot_be_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    node.provide()
-    monkeypatch.setattr(os, "unlink", refuse)
-    with pytest.raises(RefusedError, match="Read-only file system"):
-        node.remove()
-
-
-def test_a_dev_in_which_nothing_can_be_opened(tmp_path: Path) -> None:
-    with tmpfs(tmp_path / "good", "1m") as dev:
-        check_usable(dev)
-    with tmpfs(tmp_path / "bad", "1m,nodev") as dev, pytest.raises(RefusedError) as caught:
-        check_usable(dev)
-    assert "is mounted nodev" in caught.value.message
-
-
-def test_a_dev_that_is_read_only(node: Node) -> None:
-    node.dev.rmdir()
-    with tmpfs(node.dev, "1m,ro"), pytest.raises(RefusedError, match="Read-only") as caught:
-        node.provide()
-    assert "mount /dev writable" in caught.value.hint
 
 
 def test_an_absolute_link_is_followed_below_the_root(node: Node) -> None:
