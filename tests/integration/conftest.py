@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from modulus.core.distribution.families import DEBIAN
 from modulus.errors import BuildError
 from tests.support import packages, runfile
+from tests.support.aptworld import World, make_world
+from tests.support.archive import SigningKey, add_headers, serving
 from tests.support.kernels import Kernels, available
 from tests.support.mirror import Mirror
+from tests.support.privatebus import PrivateBus, private_bus
 from tests.support.system import Done, Node
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -173,3 +177,40 @@ def instance() -> str:
 def node(tmp_path: Path, kernels: Kernels) -> Node:
     """A node that runs the newest kernel of the stable series."""
     return Node(tmp_path / "node", kernels.newest())
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
+    """A bus that does not run yet."""
+    with private_bus(tmp_path / "run/dbus", monkeypatch) as bus:
+        yield bus
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A node's root with the folder of a kernel, and no more."""
+    root = tmp_path / "root"
+    kernel = root / "lib/modules/6.1.0-1-amd64"
+    kernel.mkdir(parents=True)
+    (kernel / "modules.builtin").touch()
+    return root
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[SigningKey]:
+    key = SigningKey()
+    yield key
+    key.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, key: SigningKey) -> Iterator[World]:
+    with serving(tmp_path / "archive") as server:
+        yield make_world(tmp_path, key, server, DEBIAN, "bookworm")
+
+
+@pytest.fixture
+def with_headers(world: World) -> World:
+    add_headers(world.archive, world.base / "made")
+    world.archive.publish()
+    return world
