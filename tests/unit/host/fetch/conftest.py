@@ -67,9 +67,8 @@ class Bench:
 
     def fetcher(self, *, options: ClientOptions | None = None, **more: Any) -> Fetcher:
         pace = Pace(tries=3, sleep=self.sleep, clock=lambda: sum(self.slept))
-        usual = ClientOptions(connect_timeout=2, read_timeout=0.3)
         more = {"pace": pace, **more}
-        return Fetcher(options or usual, self.downloads, self.reporter, **more)
+        return Fetcher(options or ClientOptions(), self.downloads, self.reporter, **more)
 
     def fetch(
         self,
@@ -127,7 +126,7 @@ def secure(certificate: Path) -> Iterator[Mirror]:
 
 
 def trusting(certificate: Path) -> ClientOptions:
-    return ClientOptions(ca_bundle=str(certificate), connect_timeout=2, read_timeout=0.3)
+    return ClientOptions(ca_bundle=str(certificate))
 
 
 def trusted(url: str) -> Candidate:
