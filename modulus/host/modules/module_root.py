@@ -169,7 +169,7 @@ def _fill(
 
 def _depmod(made: Path, release: str) -> None:
     try:
-        run(["depmod", "-b", made, "-C", made / _CONFIG, release], quick=True)
+        run(["depmod", "-b", made, "-C", made / _CONFIG, release])
     except CommandError as error:
         raise RefusedError(
             f"depmod cannot read the driver's modules: {error.message}",

@@ -5,13 +5,14 @@ limit, and on failure the whole error output with the command as a line that can
 No program outlives the process that runs it, not even where SIGKILL ends that process, unless
 it is run ``unbroken``.
 Works with sh 1.14 (Debian 12) and 2.x: ``sh`` starts and reaps, and this module reads, in the
-caller's thread, so that a callback's exception or a Ctrl-C ends the program. The programs of a
-warm start are started without ``sh`` (``start``).
+caller's thread, so that a callback's exception or a Ctrl-C ends the program. What runs beside
+its caller is started by ``spawn``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -20,15 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from modulus.errors import ModulusError
+from modulus.errors import ModulusError, ToolchainError
 from modulus.host.process.lines import Lines
 from modulus.host.process.pump import pump
-from modulus.host.process.start import ENDING, not_installed, prctl, start_quick, tie
 from modulus.host.report.notify import ask_for_time
 
 ANY_STATUS = range(-64, 256)
 """For ``ok``: every exit status; the negative ones are signals."""
 
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""The signals that ask a program to end."""
+_NOT_STARTED = 255
+_PR_SET_PDEATHSIG = 1
 _PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
@@ -85,7 +89,6 @@ def run(
     preexec: Callable[[], None] | None = None,
     stdin: IO[bytes] | None = None,
     unbroken: bool = False,
-    quick: bool = False,
     check: Callable[[], object] | None = None,
 ) -> Result:
     """Runs ``argv`` to its end and returns its output.
@@ -99,7 +102,6 @@ def run(
 
     An ``unbroken`` program comes to its own end: it ignores the signals that ask programs to
     end, it outlives its caller, an exception waits for it, and past the time limit it runs on.
-    A ``quick`` program is started without sh, and all else is the same.
     """
     words = [str(word) for word in argv]
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -120,8 +122,7 @@ def run(
             sinks[err_read] = err.extend
         if cwd is not None:
             options["_cwd"] = str(cwd)
-        begin = start_quick if quick else _start
-        running = begin(words, environment(env), preexec, options, unbroken)
+        running = _start(words, environment(env), preexec, options, unbroken)
         try:
             write.close()
             if not lines:
@@ -178,6 +179,24 @@ def interactive(
             signal.signal(number, handler)
 
 
+def tie(parent: int, number: int) -> None:
+    """Has this process get signal ``number`` when its ``parent`` dies."""
+    prctl()(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(255)
+
+
+@functools.cache
+def prctl() -> Any:
+    """prctl(2); the first call must come before a fork."""
+    # Cached: each CDLL makes a class of its own, and an agent starts programs for months.
+    import ctypes
+
+    found = ctypes.CDLL(None, use_errno=True).prctl
+    found.argtypes = (ctypes.c_int, ctypes.c_ulong)
+    return found
+
+
 def _start(
     words: list[str],
     env: dict[str, str],
@@ -191,13 +210,15 @@ def _start(
     try:
         command = sh.Command(words[0])
     except sh.CommandNotFound:
-        raise not_installed(words[0]) from None
+        raise ToolchainError(
+            f"{words[0]} is not installed", f"install the package that has {words[0]}"
+        ) from None
     prctl()
     parent = os.getpid()
 
     def prepare() -> None:
         if unbroken:
-            for number in ENDING:
+            for number in _ENDING:
                 signal.signal(number, signal.SIG_IGN)
         else:
             tie(parent, signal.SIGKILL)
@@ -206,15 +227,19 @@ def _start(
         if preexec is not None:
             preexec()
 
-    return command(
-        *words[1:],
-        _env=env,
-        _preexec_fn=prepare,
-        _bg=True,
-        _bg_exc=False,
-        _ok_code=list(ANY_STATUS),
-        **options,
-    )
+    try:
+        return command(
+            *words[1:],
+            _env=env,
+            _preexec_fn=prepare,
+            _bg=True,
+            _bg_exc=False,
+            _ok_code=list(ANY_STATUS),
+            **options,
+        )
+    except sh.ForkException as error:
+        # Its text is the child's traceback.
+        raise CommandError(words, _NOT_STARTED, str(error).strip().splitlines()[-1]) from None
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[int, IO[bytes]]:

@@ -47,7 +47,7 @@ def shelter(what: str) -> Iterator[Whole]:
                     (group / "cgroup.procs").write_text("0")
 
         def run_whole(argv: Sequence[str | Path], timeout: float) -> Result:
-            return run(argv, timeout=timeout, preexec=enter, unbroken=True, quick=True)
+            return run(argv, timeout=timeout, preexec=enter, unbroken=True)
 
         yield run_whole
 

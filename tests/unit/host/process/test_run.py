@@ -1,4 +1,4 @@
-"""The command runner, with both versions of sh and without; how output becomes lines."""
+"""The command runner, with both versions of sh; how output becomes lines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.errors import ToolchainError
-from modulus.host.process import lines, run, start
-
-
-@pytest.fixture(params=[False, True], ids=["sh", "quick"])
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Programs are started by sh, or all without it."""
-    if request.param:
-        monkeypatch.setattr(run, "_start", start.start_quick)
-    return bool(request.param)
+from modulus.host.process import lines, run
 
 
 def split(*pieces: bytes) -> list[str]:
@@ -85,13 +77,11 @@ def test_time_is_asked_for_a_command_that_cannot_hang_for_ever(
             manager.recv(4096)
 
 
-@pytest.mark.usefixtures("quick")
 def test_output_and_status() -> None:
     result = run.run(("sh", "-c", "echo out; echo err >&2; exit 3"), ok=(3,))
     assert result == run.Result(3, "out\n", "err\n")
 
 
-@pytest.mark.usefixtures("quick")
 def test_environment_is_minimal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
@@ -100,12 +90,10 @@ def test_environment_is_minimal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(line.startswith("SECRET") for line in seen)
 
 
-@pytest.mark.usefixtures("quick")
 def test_stdin_is_empty_and_cwd_is_set(tmp_path: Path) -> None:
     assert run.run(("sh", "-c", "cat; pwd"), cwd=tmp_path).stdout == f"{tmp_path}\n"
 
 
-@pytest.mark.usefixtures("quick")
 def test_failure_is_a_line_to_paste() -> None:
     with pytest.raises(run.CommandError) as caught:
         run.run(("sh", "-c", "echo first >&2; echo last >&2; exit 4"))
@@ -120,29 +108,26 @@ def test_a_program_that_cannot_be_started_says_why(tmp_path: Path) -> None:
     program.write_text("no program")
     program.chmod(0o755)
     with pytest.raises(run.CommandError, match=r"status 255.*Exec format error"):
-        run.run((program,), quick=True)
+        run.run((program,))
 
 
 def test_what_python_ignores_ends_a_program() -> None:
     script = "kill -PIPE $$"
-    done = run.run(("sh", "-c", script), ok=run.ANY_STATUS, quick=True)
+    done = run.run(("sh", "-c", script), ok=run.ANY_STATUS)
     assert done.status == -signal.SIGPIPE
 
 
-@pytest.mark.usefixtures("quick")
 def test_missing_program() -> None:
     with pytest.raises(ToolchainError, match="no-such-program is not installed"):
         run.run(("no-such-program",))
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_status_of_a_killed_program_is_negative(number: signal.Signals) -> None:
     result = run.run(("sh", "-c", f"ulimit -c 0; kill -{number.value} $$"), ok=run.ANY_STATUS)
     assert result.status == -number.value
 
 
-@pytest.mark.usefixtures("quick")
 def test_lines_come_while_the_program_runs() -> None:
     came: list[float] = []
     run.run(
@@ -153,7 +138,6 @@ def test_lines_come_while_the_program_runs() -> None:
     assert came[1] - came[0] > 0.2
 
 
-@pytest.mark.usefixtures("quick")
 def test_time_limit_kills_the_whole_group(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     began = time.monotonic()
@@ -164,7 +148,6 @@ def test_time_limit_kills_the_whole_group(tmp_path: Path) -> None:
     assert_gone(int(pid.read_text()))
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_exception_of_the_callback_kills_and_propagates(tmp_path: Path) -> None:
     def on_line(line: str) -> None:
         raise KeyboardInterrupt(line)
@@ -174,7 +157,6 @@ def test_an_exception_of_the_callback_kills_and_propagates(tmp_path: Path) -> No
     assert_gone(int(str(caught.value)))
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_check_ends_what_says_nothing(tmp_path: Path) -> None:
     pid, calls = tmp_path / "pid", []
 
@@ -193,7 +175,6 @@ def test_a_check_ends_what_says_nothing(tmp_path: Path) -> None:
     assert len(calls) > 1
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_daemon_holding_the_output_is_not_waited_for() -> None:
     began = time.monotonic()
     run.run(("sh", "-c", "sleep 5 & echo $!"), on_line=lambda pid: started.append(int(pid)))
@@ -204,12 +185,10 @@ def test_a_daemon_holding_the_output_is_not_waited_for() -> None:
 started: list[int] = []
 
 
-@pytest.mark.usefixtures("quick")
 def test_preexec_runs_in_the_child(tmp_path: Path) -> None:
     assert run.run(("pwd",), preexec=lambda: os.chdir(tmp_path)).stdout == f"{tmp_path}\n"
 
 
-@pytest.mark.usefixtures("quick")
 def test_no_program_outlives_a_killed_caller(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     child = os.fork()
@@ -225,7 +204,6 @@ def test_no_program_outlives_a_killed_caller(tmp_path: Path) -> None:
 SLOW = "trap '' TERM; echo $$ >{0}/new; mv {0}/new {0}/pid; sleep 1; touch {0}/end"
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_unbroken_program_outlives_a_killed_caller(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
@@ -237,7 +215,6 @@ def test_an_unbroken_program_outlives_a_killed_caller(tmp_path: Path) -> None:
     wait_for(tmp_path / "end")
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_exception_waits_for_an_unbroken_program(tmp_path: Path) -> None:
     def on_line(line: str) -> None:
         raise KeyboardInterrupt
@@ -248,14 +225,11 @@ def test_an_exception_waits_for_an_unbroken_program(tmp_path: Path) -> None:
     assert (tmp_path / "end").exists()
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_the_time_limit_leaves_an_unbroken_program_to_itself(
-    tmp_path: Path, quick: bool
-) -> None:
+def test_the_time_limit_leaves_an_unbroken_program_to_itself(tmp_path: Path) -> None:
     script = (
         "from modulus.host.process import run\n"
         "words = ('sh', '-c', 'echo $$ >pid; exec sleep 60')\n"
-        f"try: run.run(words, timeout=0.3, unbroken=True, quick={quick})\n"
+        "try: run.run(words, timeout=0.3, unbroken=True)\n"
         "except run.CommandError as error: print(error.status)\n"
     )
     # A process that goes has nothing to wait for either.
