@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from modulus.agent.job_queue import BUILD, REPAIR, Work
+from modulus.host.process.own_children import MODULUS
 from modulus.pipeline.site import Site
 
 LOCK_TIMEOUT = 120.0
 """Seconds, unless the options give others. Below the unit's TimeoutStartSec: a child that waits
 for a lock fails first, and the agent waits in its place, so that the start does not hang."""
 
-# -I: neither the environment nor the current folder adds code to what root runs.
-_MODULUS = (sys.executable, "-I", "-m", "modulus")
-_PASSED = ("JOURNAL_STREAM", "INVOCATION_ID", "TERM", "NO_COLOR")
-_SETTINGS = "MODULUS_"
-_STATUS = "NOTIFY_SOCKET"
-
 
 def command(site: Site, instance: str, work: Work, verbose: bool) -> tuple[str, ...]:
     """The command line that does ``work`` on ``instance``, with the options of ``site``."""
     return (
-        *_MODULUS,
+        *MODULUS,
         *("build" if work == BUILD else "up", instance),
         *(["--repair"] if work == REPAIR else ()),
         *_options(site, verbose, waits=True),
@@ -31,13 +25,13 @@ def command(site: Site, instance: str, work: Work, verbose: bool) -> tuple[str, 
 
 def ahead_command(site: Site, instance: str, verbose: bool) -> tuple[str, ...]:
     """The command line that builds ``instance`` for all kernels."""
-    return (*_MODULUS, "build", instance, "--all-kernels", *_options(site, verbose))
+    return (*MODULUS, "build", instance, "--all-kernels", *_options(site, verbose))
 
 
 def prove_command(site: Site, verbose: bool) -> tuple[str, ...]:
     """The command line that proves what this node has built by a shortcut."""
     return (
-        *(*_MODULUS, "cache", "reproduce", "--unproved", "--idle"),
+        *(*MODULUS, "cache", "reproduce", "--unproved", "--idle"),
         *_options(site, verbose, waits=True),
     )
 
@@ -52,16 +46,3 @@ def _options(site: Site, verbose: bool, *, waits: bool = False) -> Iterator[str]
         yield f"--lock-timeout={timeout:g}"
     if verbose:
         yield "-v"
-
-
-def passed_on(environ: Mapping[str, str], *, status: bool = False) -> dict[str, str]:
-    """The variables that a child gets besides those of every command.
-
-    Only with ``status`` is the child's progress the unit's STATUS. The watchdog's variables are
-    never among them: the watchdog is for the loop alone.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _PASSED or name.startswith(_SETTINGS) or (status and name == _STATUS)
-    }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modulus.agent.agent import Agent
-from modulus.agent.commands import command, passed_on
+from modulus.agent.commands import command
 from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
 from modulus.agent.show.instance_status import InstanceStatus
@@ -19,6 +19,7 @@ from modulus.core.agent.events import EventSource
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError
+from modulus.host.process.own_children import passed_on
 from modulus.host.report.notify import make_notifier, watchdog_seconds
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
@@ -63,7 +64,7 @@ class Resident:
             root=site.root,
             instance=instance,
             command=self._command,
-            env=passed_on(os.environ, status=True),
+            env=passed_on(status=True),
             inputs=self._inputs,
             ahead=self._ahead,
             busy=self._busy,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from modulus.agent.agent import Agent
-from modulus.agent.commands import passed_on, prove_command
+from modulus.agent.commands import prove_command
 from modulus.agent.inputs import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
@@ -37,6 +36,7 @@ from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import drift, read_recorded_state
 from modulus.host.kernel.facts import all_builds
+from modulus.host.process.own_children import passed_on
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
@@ -68,7 +68,7 @@ class Wiring:
         self._hold = RebootHold(root, str(instance), None, loop, reporter, self._held)
         self._prover = Prover(
             prove_command(site, verbose),
-            passed_on(os.environ),
+            passed_on(),
             self._to_prove,
             loop,
             agent.again,

@@ -14,7 +14,7 @@ from modulus.core.agent.reboot_hold import span
 from modulus.errors import ModulusError
 from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter
-from modulus.host.status.reboot_hold import claim, claimed, lock_command, lock_environment
+from modulus.host.status.reboot_hold import claim, claimed, lock_command
 
 _READ_AGAIN = (0.2, 0.5, 1.0, 3.0)
 """Seconds between looks at logind's limit, which reads its files some time after a signal."""
@@ -104,7 +104,7 @@ class RebootHold:
         if command is None:
             self._warn_once("no reboot is held: systemd-inhibit is not installed")
             return
-        pid = self._pid = spawn(command, env=lock_environment())
+        pid = self._pid = spawn(command)
         self._loop.child(pid, lambda code: self._ended(pid, code))
         self._changed()
 

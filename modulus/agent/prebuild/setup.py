@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modulus import __version__
-from modulus.agent.commands import ahead_command, passed_on
+from modulus.agent.commands import ahead_command
 from modulus.agent.inputs import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
@@ -24,6 +23,7 @@ from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
 from modulus.host.kernel.facts import kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
+from modulus.host.process.own_children import passed_on
 from modulus.host.report import systemd
 from modulus.pipeline.site import Site
 
@@ -52,7 +52,7 @@ def make_queue(
             else None
         ),
         command=ahead_command(site, name, verbose),
-        env=passed_on(os.environ),
+        env=passed_on(),
         kernels=lambda: next_kernels(site.root, instance, site.config, site.assignments),
     )
     reporter = site.reporter

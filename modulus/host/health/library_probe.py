@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.core.record.json_text import parse_json
 from modulus.errors import ModulusError
+from modulus.host.process.own_children import PYTHON
 from modulus.host.process.run import run
 
 SECONDS = 20.0
@@ -41,12 +41,11 @@ def ask(library: Library, path: Path, devices: Sequence[str] = ()) -> Answer:
         "seconds": seconds,
     }
     heard = _Heard(seconds)
-    # Run by its path, isolated (-I) and without site (-S), it starts in half the time, in any
-    # environment and folder.
+    # Run by its path and without site (-S) it starts in half the time.
     program = Path(__file__).with_name("library_probe_child.py")
     try:
         run(
-            [sys.executable, "-I", "-S", program, json.dumps(request)],
+            [*PYTHON, "-S", program, json.dumps(request)],
             timeout=seconds + _GRACE,
             # The library's own dependencies lie beside it.
             env={"LD_LIBRARY_PATH": str(path.parent)},

@@ -33,7 +33,8 @@ _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """The signals that ask a program to end."""
 _NOT_STARTED = 255
 _PR_SET_PDEATHSIG = 1
-_PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
+_BUS = "DBUS_SYSTEM_BUS_ADDRESS"
+_PASSED_THROUGH = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", _BUS)
 _LONGEST_SILENCE = 3600.0
 """Seconds; a command that may take longer has to show progress."""
 

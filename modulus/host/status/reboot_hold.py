@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from modulus.core.agent.reboot_hold import parse_claims, render_claims
@@ -13,8 +12,6 @@ from modulus.host.process.run import find
 
 DROP_IN = "/run/systemd/logind.conf.d/90-modulus.conf"
 """Below those of /etc, so that an administrator's own word counts; gone with the boot."""
-
-_BUS = "DBUS_SYSTEM_BUS_ADDRESS"
 
 
 def claim(root: Path, instance: str, seconds: float) -> bool:
@@ -57,8 +54,3 @@ def lock_command(why: str) -> tuple[str, ...] | None:
         return None
     options = ("--what=shutdown", "--mode=delay", "--who=Modulus", f"--why={why}")
     return (str(tool), *options, str(sleep), "infinity")
-
-
-def lock_environment() -> dict[str, str]:
-    """What ``lock_command`` needs besides the environment of any command."""
-    return {_BUS: os.environ[_BUS]} if _BUS in os.environ else {}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from modulus.agent.commands import command, passed_on
+from modulus.agent.commands import command
 from modulus.agent.failures import how
 from modulus.agent.job_queue import BUILD, REPAIR, UP, Work
 from modulus.agent.loop import Loop
@@ -490,16 +490,6 @@ def test_the_child_gets_the_same_options(work: Work, options: Options, words: st
     built = command(site, NAME, work, options.verbose)
     assert list(built) == [sys.executable, "-I", "-m", "modulus", *words.split()]
     make_parser().parse_args(built[4:])
-
-
-def test_the_child_gets_what_it_needs_of_the_environment() -> None:
-    kept = {"JOURNAL_STREAM": "1:2", "INVOCATION_ID": "i"}
-    kept["MODULUS_BUILD__JOBS"] = "4"
-    others = {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "SECRET": "s", "MODULUSX": "1"}
-    status = {"NOTIFY_SOCKET": "n"}
-    assert passed_on({**kept, **others, **status}, status=True) == {**kept, **status}
-    # What works ahead, or proves, has no word in the status of the driver.
-    assert passed_on({**kept, **others, **status}) == kept
 
 
 SMALL = """

@@ -155,7 +155,7 @@ def test_a_child_that_says_nothing(
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(library_probe, "PYTHON", (script,))
     assert "ran out of time" in str(library_probe.ask(FINE, libc).problem)
     script.write_text("#!/bin/sh\necho 7; echo '{'; echo out of memory; exit 3\n")
     assert "failed with status 3" in str(library_probe.ask(FINE, libc).problem)
