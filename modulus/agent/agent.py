@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from modulus.agent.failure_record import FailureRecord
 from modulus.agent.failures import span, with_error
@@ -17,7 +18,7 @@ from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.standby import Standby
 from modulus.agent.task import Task
 from modulus.core.agent.backoff import PERMANENT
-from modulus.core.agent.events import GPUS, KERNELS, MODULES, UPDATE, WRONG, Event, EventSource
+from modulus.core.agent.events import GPUS, KERNELS, MODULES, WRONG, Event, EventSource
 from modulus.core.agent.rate import Rate
 from modulus.core.agent.role import STANDBY
 from modulus.core.status.text import status_text, stopped
@@ -27,6 +28,16 @@ from modulus.host.report.reporter import Reporter
 
 _LOW = 19
 """The niceness of work that nobody waits for."""
+
+
+class SpareTime(Protocol):
+    """What is done beside the agent's own work while there is time for it."""
+
+    def look(self) -> object:
+        """Begins what there is to do; called when the agent is at rest, or asked for all."""
+
+    def give_way(self) -> object:
+        """Ends what may hinder a child that begins."""
 
 
 class Agent:
@@ -45,6 +56,7 @@ class Agent:
         self._status = status
         self._reporter = reporter
         self._clock = clock
+        self._spare: SpareTime | None = None
         self._stopping = self._fallen = False
         self._bugs = Rate()
         self._count = 0
@@ -63,10 +75,16 @@ class Agent:
             poll=task.poll,
             clock=clock,
         )
-        self._upkeep = Upkeep(task, self._queue, tries, loop, status, reporter, clock)
-        self._standby = Standby(
-            task, self._queue, loop, status, lambda: self._selection.selected
+        self._upkeep = Upkeep(
+            task, self._queue, tries, loop, status, reporter, clock, self._rested
         )
+        self._standby = Standby(
+            task, self._queue, loop, status, lambda: self._selection.selected, self._rested
+        )
+
+    def attach(self, spare: SpareTime) -> None:
+        """Takes ``spare``, which loads after the first child has begun."""
+        self._spare = spare
 
     def run(
         self, watchdog: float | None, sources: Callable[[], Iterable[EventSource]] = tuple
@@ -109,8 +127,6 @@ class Agent:
             return
         # Every event is for the instance that is selected now.
         self._look()
-        if event.kind in (KERNELS, UPDATE):
-            self._task.ahead(event.text)
         if event.kind == KERNELS and self._stands_by:
             self._standby.changed()
         elif event.kind in (WRONG, MODULES, GPUS, KERNELS) and not self._stands_by:
@@ -120,7 +136,7 @@ class Agent:
         """Looks at everything once more: on SIGHUP, or when somebody asks for it."""
         if not self._stopping:
             self._work()
-            self._task.ahead("")
+            self._rested()
 
     def verify(self) -> None:
         """Has the driver, or its build, checked and put right."""
@@ -130,6 +146,11 @@ class Agent:
     def deaf(self, why: str) -> None:
         """Notes ``why`` the kernel's messages cannot be heard."""
         self._upkeep.deaf(why)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it ends, as soon as its child has."""
+        return self._stopping
 
     @property
     def at_work(self) -> bool:
@@ -164,9 +185,13 @@ class Agent:
         elif self._queue.running != UP:
             self._standby.begin()
 
+    def _rested(self) -> None:
+        if self._spare:
+            self._spare.look()
+
     def _start(self, work: Work) -> int:
-        if work != REPAIR:
-            self._task.busy()
+        if work != REPAIR and self._spare:
+            self._spare.give_way()
         nice = _LOW if work == BUILD else 0
         command = self._task.command(work, pending=work == REPAIR and self._upkeep.pending)
         return spawn(command, env=self._task.env, nice=nice)

@@ -24,7 +24,8 @@ class Upkeep:
     """Decides what follows each ``up``, each repair and each event on the node.
 
     An instance is *pending* while its driver cannot be loaded, since another driver works and
-    is in use. Its unit is READY then, and the other driver is kept right.
+    is in use. Its unit is READY then, and the other driver is kept right. ``rested`` is called
+    when all is done that can be.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Upkeep:
         status: InstanceStatus,
         reporter: Reporter,
         clock: Callable[[], float],
+        rested: Callable[[], object],
     ) -> None:
         self._task = task
         self._queue = queue
@@ -44,6 +46,7 @@ class Upkeep:
         self._status = status
         self._reporter = reporter
         self._clock = clock
+        self._rested = rested
         self._repairs = Rate()
         self._timer: Cancel | None = None
         self._deaf: str | None = None
@@ -118,7 +121,7 @@ class Upkeep:
                 self.heard(Event(GPUS, text))
         else:
             self._at_rest = state
-        self._task.ahead("")
+        self._rested()
 
     def _await_gpu(self) -> None:
         if self._deaf is None:
@@ -161,7 +164,7 @@ class Upkeep:
         state = pending(self._status.read(), refused)
         self._status.say(pending_text(refused), ready=True)
         self._at_rest = self._status.enter(state, "watch")
-        self._task.ahead("")
+        self._rested()
         if self._task.waits():
             self._tries.failed(BusyError.code)
             self._tries.wait(lambda _: None)

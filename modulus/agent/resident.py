@@ -25,7 +25,6 @@ from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
 if TYPE_CHECKING:
-    from modulus.agent.wiring import Wiring
     from modulus.host.bus.systemd import Systemd
 
 
@@ -66,14 +65,11 @@ class Resident:
             command=self._command,
             env=passed_on(status=True),
             inputs=self._inputs,
-            ahead=self._ahead,
-            busy=self._busy,
             waits=lambda: _waits(site, instance),
             at_boot=lambda: _at_boot(site.root, instance),
             stopped=lambda: _is_stopped(site.root, instance),
         )
         self._agent = Agent(task, self._loop, self._status, site.reporter)
-        self._sources: Wiring | None = None
 
     def run(self) -> int:
         """Runs until it is told to end; returns an exit code."""
@@ -82,24 +78,17 @@ class Resident:
     def _make_sources(self) -> tuple[EventSource, ...]:
         from modulus.agent.wiring import Wiring
 
-        self._sources = Wiring(
-            self._site,
-            self._instance,
-            self._loop,
-            self._agent,
-            self._status,
-            self._uevents,
-            verbose=self._verbose,
+        return (
+            Wiring(
+                self._site,
+                self._instance,
+                self._loop,
+                self._agent,
+                self._status,
+                self._uevents,
+                verbose=self._verbose,
+            ),
         )
-        return (self._sources,)
-
-    def _ahead(self, why: str) -> None:
-        if self._sources:
-            self._sources.ahead(why)
-
-    def _busy(self) -> None:
-        if self._sources:
-            self._sources.busy()
 
     def _command(self, work: Work, *, pending: bool) -> Sequence[str]:
         instance = _at_work(self._site.root, self._instance) if pending else self._instance

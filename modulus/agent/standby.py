@@ -16,7 +16,10 @@ from modulus.core.status.text import standby_text
 
 
 class Standby:
-    """READY at once, so that nothing waits for it, and built when the node is calm."""
+    """READY at once, so that nothing waits for it, and built when the node is calm.
+
+    ``rested`` is called when it is built.
+    """
 
     def __init__(
         self,
@@ -25,12 +28,14 @@ class Standby:
         loop: Loop,
         status: InstanceStatus,
         selected: Callable[[], Instance | None],
+        rested: Callable[[], object],
     ) -> None:
         self._task = task
         self._queue = queue
         self._loop = loop
         self._status = status
         self._selected = selected
+        self._rested = rested
         self._timer: Cancel | None = None
         self._failures = 0
 
@@ -60,7 +65,7 @@ class Standby:
         if code == 0:
             self._failures = 0
             self._say(None)
-            self._task.ahead("")
+            self._rested()
             return
         self._failures += 1
         self._say(how(code))

@@ -23,20 +23,14 @@ def _no(*_: object) -> bool:
     return False
 
 
-def _nothing(*_: object) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Task:
     """Keep ``instance`` up below ``root``.
 
     A child runs ``command`` with ``env``. ``inputs`` gives a digest of what the driver is made
-    from, which is looked at every ``poll`` seconds between tries. ``ahead`` is called, with a
-    reason or "", when kernels that do not run may need a build, ``busy`` when a child begins
-    that nothing may hinder. ``waits`` tells whether a driver in use is waited for
-    (``switch_busy``), ``at_boot`` whether the boot started this agent, and ``stopped`` whether
-    the agent ends for good.
+    from, which is looked at every ``poll`` seconds between tries. ``waits`` tells whether a
+    driver in use is waited for (``switch_busy``), ``at_boot`` whether the boot started this
+    agent, and ``stopped`` whether the agent ends for good.
 
     In seconds: ``settle`` is the wait for more messages of one kind, ``calm`` the wait before
     work that is for later, ``census`` the time between looks for GPUs where the kernel does not
@@ -48,8 +42,6 @@ class Task:
     command: Command
     env: Mapping[str, str]
     inputs: Callable[[], str]
-    ahead: Callable[[str], object] = _nothing
-    busy: Callable[[], object] = _nothing
     waits: Callable[[], bool] = _no
     at_boot: Callable[[], bool] = _no
     stopped: Callable[[], bool] = _no

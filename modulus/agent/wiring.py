@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from modulus.agent.agent import Agent
 from modulus.agent.commands import prove_command
-from modulus.agent.inputs import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
 from modulus.agent.prebuild.reboot_hold import RebootHold
@@ -23,7 +22,6 @@ from modulus.core.agent.events import (
     BUILD,
     KERNELS,
     SELECTED,
-    UPDATE,
     WRONG,
     Event,
     EventSource,
@@ -62,7 +60,6 @@ class Wiring:
         self._instance = instance
         self._agent = agent
         self._status = status
-        self._digest: str | None = None
         root, reporter = site.root, site.reporter
         self._driver = driver = DriverPaths(root, instance.profile)
         self._hold = RebootHold(root, str(instance), None, loop, reporter, self._held)
@@ -96,8 +93,9 @@ class Wiring:
             ModuleWatch(driver, loop, self._tell, self._gpus, agent.deaf, uevents),
             NodeWatch(driver, loop, self._tell, self._deaf),
             SelectionWatch(driver, self._tell),
-            Kernels(loop, root, self._tell),
+            Kernels(loop, root, self._kernels_changed),
         )
+        agent.attach(self._queue)
 
     def start(self) -> None:
         """Begins to watch; a source that cannot start is reported, and ends nothing."""
@@ -118,15 +116,6 @@ class Wiring:
         self._publisher.stop()
         self._bus.stop()
 
-    def ahead(self, why: str) -> None:
-        """Has missing builds made for kernels that do not run."""
-        self._want_hold()
-        self._queue.look(why)
-
-    def busy(self) -> None:
-        """Has the prover give way: a child begins that nothing may hinder."""
-        self._prover.give_way()
-
     def _to_prove(self) -> frozenset[str] | None:
         if self._agent.at_work:
             # Asked again when that child has ended.
@@ -143,6 +132,15 @@ class Wiring:
         if event.kind in (SELECTED, KERNELS, BUILD):
             self._publisher.refresh()
 
+    def _kernels_changed(self, event: Event) -> None:
+        self._look_ahead(event.text)
+        self._tell(event)
+
+    def _look_ahead(self, why: str) -> None:
+        """Has missing builds made for kernels that do not run."""
+        if not self._agent.stopping:
+            self._queue.look(why)
+
     def _deaf(self, why: str) -> None:
         self._status.warn_once("not every change on the node is noticed", f": {why}")
 
@@ -151,9 +149,8 @@ class Wiring:
         bus.on_reloading(self._reloading)
         bus.on_shutdown(self._hold.shutdown)
         bus.on_update(self._update)
-        self._want_hold()
-        self._hold.attach(bus)
         self._queue.attach(bus)
+        self._hold.attach(bus)
 
     def _detach(self) -> None:
         self._hold.detach()
@@ -171,22 +168,7 @@ class Wiring:
 
     def _update(self, status: str, version: str) -> None:
         if status == NEED_REBOOT:
-            text = f"version {version} of the operating system waits for a reboot"
-            self._tell(Event(UPDATE, text))
-
-    def _want_hold(self) -> None:
-        """Takes up ``hold_reboot``, where any setting has changed."""
-        digest = settings_digest(self._site.root, self._site.config)
-        if digest == self._digest:
-            return
-        self._digest = digest
-        # By a copy of the site, since a site reads its settings once.
-        try:
-            seconds = replace(self._site).settings.hold_reboot
-        except ModulusError:
-            # Whoever works with the settings says what is wrong with them.
-            return
-        self._hold.want(seconds)
+            self._look_ahead(f"version {version} of the operating system waits for a reboot")
 
     def _held(self) -> None:
         self._status.hold(self._hold.really, self._hold.text)

@@ -88,6 +88,23 @@ class Pipe:
         pass
 
 
+@dataclass
+class Spare:
+    """Notes in the file ``spare`` when the agent has time, and when it has none."""
+
+    folder: Path
+
+    def look(self) -> None:
+        self._note("look")
+
+    def give_way(self) -> None:
+        self._note("give way")
+
+    def _note(self, what: str) -> None:
+        with open(self.folder / "spare", "a") as file:
+            file.write(f"{what}\n")
+
+
 class Bench:
     """An agent's surroundings below one folder; its child is told by files what to do."""
 
@@ -108,10 +125,6 @@ class Bench:
             more = ["pending"] if pending else []
             return ("/bin/sh", str(script), str(folder), work, *more)
 
-        def ahead(why: str) -> None:
-            with open(folder / "ahead", "a") as file:
-                file.write(f"{why}\n")
-
         self.uevents: Callable[[], Uevents] = lambda: Uevents(self.ours.dup())
         self.task = Task(
             root=self.root,
@@ -119,7 +132,6 @@ class Bench:
             command=command,
             env={},
             inputs=lambda: inputs_digest(self.root, None),
-            ahead=ahead,
             backoff=Backoff(60),
             poll=0.05,
             settle=0.05,
@@ -170,6 +182,13 @@ class Bench:
         return []
 
     @property
+    def spare(self) -> list[str]:
+        """What the agent has said of the time there is for other work."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "spare").read_text().splitlines()
+        return []
+
+    @property
     def runs(self) -> int:
         return len(self.works)
 
@@ -202,6 +221,7 @@ class Bench:
             self.root, NAME, Notifier(str(self.folder / "notify")), reporter
         )
         agent = Agent(self.task, loop, status, reporter)
+        agent.attach(Spare(self.folder))
         driver = DriverPaths(self.root, self.task.instance.profile)
 
         def sources() -> tuple[EventSource, ...]:

@@ -41,8 +41,9 @@ class Units(Protocol):
 class Prebuild:
     """How to build ahead: ``command`` with ``env``, or the service ``unit``, its equal.
 
-    ``kernels`` gives the installed kernels that do not run. After a failure they are looked at
-    every ``poll`` seconds until the next try.
+    ``kernels`` gives the installed kernels that do not run, ``hold_reboot`` the setting, None
+    where it cannot be told. After a failure the kernels are looked at every ``poll`` seconds
+    until the next try.
     """
 
     instance: str
@@ -51,6 +52,7 @@ class Prebuild:
     env: Mapping[str, str]
     kernels: Callable[[], Mapping[str, Kernel]]
     poll: float = 60.0
+    hold_reboot: Callable[[], float | None] = lambda: None
 
 
 class PrebuildQueue:
@@ -98,6 +100,7 @@ class PrebuildQueue:
 
     def attach(self, units: Units) -> None:
         """Takes the bus: there is one now."""
+        self._want_hold()
         self._units = units
         if self._ahead.unit:
             # The first state that it tells has the queue look.
@@ -117,6 +120,7 @@ class PrebuildQueue:
             return
         if why:
             self._reporter.phase("watch", why)
+        self._want_hold()
         self._looked = True
         if self.running:
             # The end of that build has the queue look again.
@@ -134,11 +138,15 @@ class PrebuildQueue:
         if missing and wait:
             self._rest(self._loop.after(min(wait, self._ahead.poll), self.look))
 
+    def give_way(self) -> None:
+        """Has the prover give way to other work; a build goes on."""
+        if self._prover:
+            self._prover.give_way()
+
     def stop(self) -> None:
         """Ends a child; a unit goes on, for the next agent to find."""
         self._stopped = True
-        if self._prover:
-            self._prover.give_way()
+        self.give_way()
         self._rest(None)
         self._released()
         if self._cancel:
@@ -237,9 +245,13 @@ class PrebuildQueue:
         # Releases the hold, unless there is more to build.
         self.look()
 
+    def _want_hold(self) -> None:
+        seconds = self._ahead.hold_reboot()
+        if self._hold and seconds is not None:
+            self._hold.want(seconds)
+
     def _held(self) -> None:
-        if self._prover:
-            self._prover.give_way()
+        self.give_way()
         if self._hold:
             self._hold.take(f"the build of {self._ahead.instance} for the next kernel")
 

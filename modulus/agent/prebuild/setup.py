@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from modulus import __version__
@@ -18,6 +20,7 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import build_unit_name
 from modulus.core.store.keys import digest
+from modulus.errors import ModulusError
 from modulus.host.build.proofs import why_condemned
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
@@ -54,12 +57,35 @@ def make_queue(
         command=ahead_command(site, name, verbose),
         env=passed_on(),
         kernels=lambda: next_kernels(site.root, instance, site.config, site.assignments),
+        hold_reboot=HoldSetting(replace(site, driver=instance.profile)),
     )
     reporter = site.reporter
     record = KernelRecord(
         site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")
     )
     return PrebuildQueue(ahead, record, loop, reporter, tell, hold, prover=prover)
+
+
+class HoldSetting:
+    """Gives ``hold_reboot`` as it is now, None while it was never right.
+
+    The settings are read where any of their files has changed.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._digest: str | None = None
+        self._seconds: float | None = None
+
+    def __call__(self) -> float | None:
+        digest = settings_digest(self._site.root, self._site.config)
+        if digest != self._digest:
+            self._digest = digest
+            # Whoever works with the settings says what is wrong with them.
+            with contextlib.suppress(ModulusError):
+                # By a copy of the site, since a site reads its settings once.
+                self._seconds = replace(self._site).settings.hold_reboot
+        return self._seconds
 
 
 def next_kernels(

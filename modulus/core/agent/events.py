@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["wrong", "modules", "gpus", "kernels", "selected", "build", "update"]
+Kind = Literal["wrong", "modules", "gpus", "kernels", "selected", "build"]
 
 WRONG: Kind = "wrong"
 """Device nodes, links or the firmware path may not be as wanted."""
@@ -20,8 +20,6 @@ SELECTED: Kind = "selected"
 """Which instance of the driver is selected may have changed."""
 BUILD: Kind = "build"
 """A build in the background has ended."""
-UPDATE: Kind = "update"
-"""A new version of the operating system waits for a reboot."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import pytest
 from modulus.agent.agent import Agent
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.wiring import Wiring
+from modulus.core.agent.events import KERNELS, Event
 from modulus.core.instance import Instance
+from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.report.notify import Notifier
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
@@ -22,17 +24,29 @@ class Asked:
     """What of an agent is used at the start."""
 
     at_work = False
+    stopping = False
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def attach(self, _: object) -> None:
+        pass
 
     def again(self) -> None:
         pass
 
     verify = again
 
-    def tell(self, _: object) -> None:
-        pass
+    def tell(self, event: Event) -> None:
+        self.told.append(event.text)
 
     def deaf(self, _: str) -> None:
         pass
+
+
+def wire(site: Site, status: InstanceStatus, asked: Asked) -> Wiring:
+    agent = cast(Agent, asked)
+    return Wiring(site, Instance("gpu", "1.0"), HandLoop(), agent, status, None, verbose=False)
 
 
 @pytest.mark.parametrize("wrong", [ValueError("a bug"), PermissionError(13, "no")])
@@ -53,10 +67,7 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
     log = io.StringIO()
     site = Site(tmp_path, None, (), None, PlainReporter(log))
     status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
-    agent = cast(Agent, Asked())
-    sources = Wiring(
-        site, Instance("gpu", "1.0"), HandLoop(), agent, status, None, verbose=False
-    )
+    sources = wire(site, status, Asked())
     sources.start()
     sources.stop()
     assert begun == ["watch.kernels.Kernels", "show.bus_link.BusLine"]
@@ -71,17 +82,34 @@ def test_nothing_is_proved_beside_other_work_and_with_no_word_in_the_status(
     site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
     status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
     asked = Asked()
-    prover = Wiring(
-        site,
-        Instance("gpu", "1.0"),
-        HandLoop(),
-        cast(Agent, asked),
-        status,
-        None,
-        verbose=False,
-    )._prover
+    prover = wire(site, status, asked)._prover
     assert prover._news() == {"6.1/a"}
     # As where a kernel is installed while the driver is built.
     asked.at_work = True
     assert prover._news() == frozenset()
     assert "NOTIFY_SOCKET" not in prover._env
+
+
+def test_what_is_new_of_kernels_is_looked_at_until_the_agent_ends(tmp_path: Path) -> None:
+    log = io.StringIO()
+    site = Site(tmp_path, None, (), None, PlainReporter(log))
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    asked = Asked()
+    wiring = wire(site, status, asked)
+
+    def say() -> list[str]:
+        log.seek(0)
+        log.truncate()
+        wiring._kernels_changed(Event(KERNELS, "6.2 came"))
+        wiring._update(NEED_REBOOT, "9.1")
+        return log.getvalue().splitlines()
+
+    assert say() == [
+        "watch: 6.2 came",
+        "watch: version 9.1 of the operating system waits for a reboot",
+    ]
+    # A driver that could not be had is tried again.
+    assert asked.told == ["6.2 came"]
+    # A build that began now would be for nobody.
+    asked.stopping = True
+    assert say() == []

@@ -14,7 +14,7 @@ from modulus.agent.loop import Loop
 from modulus.agent.prebuild.queue import Prebuild, PrebuildQueue
 from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.record import KernelRecord
-from modulus.agent.prebuild.setup import make_queue, next_kernels
+from modulus.agent.prebuild.setup import HoldSetting, make_queue, next_kernels
 from modulus.core.agent.events import BUILD, Event
 from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
@@ -79,6 +79,10 @@ class FakeUnits:
 class FakeHold(RebootHold):
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.wanted: list[float] = []
+
+    def want(self, seconds: float) -> None:
+        self.wanted.append(seconds)
 
     def take(self, why: str) -> None:
         self.calls.append("take")
@@ -101,7 +105,12 @@ class Bench:
     clock: float = 1000.0
     lanes: list[PrebuildQueue] = field(default_factory=list)
 
-    def queue(self, unit: str | None = None, poll: float = 60.0) -> PrebuildQueue:
+    def queue(
+        self,
+        unit: str | None = None,
+        poll: float = 60.0,
+        hold_reboot: Callable[[], float | None] = lambda: None,
+    ) -> PrebuildQueue:
         (self.folder / "child").write_text(CHILD)
 
         def tell(event: Event) -> None:
@@ -115,6 +124,7 @@ class Bench:
             {},
             lambda: dict(self.kernels),
             poll,
+            hold_reboot,
         )
         record = KernelRecord(self.folder / "root", "driver-1.0", self._complain)
         reporter = PlainReporter(self.log)
@@ -393,3 +403,26 @@ def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
         "-I", "-m", "modulus", "build", "driver-1.0", "--all-kernels", f"--root={tmp_path}",
         f"--config={tmp_path / 'c'}", "--set=numa_fix=true",
     )  # fmt: skip
+
+
+def test_a_shutdown_is_held_as_the_settings_say_now(tmp_path: Path) -> None:
+    site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
+    setting = HoldSetting(site)
+    assert setting() == 0
+    settings = tmp_path / "etc/modulus/modulus.yaml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("hold_reboot: 15m\n")
+    assert setting() == 900
+    # Whoever works with it says what is wrong; until then it stays.
+    settings.write_text("hold_reboot: soon\n")
+    assert setting() == 900
+
+
+def test_a_look_takes_up_how_long_a_shutdown_is_held(bench: Bench) -> None:
+    bench.kernels.clear()
+    seconds: list[float | None] = [None, 900.0]
+    queue = bench.queue(hold_reboot=lambda: seconds.pop(0))
+    queue.look()
+    assert bench.hold.wanted == []
+    queue.look()
+    assert bench.hold.wanted == [900]
