@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from modulus.agent.failure_record import FailureRecord
-from modulus.agent.failures import span, with_error
+from modulus.agent.failures import with_error
 from modulus.agent.job_queue import BUILD, REPAIR, UP, JobQueue, Work
 from modulus.agent.keep_right import Upkeep
 from modulus.agent.loop import Cancel, Loop
@@ -22,6 +22,7 @@ from modulus.core.agent.events import GPUS, KERNELS, MODULES, WRONG, Event, Even
 from modulus.core.agent.rate import Rate
 from modulus.core.agent.role import STANDBY
 from modulus.core.status.text import status_text, stopped
+from modulus.core.wording import span
 from modulus.errors import FallbackError, ModulusError
 from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter

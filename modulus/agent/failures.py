@@ -28,12 +28,6 @@ def how(code: int) -> str:
     return f"signal {-code}"
 
 
-def span(seconds: float) -> str:
-    """A span of time as people read it."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
-
-
 def _untold(instance: str, code: int) -> Failure:
     if code == LockedError.code:
         text = f"another process is at work on {instance}"

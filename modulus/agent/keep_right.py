@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from modulus.agent.failures import how, span, with_error
+from modulus.agent.failures import how, with_error
 from modulus.agent.job_queue import REPAIR, UP, JobQueue, Work
 from modulus.agent.loop import Cancel, Loop
 from modulus.agent.retry import Tries
@@ -15,6 +15,7 @@ from modulus.core.agent.events import GPUS, KERNELS, WRONG, Event
 from modulus.core.agent.rate import Rate
 from modulus.core.status.state import Failure, State
 from modulus.core.status.text import pending, pending_text, status_text
+from modulus.core.wording import span
 from modulus.errors import BusyError, LockedError, VerifyError
 from modulus.host.report.reporter import Reporter
 from modulus.host.status.reporter import EXTEND

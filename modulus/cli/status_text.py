@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from modulus.core.agent.reboot_hold import span
 from modulus.core.status.state import State
 from modulus.core.store.keys import SHORT
+from modulus.core.wording import span
 
 _LABEL = 12
 

@@ -14,9 +14,9 @@ from modulus.agent.prebuild.prover import Prover
 from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.record import KernelRecord
 from modulus.core.agent.events import BUILD, Event
-from modulus.core.agent.reboot_hold import span
 from modulus.core.kernel.upcoming import Kernel
 from modulus.core.status.boot_hold import UnitState
+from modulus.core.wording import span
 from modulus.errors import ModulusError
 from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modulus.agent.loop import Cancel, Loop
-from modulus.core.agent.reboot_hold import span
+from modulus.core.wording import span
 from modulus.errors import ModulusError
 from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter

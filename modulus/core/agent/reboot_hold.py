@@ -1,4 +1,4 @@
-"""The drop-in that makes logind wait longer at a shutdown, and the wait as text."""
+"""The drop-in that makes logind wait longer at a shutdown."""
 
 from __future__ import annotations
 
@@ -30,11 +30,3 @@ def render_claims(claims: Mapping[str, float]) -> str:
         f"InhibitDelayMaxSec={max(whole.values())}",
         "",
     ])  # fmt: skip
-
-
-def span(seconds: float) -> str:
-    """A span of time as people read it, such as ``15:00 min``."""
-    whole, rest = divmod(math.floor(seconds), 60)
-    if whole >= 120:
-        return f"{whole // 60} h"
-    return f"{whole}:{rest:02d} min" if whole else f"{rest} s"

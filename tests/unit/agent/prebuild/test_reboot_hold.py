@@ -12,7 +12,7 @@ import pytest
 
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.reboot_hold import RebootHold
-from modulus.core.agent.reboot_hold import parse_claims, render_claims, span
+from modulus.core.agent.reboot_hold import parse_claims, render_claims
 from modulus.errors import ModulusError
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.reboot_hold import DROP_IN, claim, claimed
@@ -305,14 +305,6 @@ def test_a_claim_of_more_than_time_has_is_none() -> None:
     assert parse_claims(f"# driver-1.0 wants {'9' * 400} s\n# x-1 wants 9 s\n") == {"x-1": 9}
     assert "InhibitDelayMaxSec=1\n" in render_claims({"a-1.0": 0.5})
     assert render_claims({}) == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(5, "5 s"), (59.9, "59 s"), (900, "15:00 min"), (61, "1:01 min"), (21600, "6 h")],
-)
-def test_spans(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 def _which(tool: str) -> str:
