@@ -12,7 +12,7 @@ from modulus.agent.prebuild.prover import Prover
 from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.setup import make_queue
 from modulus.agent.selection import SelectionWatch
-from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.bus_link import BusLink
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.show.publisher import Publisher
 from modulus.agent.watch.kernels import Kernels
@@ -88,7 +88,7 @@ class Wiring:
             verify=agent.verify,
             metrics_dir=lambda: self._site.settings.metrics_dir,
         )
-        self._bus = BusLine(loop, root, self._attach, self._detach)
+        self._bus = BusLink(loop, root, self._attach, self._detach)
         self._watches: tuple[EventSource, ...] = (
             ModuleWatch(driver, loop, self._tell, self._gpus, agent.deaf, uevents),
             NodeWatch(driver, loop, self._tell, self._deaf),

@@ -12,7 +12,7 @@ import pytest
 
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.reboot_hold import RebootHold
-from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.bus_link import BusLink
 from modulus.host.bus.connection import SystemBus
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.reboot_hold import DROP_IN
@@ -64,7 +64,7 @@ def test_a_shutdown_is_held_and_let_go(bus: PrivateBus, tmp_path: Path) -> None:
         connected.on_shutdown(hold.shutdown)
         hold.attach(connected)
 
-    line = BusLine(loop, Path("/"), attach, hold.detach)
+    line = BusLink(loop, Path("/"), attach, hold.detach)
 
     def steps() -> Steps:
         hold.take("the build")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.bus_link import BusLink
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
@@ -179,7 +179,7 @@ def test_only_one_agent_has_the_name(
     bus.start()
     first, second = Asked(root), Asked(root)
 
-    second.line.line = BusLine(first.line.loop, Path("/"), second.line._on, second.line._off)
+    second.line.line = BusLink(first.line.loop, Path("/"), second.line._on, second.line._off)
 
     def steps() -> Steps:
         yield lambda: first.line.attached

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modulus.agent.loop import Loop
-from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.bus_link import BusLink
 from modulus.agent.show.publisher import Publisher
 from modulus.core.instance import Instance
 from modulus.host.bus.connection import SystemBus
@@ -28,7 +28,7 @@ class Line:
         self.attached: list[SystemBus] = []
         self.lost = 0
         self._attach = attach
-        self.line = BusLine(self.loop, Path("/"), self._on, self._off)
+        self.line = BusLink(self.loop, Path("/"), self._on, self._off)
 
     def _on(self, bus: SystemBus) -> None:
         self.attached.append(bus)

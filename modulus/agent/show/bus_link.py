@@ -17,7 +17,7 @@ _FIRST, _LONGEST = 1.0, 30.0
 """Seconds between tries: the first pause, and the longest."""
 
 
-class BusLine:
+class BusLink:
     """Keeps a connection to the system bus, where ``root`` is that of the running system.
 
     ``attach`` gets each new connection, to subscribe to what it wants; ``detached`` is called

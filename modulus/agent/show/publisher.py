@@ -34,7 +34,7 @@ from modulus.host.watch.monitor import FolderMonitor
 class Publisher:
     """Watches the state that ``up`` and the agent write, and the record of builds.
 
-    Give ``attach`` to the BusLine, and call ``refresh`` when another instance was selected, or
+    Give ``attach`` to the BusLink, and call ``refresh`` when another instance was selected, or
     kernels came or went. The loop calls ``rebuild`` and ``verify``, which queue what was asked
     for over the bus. ``metrics_dir`` is called once, at the start.
     """
@@ -116,7 +116,7 @@ class Publisher:
         record = replace(record, kernels=kernels)
         selected = selected_instance(self._driver)
         values = agent_values(state, active, str(selected or ""), kernels)
-        # The BusLine handles a bus that is being lost.
+        # The BusLink handles a bus that is being lost.
         with contextlib.suppress(ModulusError), explained("cannot tell the bus"):
             self._service.update(values)
         if self._folder:

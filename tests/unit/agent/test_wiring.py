@@ -60,7 +60,7 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
 
     monkeypatch.setattr("modulus.agent.watch.nodes.NodeWatch.start", fail)
     monkeypatch.setattr("modulus.agent.show.publisher.Publisher.start", fail)
-    for name in ("watch.kernels.Kernels", "show.bus_link.BusLine"):
+    for name in ("watch.kernels.Kernels", "show.bus_link.BusLink"):
         monkeypatch.setattr(
             f"modulus.agent.{name}.start", lambda _, name=name: begun.append(name)
         )
@@ -70,7 +70,7 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
     sources = wire(site, status, Asked())
     sources.start()
     sources.stop()
-    assert begun == ["watch.kernels.Kernels", "show.bus_link.BusLine"]
+    assert begun == ["watch.kernels.Kernels", "show.bus_link.BusLink"]
     assert log.getvalue().count("not every change on the node is noticed") == 1
 
 

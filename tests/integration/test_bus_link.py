@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modulus.agent.loop import Loop
-from modulus.agent.show.bus_link import BusLine
+from modulus.agent.show.bus_link import BusLink
 from modulus.errors import ModulusError
 from modulus.host.bus.connection import SystemBus
 from modulus.host.bus.updates import NEED_REBOOT
@@ -77,7 +77,7 @@ def test_a_socket_that_nobody_listens_at_is_tried_again(bus: PrivateBus) -> None
 def test_more_failures_than_a_float_has_doublings_for_end_nothing(bus: PrivateBus) -> None:
     loop = HandLoop()
     attached: list[SystemBus] = []
-    line = BusLine(loop, Path("/"), attached.append, lambda: None)
+    line = BusLink(loop, Path("/"), attached.append, lambda: None)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(bus.socket))
         line.start()
@@ -94,7 +94,7 @@ def test_another_root_has_no_line(bus: PrivateBus, tmp_path: Path) -> None:
     bus.start()
     loop = Loop()
     attached: list[SystemBus] = []
-    line = BusLine(loop, tmp_path, attached.append, lambda: None)
+    line = BusLink(loop, tmp_path, attached.append, lambda: None)
     line.start()
     other = Line()
 
