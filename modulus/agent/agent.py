@@ -10,13 +10,13 @@ from typing import Protocol
 from modulus.agent.failure_record import FailureRecord
 from modulus.agent.failures import with_error
 from modulus.agent.job_queue import BUILD, REPAIR, UP, JobQueue, Work
-from modulus.agent.keep_right import Upkeep
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.retry import Tries
+from modulus.agent.retry import Retry
 from modulus.agent.selection import SelectedInstance
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.standby import Standby
 from modulus.agent.task import Task
+from modulus.agent.upkeep import Upkeep
 from modulus.core.agent.backoff import PERMANENT
 from modulus.core.agent.events import GPUS, KERNELS, MODULES, WRONG, Event, EventSource
 from modulus.core.agent.rate import Rate
@@ -67,7 +67,7 @@ class Agent:
         )
         self._queue = JobQueue(loop, self._start, self._ended)
         record = FailureRecord(task.root, str(task.instance), status.complain)
-        tries = Tries(
+        retry = Retry(
             loop,
             record,
             task.inputs,
@@ -77,7 +77,7 @@ class Agent:
             clock=clock,
         )
         self._upkeep = Upkeep(
-            task, self._queue, tries, loop, status, reporter, clock, self._rested
+            task, self._queue, retry, loop, status, reporter, clock, self._rested
         )
         self._standby = Standby(
             task, self._queue, loop, status, lambda: self._selection.selected, self._rested

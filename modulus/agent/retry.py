@@ -9,7 +9,7 @@ from modulus.agent.loop import Cancel, Loop
 from modulus.core.agent.backoff import Backoff
 
 
-class Tries:
+class Retry:
     """Counts failures in a row and calls ``again`` after a pause that grows with them.
 
     ``hurry`` cuts the pause short, and so does a change of ``inputs``, which is looked at every

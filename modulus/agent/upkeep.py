@@ -8,7 +8,7 @@ from dataclasses import replace
 from modulus.agent.failures import how, with_error
 from modulus.agent.job_queue import REPAIR, UP, JobQueue, Work
 from modulus.agent.loop import Cancel, Loop
-from modulus.agent.retry import Tries
+from modulus.agent.retry import Retry
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
 from modulus.core.agent.events import GPUS, KERNELS, WRONG, Event
@@ -33,7 +33,7 @@ class Upkeep:
         self,
         task: Task,
         queue: JobQueue,
-        tries: Tries,
+        retry: Retry,
         loop: Loop,
         status: InstanceStatus,
         reporter: Reporter,
@@ -42,7 +42,7 @@ class Upkeep:
     ) -> None:
         self._task = task
         self._queue = queue
-        self._tries = tries
+        self._retry = retry
         self._loop = loop
         self._status = status
         self._reporter = reporter
@@ -69,7 +69,7 @@ class Upkeep:
     def rest(self) -> None:
         """Waits for nothing any more."""
         self._rest(None)
-        self._tries.rest()
+        self._retry.rest()
         self._waiting, self._at_rest, self._refused = False, None, None
 
     def deaf(self, why: str) -> None:
@@ -89,7 +89,7 @@ class Upkeep:
                 self._reporter.phase("wait", event.text)
                 self._rest(self._loop.after(self._task.settle, self.work))
         elif event.kind != WRONG:
-            self._tries.hurry()
+            self._retry.hurry()
 
     def ended(self, work: Work, code: int) -> None:
         """Handles the end of a child that did not fail for good."""
@@ -112,7 +112,7 @@ class Upkeep:
         phase = "wait" if waiting else "watch"
         # First: whatever becomes of our own files, the driver is there.
         self._status.say(status_text(replace(state, phase=phase)), ready=True)
-        self._tries.succeeded()
+        self._retry.succeeded()
         self.rest()
         state = self._status.enter(state, phase)
         if waiting:
@@ -138,7 +138,7 @@ class Upkeep:
     def _failed(self, code: int) -> None:
         """Waits, ever longer, for time to pass or for something to change."""
         self._queue.forget()
-        delay, count = self._tries.failed(code)
+        delay, count = self._retry.failed(code)
         state, error = with_error(self._status.read(), code)
         cause = error.message.partition("\n")[0]
         if code < 0:
@@ -158,7 +158,7 @@ class Upkeep:
                 extend=self._task.poll + EXTEND,
             )
 
-        self._tries.wait(show)
+        self._retry.wait(show)
 
     def _pending(self, refused: Failure) -> None:
         """Waits while another driver is in use and works: this one has time."""
@@ -167,8 +167,8 @@ class Upkeep:
         self._at_rest = self._status.enter(state, "watch")
         self._rested()
         if self._task.waits():
-            self._tries.failed(BusyError.code)
-            self._tries.wait(lambda _: None)
+            self._retry.failed(BusyError.code)
+            self._retry.wait(lambda _: None)
 
     def _repair(self, why: str) -> None:
         """Has the driver repaired now, or later where several repairs have not helped."""
