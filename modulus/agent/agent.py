@@ -11,8 +11,8 @@ from modulus.agent.failure_record import FailureRecord
 from modulus.agent.failures import with_error
 from modulus.agent.job_queue import BUILD, REPAIR, UP, JobQueue, Work
 from modulus.agent.loop import Cancel, Loop
+from modulus.agent.own_role import OwnRole
 from modulus.agent.retry import Retry
-from modulus.agent.selection import SelectedInstance
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.standby import Standby
 from modulus.agent.task import Task
@@ -62,9 +62,7 @@ class Agent:
         self._bugs = Rate()
         self._count = 0
         self._anew: Cancel | None = None
-        self._selection = SelectedInstance(
-            task.root, task.instance, task.at_boot, status.complain
-        )
+        self._role = OwnRole(task.root, task.instance, task.at_boot, status.complain)
         self._queue = JobQueue(loop, self._start, self._ended)
         record = FailureRecord(task.root, str(task.instance), status.complain)
         retry = Retry(
@@ -80,7 +78,7 @@ class Agent:
             task, self._queue, retry, loop, status, reporter, clock, self._rested
         )
         self._standby = Standby(
-            task, self._queue, loop, status, lambda: self._selection.selected, self._rested
+            task, self._queue, loop, status, lambda: self._role.selected, self._rested
         )
 
     def attach(self, spare: SpareTime) -> None:
@@ -101,7 +99,7 @@ class Agent:
         started: list[EventSource] = []
         try:
             # First, so that the first child does not wait until the loop is set up.
-            warning = self._selection.begin()
+            warning = self._role.begin()
             if warning:
                 self._reporter.warn(warning)
             self._play()
@@ -160,7 +158,7 @@ class Agent:
 
     @property
     def _stands_by(self) -> bool:
-        return self._selection.role == STANDBY
+        return self._role.now == STANDBY
 
     def _work(self) -> None:
         if self._stands_by:
@@ -170,9 +168,9 @@ class Agent:
 
     def _look(self) -> bool:
         """Takes the role that the selection asks for now; whether that is a new one."""
-        if not self._selection.look():
+        if not self._role.look():
             return False
-        self._reporter.phase("watch", f"{self._selection.selected} is selected now")
+        self._reporter.phase("watch", f"{self._role.selected} is selected now")
         self._play()
         return True
 
@@ -202,7 +200,7 @@ class Agent:
             self._end()
             return
         fallen, self._fallen = self._fallen, code == FallbackError.code
-        if self._fallen and not fallen and self._selection.is_mine():
+        if self._fallen and not fallen and self._role.is_selected():
             # Another generation of this instance works now, and is to be kept right.
             self._upkeep.work()
         elif work == UP and code in PERMANENT:
@@ -212,7 +210,7 @@ class Agent:
             self._status.say(status_text(state))
             # After a fallback another instance is selected; only a person starts this unit now.
             self._stopping = True
-            self._selection.forget()
+            self._role.forget()
             self._loop.end(code)
         elif self._look():
             # The child itself has changed what is selected, and the new role has begun.
@@ -257,7 +255,7 @@ class Agent:
         self._upkeep.rest()
         self._standby.rest()
         if self._stands_by and self._task.stopped():
-            self._selection.forget()
+            self._role.forget()
         if not self._queue.terminate():
             self._end()
 

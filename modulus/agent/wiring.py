@@ -11,13 +11,13 @@ from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
 from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.prebuild.setup import make_queue
-from modulus.agent.selection import SelectionWatch
 from modulus.agent.show.bus_link import BusLink
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.show.publisher import Publisher
 from modulus.agent.watch.kernels import Kernels
 from modulus.agent.watch.modules import ModuleWatch
 from modulus.agent.watch.nodes import NodeWatch
+from modulus.agent.watch.selection import SelectionWatch
 from modulus.core.agent.events import (
     BUILD,
     KERNELS,

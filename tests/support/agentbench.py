@@ -19,10 +19,10 @@ from modulus.agent.agent import Agent
 from modulus.agent.inputs import inputs_digest
 from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
-from modulus.agent.selection import SelectionWatch
 from modulus.agent.show.instance_status import InstanceStatus
 from modulus.agent.task import Task
 from modulus.agent.watch.modules import ModuleWatch
+from modulus.agent.watch.selection import SelectionWatch
 from modulus.core.agent.backoff import Backoff
 from modulus.core.agent.events import Event, EventSource
 from modulus.core.instance import parse_instance

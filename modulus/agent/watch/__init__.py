@@ -1,1 +1,1 @@
-"""Where events come from: modules, device nodes, kernels."""
+"""Where events come from: modules, device nodes, kernels, selections."""

@@ -1,12 +1,10 @@
-"""The agent's role, by what is selected; kept for an agent that is started again."""
+"""The agent's own role, by what is selected; kept for an agent that is started again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from modulus.core.agent.events import SELECTED, Event, Tell
 from modulus.core.agent.role import (
     ACTIVE,
     STANDBY,
@@ -18,15 +16,11 @@ from modulus.core.agent.role import (
 )
 from modulus.core.instance import Instance
 from modulus.errors import ModulusError
-from modulus.host.files import driver_paths
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation import selected
 
-if TYPE_CHECKING:
-    from modulus.host.watch.monitor import FolderMonitor
 
-
-class SelectedInstance:
+class OwnRole:
     """The role of the agent of ``mine``.
 
     ``at_boot`` tells whether the boot started the agent, which counts only where another
@@ -45,7 +39,7 @@ class SelectedInstance:
         self._driver = DriverPaths(root, mine.profile)
         self._at_boot = at_boot
         self._complain = complain
-        self.role: Role = ACTIVE
+        self.now: Role = ACTIVE
         self.selected: Instance | None = None
 
     def begin(self) -> str | None:
@@ -58,13 +52,13 @@ class SelectedInstance:
     def look(self) -> bool:
         """Takes the role that the selection asks for now; whether it is a new one."""
         before, self.selected = self.selected, selected.read_selected(self._driver)
-        role = role_after(self.role, self._mine, before, self.selected)
-        if role == self.role:
+        role = role_after(self.now, self._mine, before, self.selected)
+        if role == self.now:
             return False
         self._play(role)
         return True
 
-    def is_mine(self) -> bool:
+    def is_selected(self) -> bool:
         """Whether this very instance is selected now."""
         return selected.read_selected(self._driver) == self._mine
 
@@ -91,7 +85,7 @@ class SelectedInstance:
         return Part(ACTIVE)
 
     def _play(self, role: Role) -> None:
-        self.role = role
+        self.now = role
         self._mark(standby=role == STANDBY)
 
     def _mark(self, *, standby: bool) -> None:
@@ -99,30 +93,3 @@ class SelectedInstance:
             selected.mark_standby(self._root, self._mine, standby)
         except (ModulusError, OSError) as error:
             self._complain(error)
-
-
-class SelectionWatch:
-    """A source of SELECTED events: another instance of ``driver`` may be selected."""
-
-    def __init__(self, driver: DriverPaths, tell: Tell) -> None:
-        self._driver = driver
-        self._tell = tell
-        self._monitor: FolderMonitor | None = None
-
-    def start(self) -> None:
-        """Begins to watch."""
-        from modulus.host.watch.monitor import FolderMonitor
-
-        self._monitor = self._monitor or FolderMonitor(self._driver.records, self._noticed)
-        # Something may have been selected before there was a watch.
-        self._tell(Event(SELECTED))
-
-    def stop(self) -> None:
-        """Ends the watch."""
-        if self._monitor:
-            self._monitor.close()
-            self._monitor = None
-
-    def _noticed(self, name: str) -> None:
-        if name in ("", driver_paths.SELECTED):
-            self._tell(Event(SELECTED))
