@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from modulus.core.devices.numbers import MOST_MINOR, CharDevices
+from modulus.core.devices.proc_devices import MOST_MINOR, CharDevices
 
 DEV = "/dev"
 MINOR = "{minor}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from modulus.core.devices.numbers import MOST_MAJOR, MOST_MINOR
+from modulus.core.devices.proc_devices import MOST_MAJOR, MOST_MINOR
 from modulus.core.devices.wanted import DEV, DeviceNode, Minors, NodeRule, Params, When
 from modulus.core.pci import PciMatch
 from modulus.core.record import forms

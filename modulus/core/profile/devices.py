@@ -6,7 +6,7 @@ import posixpath
 
 from modulus.core.config.fields import MODULE_NAME
 from modulus.core.config.schema import ListOf, Problems, Record, integer, text
-from modulus.core.devices.numbers import MOST_MAJOR, MOST_MINOR
+from modulus.core.devices.proc_devices import MOST_MAJOR, MOST_MINOR
 from modulus.core.devices.wanted import MINOR, Minors, NodeRule, Params, When
 
 _NAME = r"[A-Za-z0-9_.+-]*"

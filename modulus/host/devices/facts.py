@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modulus.core.devices.changes import CHAR
-from modulus.core.devices.numbers import parse_chardevs
+from modulus.core.devices.proc_devices import parse_chardevs
 from modulus.core.devices.wanted import DEV, NodeFacts, NodeRule, Seen
 from modulus.host.files import sysfs
 from modulus.host.files.place import below

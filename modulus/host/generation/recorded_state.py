@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modulus.core.devices.changes import compare, link_path, link_target
-from modulus.core.devices.numbers import parse_chardevs
+from modulus.core.devices.proc_devices import parse_chardevs
 from modulus.core.devices.wanted import DEV
 from modulus.core.generation.recorded_state import (
     RecordedState,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modulus.core.devices.changes import Change, compare, node_findings, plan_nodes, removable
-from modulus.core.devices.numbers import CharDevices
+from modulus.core.devices.proc_devices import CharDevices
 from modulus.core.devices.wanted import NodeFacts, Seen
 from tests.unit.core.devices.conftest import (
     CAPS,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.devices.numbers import CharDevices
+from modulus.core.devices.proc_devices import CharDevices
 from modulus.core.devices.wanted import DeviceNode, NodeFacts, Seen, number, wanted_nodes
 from tests.unit.core.devices.conftest import (
     CAPS,

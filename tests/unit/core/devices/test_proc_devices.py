@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.devices.numbers import MOST_MAJOR, CharDevices, parse_chardevs
+from modulus.core.devices.proc_devices import MOST_MAJOR, CharDevices, parse_chardevs
 
 TEXT = """\
 Character devices:
