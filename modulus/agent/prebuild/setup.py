@@ -27,7 +27,7 @@ from modulus.host.generation.install import active_generation
 from modulus.host.kernel.facts import kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
 from modulus.host.process.own_children import passed_on
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 from modulus.pipeline.site import Site
 
 
@@ -51,7 +51,7 @@ def make_queue(
         instance=name,
         unit=(
             build_unit_name(name)
-            if site.root == Path("/") and systemd.available() and not own_settings
+            if site.root == Path("/") and own_unit.systemd_runs() and not own_settings
             else None
         ),
         command=ahead_command(site, name, verbose),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modulus.host.bus.calls import explained
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 
 _SOCKET = "/run/dbus/system_bus_socket"
 
@@ -17,7 +17,7 @@ def available(root: Path) -> bool:
     if root != Path("/"):
         return False
     named = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")
-    return bool(named) or (systemd.available() and Path(_SOCKET).is_socket())
+    return bool(named) or (own_unit.systemd_runs() and Path(_SOCKET).is_socket())
 
 
 def address(root: Path) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from modulus.host.process.cgroup import find_hierarchies
 from modulus.host.process.run import Result, find, run
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 
 _OUR_UNITS = "modulus@"
 _SCOPE_SECONDS = 10.0
@@ -57,7 +57,7 @@ def _in_unit() -> bool:
 
     Other units, by default, first ask all their processes to end.
     """
-    return systemd.available() and systemd.current_unit().startswith(_OUR_UNITS)
+    return own_unit.systemd_runs() and own_unit.current_unit().startswith(_OUR_UNITS)
 
 
 @contextlib.contextmanager

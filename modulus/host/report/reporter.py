@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol, TextIO
 
 from modulus.core.status.meter import Count, bar, progress_text, seconds_left
 from modulus.host.report.journal import Journal
-from modulus.host.report.systemd import journal_fields
+from modulus.host.report.own_unit import journal_fields
 from modulus.redact import redact_text
 
 LOG_SECONDS = 8.0

@@ -28,8 +28,8 @@ from modulus.host.bus.systemd import Systemd
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import below
 from modulus.host.generation.enabled import enabled_instances, selected_instance
+from modulus.host.report.own_unit import BOOTED
 from modulus.host.report.reporter import Reporter
-from modulus.host.report.systemd import BOOTED
 from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.site import Site
 

@@ -19,7 +19,7 @@ from modulus.host.build.container.base import Container, Mount, Way
 from modulus.host.build.container.ids import claim, namespaces_missing
 from modulus.host.build.container.limits import TASKS, Group, Limits, most_memory, open_group
 from modulus.host.files import atomic
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 from modulus.host.report.reporter import Reporter, make_reporter
 
 __all__ = [
@@ -115,7 +115,7 @@ def _limit(
     kind: str, limits: Limits, reporter: Reporter, stack: contextlib.ExitStack
 ) -> tuple[Group | None, int | None]:
     """The group that holds the limits, or the limit on each process's address space."""
-    held_by_another = kind == "docker" or (kind == "nspawn" and systemd.available())
+    held_by_another = kind == "docker" or (kind == "nspawn" and own_unit.systemd_runs())
     if held_by_another or limits == Limits():
         return None, None
     try:

@@ -19,7 +19,7 @@ from modulus.host.build.container.base import TIED, UID, Mount, Way, give_writab
 from modulus.host.build.container.ids import namespaces_missing
 from modulus.host.build.container.limits import Limits
 from modulus.host.process import run
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 
 # The root is shared and read-only: no lock files beside it. /tmp is ours.
 _ENV = {"SYSTEMD_NSPAWN_LOCK": "0", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
@@ -60,7 +60,7 @@ def ways(
     nspawn = _nspawn(root, mounts, limits, first_id)
     front: tuple[str, ...] = TIED
     more = Way((), ())
-    if systemd.available():
+    if own_unit.systemd_runs():
         front = service.argv(name, limits, _ENV)
         end = partial(service.end, name)
         more = Way((), (), flags="wo", join=False, begin=end, end=end)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from modulus.host.build.container.limits import Limits
 from modulus.host.process import run
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 
 _SECONDS = 30.0
 
@@ -32,7 +32,7 @@ def argv(name: str, limits: Limits, env: Mapping[str, str]) -> tuple[str, ...]:
         policy = "idle" if idle else "batch"
         properties += [f"Nice={niceness}", f"CPUSchedulingPolicy={policy}", "CPUWeight=10"]
         properties += ["IOSchedulingClass=idle", "IOWeight=10"]
-    ours = systemd.current_unit()
+    ours = own_unit.current_unit()
     if ours:
         # Not After=: while our own unit is still starting, this one would wait for it.
         properties.append(f"BindsTo={ours}")

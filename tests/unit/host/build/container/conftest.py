@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modulus.host.build.container import Mount, engine
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 from modulus.host.report.reporter import PlainReporter
 
 Fake = Callable[..., None]
@@ -48,5 +48,5 @@ def silent() -> PlainReporter:
 @pytest.fixture(autouse=True)
 def no_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without systemd and docker, whatever this one is."""
-    monkeypatch.setattr(systemd, "available", lambda: False)
+    monkeypatch.setattr(own_unit, "systemd_runs", lambda: False)
     monkeypatch.setattr(engine, "_DOCKER_PID", tmp_path / "docker.pid")

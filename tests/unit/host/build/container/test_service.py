@@ -10,7 +10,7 @@ import pytest
 from modulus.errors import BuildError
 from modulus.host.build import container
 from modulus.host.build.container import Limits, Mount, nspawn, service
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 from modulus.host.report.reporter import PlainReporter
 from tests.unit.host.build.container.conftest import FIRST, Fake
 
@@ -28,8 +28,8 @@ def test_a_build_is_in_no_more_of_a_hurry_than_who_asks(
 def test_a_build_is_a_service_where_systemd_runs(
     fake: Fake, silent: PlainReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systemd, "available", lambda: True)
-    monkeypatch.setattr(systemd, "current_unit", lambda: "modulus@a.service")
+    monkeypatch.setattr(own_unit, "systemd_runs", lambda: True)
+    monkeypatch.setattr(own_unit, "current_unit", lambda: "modulus@a.service")
     monkeypatch.setattr(nspawn, "give_writable", lambda *_: None)
     monkeypatch.setattr(container, "claim", lambda _: contextlib.nullcontext(FIRST))
     log = tmp_path / "log"

@@ -11,7 +11,7 @@ BOOTED = "/run/systemd/system"
 """There where systemd is PID 1, sd_booted(3)."""
 
 
-def available() -> bool:
+def systemd_runs() -> bool:
     """Whether systemd runs this host."""
     return Path(BOOTED).is_dir()
 

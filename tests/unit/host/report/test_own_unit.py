@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.host.report import systemd
+from modulus.host.report import own_unit
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from modulus.host.report import systemd
 )
 def test_current_unit(cgroup: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text(cgroup)
-    assert systemd.current_unit(tmp_path / "cgroup") == expected
+    assert own_unit.current_unit(tmp_path / "cgroup") == expected
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,5 @@ def test_entries_say_of_which_unit_they_are(
     expected: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(systemd, "current_unit", lambda: unit)
-    assert systemd.journal_fields(environ) == expected
+    monkeypatch.setattr(own_unit, "current_unit", lambda: unit)
+    assert own_unit.journal_fields(environ) == expected
