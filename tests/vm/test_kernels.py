@@ -136,7 +136,7 @@ def test_a_kernels_package_begins_the_build_and_is_not_held_by_it(
 
     asked = "cat /root/dpkg 2>/dev/null"
     ended = guest.wait_for(
-        lambda: guest.run("sh", "-c", asked, check=False).stdout, "dpkg to end", 600
+        lambda: guest.run("sh", "-c", asked, check=False).stdout, "dpkg to end"
     )
     assert ended == "0\n", guest.read("/root/dpkg.log")
     assert compiling(guest) == build
@@ -158,7 +158,7 @@ def test_status_says_whether_the_driver_will_be_there_after_a_reboot(
     machine: Machine, store: Store, image: Image, newer: str
 ) -> None:
     guest = machine.guest
-    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen", 60)
+    guest.wait_for(lambda: ready(guest, store.driver).get(newer), "the build to be seen")
     running = {"release": image.release, "ready": True, "default_boot": False}
     other = {"release": newer, "ready": True, "default_boot": True}
     assert status(guest, store.driver)["kernels"] == [running, other]
@@ -192,7 +192,7 @@ def test_a_reboot_waits_for_the_build(machine: Machine, store: Store, newer: str
     build, boot = compiling(guest), guest.read("/proc/sys/kernel/random/boot_id")
     guest.run("systemctl", "reboot")
     text = f"wait: a shutdown waits for the build of {store.small} for the next kernel"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so", 60)
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to say so")
     assert guest.run(*LOGIND, "PreparingForShutdown").stdout == "b true\n"
     # Longer than logind would have waited by itself.
     before = float(guest.read("/proc/uptime").split()[0])
@@ -247,7 +247,7 @@ def test_the_hook_for_headers_rings_and_harms_nothing_without_an_agent(
     guest.run("touch", f"/lib/modules/{image.release}/modules.builtin")
     guest.run(*ring)
     text = f"watch: kernel {image.release} was changed, or its headers\n"
-    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice", 30, 0.3)
+    guest.wait_for(lambda: text in journal(guest, small), "the agent to notice", pause=0.3)
     guest.run("systemctl", "stop", *units(store))
     guest.run("rm", "-r", "/run/modulus/kernels")
     done = guest.run(*ring)

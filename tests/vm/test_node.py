@@ -339,7 +339,7 @@ def test_the_node_compiles_a_small_driver_itself_without_a_network(node: Node) -
     assert (shown["MemoryMax"], shown["MemorySwapMax"]) == (str(MEMORY), "0")
     assert "systemd-nspawn" in shown["ExecStart"]
     assert "--private-network" in shown["ExecStart"]
-    assert guest.wait_for_unit(node.small_unit, timeout=600) == "active"
+    assert guest.wait_for_unit(node.small_unit) == "active"
     node.machine.set_network(True)
     built = messages(node.journal("MODULUS_PHASE=build", f"MODULUS_INSTANCE={node.small}"))
     assert [each for each in built if re.match(r"build: \d+ % \(\d+/\d+\)", each)]

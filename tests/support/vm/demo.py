@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.packages import UnavailableError
 from tests.support.vm.channel import ChannelError
-from tests.support.vm.guest import GuestError
+from tests.support.vm.guest import PATIENCE, GuestError
 from tests.support.vm.image import base_image, vm_folder
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
@@ -25,7 +25,7 @@ _STARTED = time.monotonic()
 _SHOWN = re.compile(r" (modulus|cloud-init)\[|nvidia|NVRM|nouveau|v4l2loopback|modulus", re.I)
 _HIDDEN = re.compile(r"ci-info|firmware: failed to load|DCB table|BIT table|M0203")
 _BUILD = 3600  # seconds at most, under emulation
-_READY = 300
+_READY = PATIENCE
 
 
 def main() -> int:

@@ -14,9 +14,9 @@ from tests.support.vm.channel import Channel, ChannelError
 
 T = TypeVar("T")
 
-PATIENCE = 300.0
-"""Seconds that anything but a build may take, emulated and on a busy host: what has not come
-about by then never will. A test whose matter is how fast it does has a bound of its own."""
+PATIENCE = 900.0
+"""Seconds that anything may take, emulated and on a busy host: what has not come about by then
+never will. A test whose matter is how fast it does has a bound of its own."""
 
 _PIECE = 1 << 20  # bytes of a file at a time
 
