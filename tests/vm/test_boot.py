@@ -12,7 +12,11 @@ from tests.support.vm.site import Site
 from tests.support.vm.store import Store
 from tests.vm.conftest import MakeMachine
 
-pytestmark = [pytest.mark.integration, pytest.mark.required("vm", "driver")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.required("vm", "driver"),
+    pytest.mark.full,
+]
 
 # A boot without it takes half the time.
 NO_CLOUD_INIT = "cloud-init=disabled"
