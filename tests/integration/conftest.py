@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support.archive import SigningKey, add_headers, serving
 from tests.support.kernels import Kernels, available
 from tests.support.mirror import Mirror
 from tests.support.privatebus import PrivateBus, private_bus
-from tests.support.system import Done, Node
+from tests.support.system import Done, Node, parts_of, stored
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 
@@ -131,6 +132,27 @@ def build_vendors(path: Path, driver: str, release: str, **settings: Any) -> Who
     return build_on(vendors_node(path, release, **settings), driver, release)
 
 
+def vendors_kept(path: Path, driver: str, release: str, **settings: Any) -> Whole:
+    """The same, perhaps from an earlier run of the tests.
+
+    The last such build of ``driver`` is kept. It is a hit only under its key, which covers all
+    that makes it: where any of that has changed, the slow way is taken again.
+    """
+    node = vendors_node(path, release, **settings)
+    kept = packages.cache_folder() / "vendors" / driver
+    with packages.locked("vendors"):
+        if kept.exists():
+            shutil.copytree(kept, node.cache, dirs_exist_ok=True)
+        built = build_on(node, driver, release)
+        (entry,) = (each for each in stored(node.cache) if each.key == built.key)
+        shutil.rmtree(kept, ignore_errors=True)
+        for part in parts_of(entry):
+            target = kept / part.relative_to(node.cache)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if part.is_dir() else shutil.copyfile)(part, target)
+    return built
+
+
 def vendors_node(path: Path, release: str, **settings: Any) -> Node:
     """A node that builds the driver as the vendor's package does by itself."""
     profile = yaml.safe_load((PROFILES / "nvidia.yaml").read_text())
@@ -164,6 +186,18 @@ def whole(
     path = tmp_path_factory.mktemp("whole") / "node"
     settings: dict[str, Any] = {"mirrors": mirrors, "build": {"container": "nspawn"}}
     return build_whole(path, driver, kernels.newest(), **settings)
+
+
+@pytest.fixture(scope="session")
+def opened(
+    tmp_path_factory: pytest.TempPathFactory,
+    mirrors: list[dict[str, object]],
+    open_driver: str,
+    kernels: Kernels,
+) -> Whole:
+    """The open flavour, for the oldest kernel of the stable series: built once for all."""
+    path = tmp_path_factory.mktemp("opened") / "node"
+    return build_open(path, open_driver, kernels.of()[-1], mirrors=mirrors)
 
 
 @pytest.fixture(scope="session")

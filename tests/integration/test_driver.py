@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Whole, build_open, build_whole
+from tests.integration.conftest import Whole
 from tests.support import packages
 from tests.support.kernels import Kernels
 from tests.support.mirror import Mirror
@@ -111,16 +111,6 @@ def test_the_plan_names_what_would_change(
     assert {"input": "kernel", "old": release, "new": "6.1.0-1-amd64"} in other["miss"]
 
 
-def test_the_same_key_gives_the_same_bits(
-    whole: Whole, driver: str, mirrors: list[Any], tmp_path: Path
-) -> None:
-    path = tmp_path / "an/other/root"
-    other = build_whole(path, driver, whole.release, mirrors=mirrors, build={"jobs": 3})
-    assert other.key == whole.key
-    assert not other.done.json["results"][0]["hit"]
-    assert other.digests == whole.digests
-
-
 def test_up_puts_the_driver_in_place(
     built: Done, node: Node, driver: str, release: str
 ) -> None:
@@ -184,15 +174,10 @@ def test_a_version_nobody_has_cannot_be_fetched(
     assert re.search(r"^modulus: error: .*404", done.stderr, re.MULTILINE)
 
 
-def test_the_open_flavour(
-    open_driver: str, kernels: Kernels, mirrors: list[Any], tmp_path: Path
-) -> None:
-    release = kernels.of()[-1]
-    path = tmp_path / "node"
-    built = build_open(path, open_driver, release, mirrors=mirrors)
-    module = built.node.modules(release)["nvidia.ko"]
+def test_the_open_flavour(opened: Whole) -> None:
+    module = opened.node.modules(opened.release)["nvidia.ko"]
     assert modinfo(module, "license") == "Dual MIT/GPL"
-    (result,) = built.done.json["results"]
+    (result,) = opened.done.json["results"]
     manifest = json.loads(Path(result["path"], "manifest.json").read_text())
     assert manifest["flavour"] == "open"
 

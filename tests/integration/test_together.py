@@ -16,6 +16,7 @@ from tests.integration.conftest import (
     build_open,
     build_vendors,
     build_whole,
+    vendors_kept,
 )
 from tests.support.kernels import Kernels
 from tests.support.system import Node
@@ -37,9 +38,7 @@ def all_of(log: str, what: str) -> int:
     return int(said[1]) if said and said[1] == said[2] else 0
 
 
-def compare(together: Whole, folder: Path, driver: str, **settings: Any) -> None:
-    alone = build_vendors(folder / "vendors", driver, together.release, **settings)
-
+def compare(together: Whole, alone: Whole) -> None:
     assert all_of(together.log, "conftest") > 150
     assert all_of(together.log, "batch") > 150
     assert not re.search("^(conftest|batch): ", alone.log, re.MULTILINE)
@@ -51,7 +50,15 @@ def compare(together: Whole, folder: Path, driver: str, **settings: Any) -> None
 def test_answers_and_modules_are_the_vendors(
     whole: Whole, driver: str, mirrors: list[Any], tmp_path: Path
 ) -> None:
-    compare(whole, tmp_path, driver, mirrors=mirrors)
+    compare(whole, vendors_kept(tmp_path / "node", driver, whole.release, mirrors=mirrors))
+
+
+def test_the_open_flavours_are_the_vendors_too(
+    opened: Whole, open_driver: str, mirrors: list[Any], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"mirrors": mirrors, "flavour": "open"}
+    alone = vendors_kept(tmp_path / "node", open_driver, opened.release, **settings)
+    compare(opened, alone)
 
 
 # A module beside v4l2loopback's with events in a header of its own.
@@ -193,4 +200,5 @@ def test_the_vendors_driver_is_the_same_for_each_kernel(
         folder = tmp_path / release
         build = build_open if flavour == "open" else build_whole
         together = build(folder / "together", version, release, **settings)
-        compare(together, folder, version, **settings)
+        alone = build_vendors(folder / "vendors", version, release, **settings)
+        compare(together, alone)

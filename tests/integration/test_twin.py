@@ -65,7 +65,8 @@ def built(node: Node, instance: str, release: str) -> Done:
 def test_the_next_kernels_modules_are_those_of_a_whole_build(
     driver: str, mirrors: list[Any], twin: str, new: str, whole: Whole, tmp_path: Path
 ) -> None:
-    node = Node(tmp_path / "node", twin, mirrors=mirrors)
+    # In another root, and with other jobs at once: the key is the same, and so are the bits.
+    node = Node(tmp_path / "an/other/node", twin, mirrors=mirrors, build={"jobs": 3})
     build_on(node, driver, twin)
     plan = node.run("plan", f"nvidia-{driver}", "--kernel", new)
     assert AGAIN in plan.stdout

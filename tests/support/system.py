@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from modulus.host.report.reporter import PlainReporter
-from modulus.host.store.store import Store
+from modulus.host.store.objects import Objects
+from modulus.host.store.store import Entry, Store
 from tests.support.packages import cache_folder
 
 _SHARED = ("headers", "toolchains")
@@ -109,7 +110,7 @@ class Node:
         copies = self.path.with_name(f"{self.path.name}-modules") / release
         copies.mkdir(parents=True, exist_ok=True)
         found = {}
-        for entry in Store(self.cache, (), PlainReporter()).entries():
+        for entry in stored(self.cache):
             for name, module in entry.modules.items() if entry.release == release else ():
                 found[name] = copies / name
                 found[name].unlink(missing_ok=True)
@@ -128,6 +129,17 @@ class Node:
         patterns = ("builds/*/.*.????????", *(f"{kind}/.*.????????" for kind in _KINDS))
         found = [path for pattern in patterns for path in self.cache.glob(pattern)]
         return found + list(self.path.glob("opt/drivers/.*/.*"))
+
+
+def stored(cache: Path) -> list[Entry]:
+    """The builds in a cache."""
+    return list(Store(cache, (), PlainReporter()).entries())
+
+
+def parts_of(entry: Entry) -> list[Path]:
+    """The folder of a build, and the objects that it needs."""
+    objects = Objects(entry.path.parents[2])
+    return [entry.path, *map(objects.path, sorted(entry.needs))]
 
 
 def processes(word: str) -> list[int]:

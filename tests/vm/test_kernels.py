@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from tests.support import packages
+from tests.support.system import parts_of, stored
 from tests.support.vm.guest import Guest
 from tests.support.vm.image import Image, vm_folder
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
-from tests.support.vm.store import CACHE, Store, parts_of, stored
+from tests.support.vm.store import CACHE, Store
 from tests.vm.conftest import MakeMachine
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("vm", "driver")]

@@ -20,12 +20,9 @@ from typing import Any
 
 import yaml
 
-from modulus.host.report.reporter import PlainReporter
-from modulus.host.store.objects import Objects
-from modulus.host.store.store import Entry
-from modulus.host.store.store import Store as ModulusStore
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
+from tests.support.system import parts_of, stored
 from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
 
 CACHE = "var/cache/modulus"
@@ -89,17 +86,6 @@ def second_store(release: str) -> Store:
                 old.unlink()
             _make_disk(disk, root / CACHE, built, ("downloads", "sources"), SECOND_LABEL)
     return Store(disk, driver, "", run)
-
-
-def stored(cache: Path) -> list[Entry]:
-    """The builds in a cache."""
-    return list(ModulusStore(cache, (), PlainReporter()).entries())
-
-
-def parts_of(entry: Entry) -> list[Path]:
-    """The folder of a build, and the objects that it needs."""
-    objects = Objects(entry.path.parents[2])
-    return [entry.path, *map(objects.path, sorted(entry.needs))]
 
 
 def _link(source: Path, target: Path) -> None:
