@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from modulus.host.files import record
+
 # No test is timed: machines are noisy.
 settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -104,6 +106,12 @@ def pytest_runtest_makereport(
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.longrepr = f"{', '.join(names)} must not be missing here. {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process tells of a damaged record once, and of so many: each test is one."""
+    monkeypatch.setattr(record, "_said", set())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
