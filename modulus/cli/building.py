@@ -14,7 +14,7 @@ from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
     from modulus.host.generation.install import Generation
-    from modulus.pipeline.build.prepare import Built
+    from modulus.pipeline.build.built import Built
     from modulus.pipeline.node import Node
 
 

@@ -18,8 +18,9 @@ from modulus.host.generation.userspace import Userspace, find_userspace, provide
 from modulus.host.process.background import Aside, SharedReporter
 from modulus.pipeline.activate.warm import components
 from modulus.pipeline.build import source
-from modulus.pipeline.build.build import before_use, carry_out
-from modulus.pipeline.build.prepare import Built, Job, prepare
+from modulus.pipeline.build.build import carry_out
+from modulus.pipeline.build.built import Built
+from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 
 
@@ -32,35 +33,21 @@ class Provided:
 
 
 def provide(node: Node) -> Provided:
-    """Builds what is missing and puts the generation in its folder; activates nothing."""
-    with node.site.using_cache():
-        found = prepare(node, node.kernel.release)
-        if isinstance(found, Job):
-            return _made(node, found)
-        found = before_use(node, found)
-        generation = _generation(
-            node, found, lambda: _userspace(node, lambda: source.provide(node))
-        )
-        return Provided(generation, found)
+    """Builds what is missing and puts the generation in its folder; activates nothing.
 
-
-def _made(node: Node, job: Job) -> Provided:
-    """Lays the userspace out while the compiler runs, which leaves the disk idle."""
+    The userspace is laid out while the compiler runs, which leaves the disk idle.
+    """
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
+    with node.site.using_cache():
+        job = prepare(node, node.kernel.release)
 
-    def lay_out(aside: Aside[Userspace | None]) -> Userspace | None:
-        beside, package = told.beside(aside), job.made_of
-        return _userspace(
-            beside,
-            lambda: (
-                package if isinstance(package, source.DriverPackage) else source.provide(beside)
-            ),
-        )
+        def lay_out(aside: Aside[Userspace | None]) -> Userspace | None:
+            return _userspace(told.beside(aside), job.package)
 
-    with Aside(lay_out, shared) as userspace:
-        built = carry_out(told, job, meanwhile=userspace.start)
-        return Provided(_generation(told, built, userspace.result), built)
+        with Aside(lay_out, shared) as userspace:
+            built = carry_out(told, job, meanwhile=userspace.start)
+            return Provided(_generation(told, built, userspace.result), built)
 
 
 def _generation(
@@ -132,8 +119,8 @@ def _userspace_id(node: Node) -> str | None:
     return None
 
 
-def _userspace(node: Node, provide: Callable[[], source.DriverPackage]) -> Userspace | None:
-    """The userspace that is wanted, from the cache or out of the package now."""
+def _userspace(node: Node, package: source.DriverPackage | None) -> Userspace | None:
+    """The userspace that is wanted, from the cache or out of the package."""
     selection, identity = _selection(node), _userspace_id(node)
     if selection is None:
         return None
@@ -141,7 +128,7 @@ def _userspace(node: Node, provide: Callable[[], source.DriverPackage]) -> Users
         found = find_userspace(node.site.cache, identity, node.reporter)
         if found:
             return found
-    package = provide()
+    package = package or source.provide(node)
     manifest = package.manifest
     if manifest is None:
         raise IntegrityError(

@@ -32,7 +32,7 @@ from modulus.pipeline.node import Node
 
 if TYPE_CHECKING:
     # What a warm start does not need is imported where it is used.
-    from modulus.pipeline.build.prepare import Built
+    from modulus.pipeline.build.built import Built
 
 READY, WAITING, INSTALLED, BUILT = "ready", "wait", "install", "build"
 

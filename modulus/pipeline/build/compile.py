@@ -1,10 +1,10 @@
-"""Compiles a job in a build container, and puts its modules into the store."""
+"""Compiles in a build container, and puts the modules into the store."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.core.build.plan import Plan
@@ -23,43 +23,49 @@ from modulus.host.build.container import (
     open_container,
 )
 from modulus.host.build.inspect import Module
+from modulus.host.distribution.headers import Headers
+from modulus.host.distribution.toolchain import Toolchain
 from modulus.host.report.clock import rfc3339
-from modulus.host.reuse.object_cache import Kept
 from modulus.host.store.store import Entry
-from modulus.pipeline.build import source, twin
-from modulus.pipeline.build.prepare import Job
+from modulus.pipeline.build import source
+from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.node import Node
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What every build of ``wanted`` takes."""
+
+    wanted: Plan
+    headers: Headers
+    toolchain: Toolchain
 
 
 def compile_job(
     node: Node,
-    job: Job,
+    basis: Basis,
     recipe: Recipe,
     scratch: Path,
+    lay_out: Callable[[], None],
     *,
+    again: bool = False,
     purpose: str = "",
     shell: bool = False,
-    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[Module, ...]:
-    """Compiles ``job`` by ``recipe``: its modules, in the folder ``out`` of the empty
-    ``scratch``. ``entry`` has the log then, and ``work`` what make has left.
+    """Runs ``recipe`` on what ``lay_out`` puts into the folders ``src`` and ``work`` of the
+    empty ``scratch``: the modules, in its folder ``out``. ``entry`` has the log then.
 
-    ``purpose`` tells its container from that of a build of the same key, since a container
-    replaces what a killed one of its name left.
+    ``again``: ``work`` has objects of another build. ``purpose`` tells its container from that
+    of a build of the same key, since a container replaces what a killed one of its name left.
     """
-    wanted, headers, toolchain = job.wanted, job.headers, job.toolchain
+    headers, toolchain = basis.headers, basis.toolchain
     sources, work, out, box, entry = (
         scratch / name for name in ("src", "work", "out", "container", "entry")
     )
     for folder in (sources, work, out, box, entry):
         folder.mkdir()
         folder.chmod(0o755)
-    if isinstance(job.made_of, Kept):
-        twin.restore(node, job.made_of, work, headers.release)
-        recipe = replace(recipe, work=())
-    else:
-        _unpack(node, job, job.made_of, sources)
-    meanwhile()
+    lay_out()
     mounts = (
         Mount(headers.path, HEADERS_AT),
         Mount(sources, SOURCES_AT),
@@ -74,7 +80,7 @@ def compile_job(
     )
     memory = node.settings.build.memory_max or most_memory()
     limits = Limits(memory, float(recipe.jobs), TASKS)
-    name = f"{purpose}{(wanted.key or '')[:SHORT]}"
+    name = f"{purpose}{(basis.wanted.key or '')[:SHORT]}"
     ids = node.settings.build.ids
     with open_container(
         kind, toolchain.root, mounts, limits, name, box, node.reporter, ids
@@ -88,7 +94,7 @@ def compile_job(
                 out=out,
                 log=entry / "build.log",
                 reporter=node.reporter,
-                again=isinstance(job.made_of, Kept),
+                again=again,
             )
         except BuildError as error:
             if shell:
@@ -97,11 +103,18 @@ def compile_job(
             raise
 
 
-def _unpack(node: Node, job: Job, package: source.DriverPackage, target: Path) -> None:
-    flavour = job.wanted.facts.flavour
+def unpack(
+    node: Node,
+    basis: Basis,
+    package: source.DriverPackage,
+    target: Path,
+    one_pass: OnePass | None = None,
+) -> None:
+    """Unpacks the sources into the empty ``target``, or takes what ``one_pass`` has of them."""
+    flavour = basis.wanted.facts.flavour
     members = source.members(node, flavour)
     listed = members.listed(package.manifest)
-    if job.one_pass and job.one_pass.take(members, listed, target):
+    if one_pass and one_pass.take(members, listed, target):
         return
     node.reporter.phase("unpack", source.sources_text(node, flavour))
     with source.discarding(node, package):

@@ -4,85 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-from modulus.core.build.plan import Plan
-from modulus.core.build.revoked import recipe_of
-from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
-from modulus.core.store.keys import SHORT
 from modulus.errors import LockedError, ModulusError
-from modulus.host.build.proofs import wrong_modules
-from modulus.host.distribution.headers import Headers
-from modulus.host.distribution.toolchain import Toolchain
 from modulus.host.files import atomic
 from modulus.host.process.background import Aside, SharedReporter
-from modulus.host.reuse.object_cache import Kept
 from modulus.host.status.build_counts import change_record
-from modulus.host.store.store import Entry
 from modulus.pipeline.build import source, twin
+from modulus.pipeline.build.built import Built, stored
+from modulus.pipeline.build.compile import Basis
+from modulus.pipeline.build.job import SCRATCH, Done, FromKept, FromPackage, Job
 from modulus.pipeline.build.one_pass import SCRATCH as SOURCES
 from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.build.plan import gather, plan
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
 
-SCRATCH = "build"
-"""The name of the scratch folders of builds."""
 _PATIENCE = 2.0
 """Seconds for an unwanted fetch to end; a later fetch goes on with its part."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """A build that is in the store; ``seconds`` is what it took, 0 for a hit."""
+def prepare(node: Node, release: str) -> Job:
+    """The build for kernel ``release`` if it is in the store, else all that making it takes.
 
-    entry: Entry
-    release: str
-    flavour: str
-    hit: bool
-    seconds: float
-
-    @property
-    def recipe(self) -> str | None:
-        """The digest of its recipe; None where that is not known."""
-        return recipe_of(self.entry.manifest.inputs) if self.entry.manifest else None
-
-    def text(self, instance: Instance) -> str:
-        """The line that reports it."""
-        what = f"{instance} for {self.release}"
-        key = self.entry.key[:SHORT]
-        return (
-            f"hit: {what} ({key})"
-            if self.hit
-            else f"built: {what} in {self.seconds:.0f} s ({key})"
-        )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A build that is to be done, and all that it takes: the package, or what was compiled for
-    a twin of the kernel. ``one_pass`` may have the sources by now, and is closed by the build.
-    ``plain``: it takes no shortcut, and replaces what is stored."""
-
-    wanted: Plan
-    headers: Headers
-    toolchain: Toolchain
-    made_of: source.DriverPackage | Kept
-    one_pass: OnePass | None
-    plain: bool = False
-
-
-def prepare(node: Node, release: str) -> Built | Job:
-    """The build for kernel ``release`` if it is in the store, else what making it takes.
-
-    The caller keeps clean-ups out of the cache. Hits and failures are counted.
+    The caller keeps clean-ups out of the cache. Failures are counted.
     """
     with counting(node):
-        found = _find(node, release) or provide(node, release)
-    if isinstance(found, Built):
-        change_record(node.site.root, str(node.instance), BuildRecord.with_hit)
-    return found
+        found = _find(node, release)
+        return Done(found) if found else provide(node, release)
 
 
 @contextlib.contextmanager
@@ -106,9 +56,7 @@ def _find(node: Node, release: str) -> Built | None:
     return found
 
 
-def provide(
-    node: Node, release: str, *, whole: bool = False, plain: bool = False
-) -> Built | Job:
+def provide(node: Node, release: str, *, whole: bool = False, plain: bool = False) -> Job:
     """All that the build takes; the package is fetched while the rest is provisioned.
 
     With ``whole`` all will be compiled, whatever was kept from other kernels; with ``plain``
@@ -134,22 +82,18 @@ def provide(
             headers = told.provisioner.headers(release)
             gather(node, release)  # The kernel's options may rule the driver out.
             toolchain = told.toolchain(headers.config.compiler)
-            kept = twin.find(node, plan(node, release), headers) if hoped_for else None
-            made_of = kept or package.result()
-        final = plan(node, release)
-        for difference in final.miss:
+            basis = Basis(plan(node, release), headers, toolchain)
+            kept = twin.find(node, basis.wanted, headers) if hoped_for else None
+            if kept:
+                job: Job = FromKept(basis, kept, lambda: provide(node, release, whole=True))
+            else:
+                fetched = package.result()
+                basis = replace(basis, wanted=plan(node, release))
+                job = FromPackage(basis, fetched, one_pass, plain)
+        for difference in basis.wanted.miss:
             node.reporter.phase("plan", f"miss: {difference}")
-        found = None if plain else stored(node, final)
+        found = None if plain else stored(node, basis.wanted)
         if found:
-            return found
+            return Done(found)
         unless_used.pop_all()
-        return Job(final, headers, toolchain, made_of, one_pass, plain)
-
-
-def stored(node: Node, wanted: Plan) -> Built | None:
-    """The build that ``wanted`` describes, if it is in the store."""
-    if wanted.key is None:
-        return None
-    wrong = wrong_modules(node.paths)
-    entry = node.site.store.get(wanted.key, wanted.facts.kernel, wrong)
-    return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None
+        return job

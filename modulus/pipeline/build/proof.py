@@ -32,9 +32,8 @@ from modulus.host.report.clock import rfc3339
 from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import source
-from modulus.pipeline.build.compile import commit, compile_job
+from modulus.pipeline.build.compile import Basis, commit, compile_job, unpack
 from modulus.pipeline.build.plan import plan
-from modulus.pipeline.build.prepare import Job
 from modulus.pipeline.build.recipe import recipe_for
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
@@ -49,6 +48,14 @@ class Proved:
 
     entry: Entry
     result: str
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """All that a build takes."""
+
+    basis: Basis
+    package: source.DriverPackage
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,8 @@ def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
 
 def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
     node = _node(site, manifest)
-    job = _job(node, entry, manifest)
-    recipe = recipe_for(node, manifest.kernel, job.toolchain.cc)
+    inputs = _inputs(node, entry, manifest)
+    recipe = recipe_for(node, manifest.kernel, inputs.basis.toolchain.cc)
     # Another number of jobs, and another folder: neither may change the bits.
     jobs = fitting_jobs(recipe.jobs + 1, site.cache)
     if isinstance(jobs, str):
@@ -112,25 +119,25 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
     node.reporter.phase(
         "verify", f"{node.instance} is built again to prove {entry.key[:SHORT]}"
     )
-    with _built(node, job, plain) as first:
+    with _built(node, inputs, plain) as first:
         if first.digests == recorded:
             return _proved(site, entry, EQUAL)
-        with _built(node, job, plain) as second:
+        with _built(node, inputs, plain) as second:
             if second.digests != first.digests:
                 return _proved(site, entry, UNSTABLE)
         # Its inputs may not be there any more: the new build then proves nothing.
-        _job(node, entry, manifest)
+        _inputs(node, entry, manifest)
         modules = [name for name, sha256 in recorded.items() if first.digests[name] != sha256]
         disproof = Disproof(
-            recipe=job.wanted.facts.recipe or "",
+            recipe=inputs.basis.wanted.facts.recipe or "",
             key=entry.key,
             modules=tuple(recorded[name] for name in modules),
             objects=tuple(modules),
             at=rfc3339(time.time()),
         )
-        _replace(node, job.wanted, first, disproof)
+        _replace(node, inputs.basis.wanted, first, disproof)
         # The verdict stands, whether or not the wrong objects can be named.
-        with contextlib.suppress(ModulusError, OSError), _built(node, job, recipe) as short:
+        with contextlib.suppress(ModulusError, OSError), _built(node, inputs, recipe) as short:
             objects = _differing(first, short)
             if objects:
                 disproof = replace(disproof, objects=tuple(objects))
@@ -164,7 +171,7 @@ def _node(site: Site, manifest: Manifest) -> Node:
     return Node(Site(site.root, site.config, words, site.lock_timeout, site.reporter), instance)
 
 
-def _job(node: Node, entry: Entry, manifest: Manifest) -> Job:
+def _inputs(node: Node, entry: Entry, manifest: Manifest) -> _Inputs:
     """All that the build of ``entry`` took; UnprovedError where it is not at hand."""
     if node.settings.build.container == "none":
         raise _unproved(entry, "build.container is none, and the host takes part in the build")
@@ -178,18 +185,25 @@ def _job(node: Node, entry: Entry, manifest: Manifest) -> Job:
         raise _unproved(entry, f"{name} is damaged")
     if not source.is_downloaded(node, manifest.inputs["source"]):
         raise _unproved(entry, f"the package of {node.instance} is not in the cache")
-    return Job(wanted, headers, toolchain, source.provide(node), None)
+    return _Inputs(Basis(wanted, headers, toolchain), source.provide(node))
 
 
 @contextlib.contextmanager
-def _built(node: Node, job: Job, recipe: Recipe) -> Iterator[_Again]:
-    """Builds ``job`` by ``recipe``; what that leaves is there within the context."""
-    folder = node.site.cache / "builds" / job.wanted.facts.kernel
+def _built(node: Node, inputs: _Inputs, recipe: Recipe) -> Iterator[_Again]:
+    """Builds ``inputs`` by ``recipe``; what that leaves is there within the context."""
+    folder = node.site.cache / "builds" / inputs.basis.wanted.facts.kernel
     with ExitStack() as stack:
         with writing(folder):
             atomic.sweep(folder, _SCRATCH)
             scratch = stack.enter_context(atomic.scratch(folder, _SCRATCH))
-        modules = compile_job(node, job, recipe, scratch, purpose="prove-")
+        modules = compile_job(
+            node,
+            inputs.basis,
+            recipe,
+            scratch,
+            lambda: unpack(node, inputs.basis, inputs.package, scratch / "src"),
+            purpose="prove-",
+        )
         yield _Again(scratch, modules)
 
 

@@ -21,7 +21,8 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record, read_record
 from modulus.host.status.metrics import remove_metrics, write_metrics
 from modulus.pipeline.build.build import build
-from modulus.pipeline.build.prepare import Built
+from modulus.pipeline.build.built import Built
+from modulus.pipeline.build.job import Done, Job
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 
@@ -188,10 +189,7 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
         write_metrics(tmp_path, "/srv/metrics", NAME, "text\n")
 
 
-_PREPARING, _COMPILING = (
-    "modulus.pipeline.build.prepare.provide",
-    "modulus.pipeline.build.build._do",
-)
+_PREPARING, _MAKING = "preparing", "making"
 _HIT = Built(None, "6.1", "open", True, 0.0)  # type: ignore[arg-type] # no entry is looked at
 _MADE = Built(None, "6.1", "open", False, 7.5)  # type: ignore[arg-type] # as above
 
@@ -201,13 +199,13 @@ _MADE = Built(None, "6.1", "open", False, 7.5)  # type: ignore[arg-type] # as ab
     [
         (_PREPARING, _HIT, BuildRecord(hits=1)),
         # Another process built it meanwhile.
-        (_COMPILING, _HIT, BuildRecord(hits=1)),
-        (_COMPILING, _MADE, BuildRecord(built=1, seconds={"6.1": 7.5})),
+        (_MAKING, _HIT, BuildRecord(hits=1)),
+        (_MAKING, _MADE, BuildRecord(built=1, seconds={"6.1": 7.5})),
         (_PREPARING, FetchError("away", "look"), BuildRecord(failed=1)),
-        (_COMPILING, BuildError("compiler", "look"), BuildRecord(failed=1)),
+        (_MAKING, BuildError("compiler", "look"), BuildRecord(failed=1)),
         # Somebody else builds it, who counts.
         (_PREPARING, LockedError("held", "wait"), BuildRecord()),
-        (_COMPILING, LockedError("held", "wait"), BuildRecord()),
+        (_MAKING, LockedError("held", "wait"), BuildRecord()),
     ],
 )
 def test_whoever_builds_counts(
@@ -217,14 +215,19 @@ def test_whoever_builds_counts(
     outcome: Built | ModulusError,
     counted: BuildRecord,
 ) -> None:
-    def made(*_: object) -> Built:
+    def made(*_: object, **__: object) -> Built:
         if isinstance(outcome, ModulusError):
             raise outcome
         return outcome
 
+    def provided(*_: object) -> Job:
+        if step == _PREPARING:
+            return Done(made())
+        monkeypatch.setattr(Done, "make", made)
+        return Done(_MADE)
+
     monkeypatch.setattr("modulus.pipeline.build.prepare._find", lambda *_: None)
-    monkeypatch.setattr("modulus.pipeline.build.prepare.provide", lambda *_: object())
-    monkeypatch.setattr(step, made)
+    monkeypatch.setattr("modulus.pipeline.build.prepare.provide", provided)
     node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):
         build(node, "6.1")

@@ -19,8 +19,9 @@ from modulus.host.archive.reader import Archive
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.build import source
 from modulus.pipeline.build.build import carry_out
+from modulus.pipeline.build.job import FromPackage
 from modulus.pipeline.build.one_pass import OnePass
-from modulus.pipeline.build.prepare import Job, prepare
+from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
@@ -57,7 +58,7 @@ def unpacked(fake: FakeNode) -> Iterator[Callable[[], list[str]]]:  # noqa: F811
 
 
 @pytest.fixture
-def job(node: Node, unpacked: Callable[[], list[str]]) -> Iterator[Job]:
+def job(node: Node, unpacked: Callable[[], list[str]]) -> Iterator[FromPackage]:
     job = prepared(node)
     assert {*unpacked()} == {Path(name).name for name in SOURCES}
     yield job
@@ -66,21 +67,20 @@ def job(node: Node, unpacked: Callable[[], list[str]]) -> Iterator[Job]:
 
 
 def test_a_build_has_the_sources_that_it_would_unpack_itself(
-    node: Node, job: Job, tmp_path: Path
+    node: Node, job: FromPackage, tmp_path: Path
 ) -> None:
-    assert isinstance(job.made_of, source.DriverPackage)
     members = source.members(node, "open")
     for name in ("taken", "plain"):
         (tmp_path / name).mkdir()
-    listed = members.listed(job.made_of.manifest)
+    listed = members.listed(job.package.manifest)
     assert take(job, members, listed, tmp_path / "taken")
-    job.made_of.archive.extract(tmp_path / "plain", members)
+    job.package.archive.extract(tmp_path / "plain", members)
     assert contents(tmp_path / "taken") == contents(tmp_path / "plain")
     assert {*contents(tmp_path / "taken")} == {*SOURCES}
     assert (tmp_path / "taken").stat().st_mode & 0o777 == 0o755
 
 
-def test_other_sources_are_not_taken(node: Node, job: Job, tmp_path: Path) -> None:
+def test_other_sources_are_not_taken(node: Node, job: FromPackage, tmp_path: Path) -> None:
     assert not take(job, Members(("kernel-other",)), (), tmp_path)
     assert not take(job, source.members(node, "open"), ["kernel/missing.c"], tmp_path)
     assert not list(tmp_path.glob("gpu.c"))
@@ -92,9 +92,8 @@ def test_the_package_is_read_once(node: Node, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Archive, "read", refuse)
     job = prepared(node)
-    assert isinstance(job.made_of, source.DriverPackage)
-    assert job.made_of.manifest
-    assert job.made_of.manifest.version == "1.0"
+    assert job.package.manifest
+    assert job.package.manifest.version == "1.0"
     close(job)
 
 
@@ -207,23 +206,24 @@ def test_a_job_that_cannot_be_done_is_closed(
 ) -> None:
     job = prepared(node)
     with pytest.raises(ModulusError, match="unknown"):
-        carry_out(node, replace(job, wanted=replace(job.wanted, key=None)))
+        carry_out(
+            node,
+            replace(job, basis=replace(job.basis, wanted=replace(job.basis.wanted, key=None))),
+        )
     assert not unpacked()
 
 
-def prepared(node: Node) -> Job:
+def prepared(node: Node) -> FromPackage:
     job = prepare(node, RELEASE)
-    assert isinstance(job, Job)
+    assert isinstance(job, FromPackage)
     return job
 
 
-def take(job: Job, members: Members, listed: Collection[str], target: Path) -> bool:
-    assert job.one_pass
+def take(job: FromPackage, members: Members, listed: Collection[str], target: Path) -> bool:
     return job.one_pass.take(members, listed, target)
 
 
-def close(job: Job) -> None:
-    assert job.one_pass
+def close(job: FromPackage) -> None:
     job.one_pass.close()
 
 

@@ -16,7 +16,8 @@ from modulus.errors import FetchError, ToolchainError
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.report.reporter import PlainReporter
-from modulus.pipeline.build.prepare import Job, prepare
+from modulus.pipeline.build.job import FromPackage
+from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
@@ -79,9 +80,9 @@ def test_the_package_is_fetched_while_headers_are_provisioned(
 
     monkeypatch.setattr(Provisioner, "headers", headers)
     job = prepare(node, RELEASE)
-    assert isinstance(job, Job)
-    assert job.made_of.path.is_file()
-    assert job.wanted.key
+    assert isinstance(job, FromPackage)
+    assert job.package.path.is_file()
+    assert job.basis.wanted.key
 
 
 @pytest.mark.parametrize("package", ["absent", "stalls"])

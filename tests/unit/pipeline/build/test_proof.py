@@ -29,9 +29,10 @@ from modulus.host.build.inspect import Module
 from modulus.host.build.proofs import read_disproofs, read_proof
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
-from modulus.pipeline.build import build, proof
+from modulus.pipeline.build import build, job, proof
 from modulus.pipeline.build.build import before_use
-from modulus.pipeline.build.prepare import Built, Job
+from modulus.pipeline.build.built import Built
+from modulus.pipeline.build.compile import Basis
 from modulus.pipeline.build.proof import prove, unproved
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
@@ -58,7 +59,7 @@ class Compiles:
         self.object_name = ""
 
     def __call__(
-        self, node: Node, job: Job, recipe: Recipe, scratch: Path, **_: Any
+        self, node: Node, basis: Basis, recipe: Recipe, scratch: Path, *_: Any, **__: Any
     ) -> tuple[Module, ...]:
         self.recipes.append(recipe)
         made = self.makes.pop(0)
@@ -79,7 +80,7 @@ class Compiles:
 @pytest.fixture
 def compiles(monkeypatch: pytest.MonkeyPatch) -> Compiles:
     found = Compiles()
-    for module in (proof, build):
+    for module in (proof, job):
         monkeypatch.setattr(module, "compile_job", found)
     return found
 

@@ -1,0 +1,178 @@
+"""The ways to a build: by the compiler from the driver's package, or from what was compiled
+for a twin of its kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from modulus.core.build.recipe import Recipe, plainly, takes_shortcuts
+from modulus.core.store.manifest import TOGETHER, TWIN, WHOLE
+from modulus.errors import BuildError, IntegrityError, ModulusError
+from modulus.host.build.inspect import Module
+from modulus.host.files import atomic
+from modulus.host.files.place import writing
+from modulus.host.reuse.object_cache import Kept
+from modulus.pipeline.build import twin
+from modulus.pipeline.build.built import Built, stored
+from modulus.pipeline.build.compile import Basis, commit, compile_job, unpack
+from modulus.pipeline.build.one_pass import OnePass
+from modulus.pipeline.build.recipe import recipe_for, takes_no_shortcuts
+from modulus.pipeline.build.source import DriverPackage
+from modulus.pipeline.node import Node
+
+SCRATCH = "build"
+"""The name of the scratch folders of builds."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Job(Protocol):
+    """A build that is wanted, and all that it takes."""
+
+    @property
+    def package(self) -> DriverPackage | None:
+        """The driver's package, where the job takes it."""
+
+    def make(
+        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+    ) -> Built:
+        """The build, in the store. The caller keeps clean-ups out of the cache.
+
+        ``meanwhile`` is called once the compiler is next. With ``shell`` the container of a
+        build that failed is opened before it goes away.
+        """
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job of a build that is in the store already."""
+
+    built: Built
+    package: DriverPackage | None = None
+
+    def make(self, *_: object, **__: object) -> Built:
+        """The build."""
+        return self.built
+
+
+@dataclass(frozen=True)
+class FromPackage:
+    """Compiles the sources of ``package``.
+
+    ``one_pass`` may have the sources by now, and is closed by ``make``. ``plain``: the build
+    takes no shortcut, and replaces what is stored.
+    """
+
+    basis: Basis
+    package: DriverPackage
+    one_pass: OnePass
+    plain: bool = False
+
+    def make(
+        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+    ) -> Built:
+        """The build, unless another process has just made it."""
+        with contextlib.closing(self.one_pass):
+            recipe = _recipe(node, self.basis)
+            if self.plain:
+                recipe = plainly(recipe)
+
+            def compiled(scratch: Path) -> tuple[Module, ...]:
+                def lay_out() -> None:
+                    unpack(node, self.basis, self.package, scratch / "src", self.one_pass)
+                    meanwhile()
+
+                return compile_job(node, self.basis, recipe, scratch, lay_out, shell=shell)
+
+            made = TOGETHER if takes_shortcuts(recipe) else WHOLE
+            return _commit(node, self.basis, compiled, made, anew=self.plain)
+
+
+@dataclass(frozen=True)
+class FromKept:
+    """Has kbuild finish ``kept``, the objects compiled for a twin of the kernel.
+
+    Where they turn out to be of no use, ``otherwise`` gives the job to do in its place.
+    """
+
+    basis: Basis
+    kept: Kept
+    otherwise: Callable[[], Job]
+    package: DriverPackage | None = None
+
+    def make(
+        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+    ) -> Built:
+        """The build, unless another process has just made it."""
+        recipe = replace(_recipe(node, self.basis), work=())
+
+        def finished(scratch: Path) -> tuple[Module, ...]:
+            def lay_out() -> None:
+                twin.restore(node, self.kept, scratch / "work", recipe.release)
+                meanwhile()
+
+            return compile_job(node, self.basis, recipe, scratch, lay_out, again=True)
+
+        try:
+            return _commit(node, self.basis, finished, TWIN)
+        except (BuildError, IntegrityError) as error:
+            twin.forget(node, self.kept)
+            node.reporter.warn(f"all is compiled after all: {error.message}")
+        return self.otherwise().make(node, shell=shell, meanwhile=meanwhile)
+
+
+def _recipe(node: Node, basis: Basis) -> Recipe:
+    wanted = basis.wanted
+    recipe = recipe_for(node, wanted.facts.kernel, basis.toolchain.cc)
+    return plainly(recipe) if takes_no_shortcuts(node, wanted.facts.recipe) else recipe
+
+
+def _commit(
+    node: Node,
+    basis: Basis,
+    make: Callable[[Path], tuple[Module, ...]],
+    made: str,
+    *,
+    anew: bool = False,
+) -> Built:
+    """What ``make`` leaves in a scratch folder, in the store; unless ``anew``, what is there by
+    now. ``made`` is how it is made, for the manifest."""
+    wanted = basis.wanted
+    key, release = wanted.key, wanted.facts.kernel
+    if key is None:
+        raise ModulusError(
+            f"an input of {node.instance} for {release} is still unknown", "report this bug"
+        )
+    with node.site.lock(key, f"the build of {node.instance} for {release}"):
+        found = None if anew else stored(node, wanted)
+        if found:
+            return found
+        started = time.time()
+        parent = node.site.cache / "builds" / release
+        failed = parent / f"{key}.failed.log"
+        with writing(parent), ExitStack() as stack:
+            parent.mkdir(parents=True, exist_ok=True)
+            atomic.sweep(parent, SCRATCH)
+            scratch = stack.enter_context(atomic.scratch(parent, SCRATCH))
+            log = scratch / "entry" / "build.log"
+            try:
+                modules = make(scratch)
+            except ModulusError:
+                if log.exists():
+                    log.replace(failed)
+                    if made != TWIN:
+                        node.reporter.error(f"build: the whole log is in {failed}")
+                raise
+            entry = commit(node, wanted, modules, scratch, started, made)
+            if made != TWIN:
+                twin.keep(node, wanted, basis.headers, scratch)
+        failed.unlink(missing_ok=True)
+        return Built(entry, release, wanted.facts.flavour, False, time.time() - started)
