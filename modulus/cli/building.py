@@ -31,7 +31,7 @@ def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
         "kernel": result.facts.kernel,
         "flavour": result.facts.flavour,
         "flavour_reason": result.facts.flavour_reason,
-        "key": result.key,
+        "key": result.facts.key,
         "hit": result.hit,
         "miss": [asdict(difference) for difference in result.miss],
         "steps": [asdict(step) for step in result.steps],

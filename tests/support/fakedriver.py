@@ -27,7 +27,7 @@ from modulus.host.files.record import read_record
 from modulus.host.files.tree_digest import tree_digest
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
-from modulus.pipeline.build.plan import plan
+from modulus.pipeline.build.plan import gather
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.elfmaker import kernel_module
@@ -95,8 +95,8 @@ class FakeNode:
         (self.cache / "downloads" / self._packages[version]).write_bytes(content)
         self.define(sha256=self._packages)
         site = Site(self.root, None, (), 0, PlainReporter(io.StringIO()))
-        wanted = plan(Node(site, Instance(NAME, version)), RELEASE)
-        assert wanted.key
+        facts = gather(Node(site, Instance(NAME, version)), RELEASE)
+        assert facts.key
         modules = {f"{name}.ko": driver_module(name, version) for name in MODULES}
         modules[f"{MODULES[0]}.ko"] += bytes(padding) + (b"wrong" if wrong else b"")
         parent = self.cache / "builds" / RELEASE
@@ -106,14 +106,14 @@ class FakeNode:
             for file, content in modules.items():
                 (scratch / "out" / file).write_bytes(content)
             return site.store.commit(
-                wanted.key,
+                facts.key,
                 RELEASE,
                 scratch / "entry",
                 scratch / "out",
                 {
                     "instance": f"{NAME}-{version}",
                     "flavour": "open",
-                    "inputs": dict(wanted.inputs),
+                    "inputs": dict(facts.inputs),
                     "made": made,
                     "files": [
                         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from modulus.core.instance import Instance
@@ -40,56 +41,57 @@ class Facts:
     symvers: str | None
     toolchain: str | None
 
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Every input that can change a build's bits, by name."""
+        return {
+            "recipe": self.recipe or UNKNOWN,
+            "source": self.source or UNKNOWN,
+            "flavour": self.flavour,
+            "profile": self.profile,
+            "arch": self.arch,
+            "kernel": self.kernel,
+            "headers": self.headers or UNKNOWN,
+            "symvers": self.symvers or UNKNOWN,
+            "toolchain": self.toolchain or UNKNOWN,
+        }
+
+    @cached_property
+    def key(self) -> str | None:
+        """The key of the build; None while an input is unknown."""
+        return build_key(self.inputs)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do for one kernel; ``key`` is None while an input is unknown."""
+    """What to do for one kernel; ``miss`` says why it takes a build, and is empty for a hit."""
 
     facts: Facts
-    inputs: Mapping[str, Any]
-    key: str | None
-    hit: bool
     miss: tuple[Difference, ...]
     steps: tuple[Step, ...]
 
-
-def inputs_of(facts: Facts) -> dict[str, Any]:
-    """Every input that can change a build's bits, by name."""
-    return {
-        "recipe": facts.recipe or UNKNOWN,
-        "source": facts.source or UNKNOWN,
-        "flavour": facts.flavour,
-        "profile": facts.profile,
-        "arch": facts.arch,
-        "kernel": facts.kernel,
-        "headers": facts.headers or UNKNOWN,
-        "symvers": facts.symvers or UNKNOWN,
-        "toolchain": facts.toolchain or UNKNOWN,
-    }
+    @property
+    def hit(self) -> bool:
+        """Whether the store has the build."""
+        return not self.miss
 
 
-def make_plan(
-    facts: Facts,
-    inputs: Mapping[str, Any],
-    *,
-    hit: bool,
-    stored: Iterable[Mapping[str, Any]],
-    then: tuple[Step, ...],
-) -> Plan:
-    """The plan from ``facts`` and their ``inputs``.
+def make_plan(facts: Facts, miss: tuple[Difference, ...], then: tuple[Step, ...]) -> Plan:
+    """The plan from ``facts``, with the steps ``then`` after the build."""
+    return Plan(facts, miss, (*(_build_steps(facts) if miss else ()), *then))
 
-    ``stored`` are the inputs of this profile's builds, ``hit`` says that the store has the
-    key, ``then`` are the steps after the build.
+
+def explain_miss(facts: Facts, stored: Iterable[Mapping[str, Any]]) -> tuple[Difference, ...]:
+    """Why the store has no build for ``facts``; never empty.
+
+    ``stored`` are the inputs of the builds of this profile.
     """
-    steps = [] if hit else _build_steps(facts)
-    return Plan(
-        facts,
-        inputs,
-        build_key(inputs),
-        hit,
-        () if hit else _miss(facts, inputs, stored),
-        (*steps, *then),
-    )
+    closest = nearest(facts.inputs, stored)
+    if closest is None:
+        empty = f"no build of {facts.instance.profile}"
+        return (Difference("store", empty, f"{facts.instance} for {facts.kernel}"),)
+    # The same inputs and yet no hit: the store's entry for them is no good.
+    return closest or (Difference("store", "damaged", "to be built again"),)
 
 
 def _build_steps(facts: Facts) -> list[Step]:
@@ -104,14 +106,3 @@ def _build_steps(facts: Facts) -> list[Step]:
     steps.append(Step("build", f"{facts.instance} for {facts.kernel}", "not in the store"))
     steps.append(Step("commit", "the modules to the store", "built"))
     return steps
-
-
-def _miss(
-    facts: Facts, inputs: Mapping[str, Any], stored: Iterable[Mapping[str, Any]]
-) -> tuple[Difference, ...]:
-    closest = nearest(inputs, stored)
-    if closest is None:
-        empty = f"no build of {facts.instance.profile}"
-        return (Difference("store", empty, f"{facts.instance} for {facts.kernel}"),)
-    # The same inputs and yet no hit: the store's entry for them is no good.
-    return closest or (Difference("store", "damaged", "to be built again"),)

@@ -32,10 +32,10 @@ def components(node: Node) -> tuple[str, ...]:
 
 def has_build(node: Node) -> bool:
     """Whether a build for the running kernel is stored that may take a generation's place."""
-    from modulus.pipeline.build.plan import plan
+    from modulus.pipeline.build.plan import gather, is_stored
 
     try:
-        return plan(node, node.kernel.release).hit
+        return is_stored(node, gather(node, node.kernel.release))
     except ModulusError:
         return False
 

@@ -12,7 +12,7 @@ from modulus.errors import UnprovedError, WrongBuildError
 from modulus.host.status.build_counts import change_record
 from modulus.pipeline.build.built import Built, stored
 from modulus.pipeline.build.job import Job
-from modulus.pipeline.build.plan import plan
+from modulus.pipeline.build.plan import gather
 from modulus.pipeline.build.prepare import counting, prepare, provide
 from modulus.pipeline.build.proof import prove, wants_proof
 from modulus.pipeline.node import Node
@@ -65,10 +65,10 @@ def before_use(node: Node, built: Built) -> Built:
         node.reporter.warn(f"{built.entry.key[:SHORT]} is not reproducible")
     except WrongBuildError as error:
         node.reporter.error(f"build: {error.message}")
-        right = stored(node, plan(node, built.release))
+        right = stored(node, gather(node, built.release))
         if right:
             return replace(right, hit=built.hit, seconds=built.seconds)
     except UnprovedError as error:
         node.reporter.warn(error.message)
     node.reporter.phase("build", f"{node.instance} without shortcuts")
-    return provide(node, built.release, plain=True).make(node)
+    return provide(node, gather(node, built.release), plain=True).make(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modulus.core.build.plan import Plan
+from modulus.core.build.plan import Facts
 from modulus.core.build.revoked import recipe_of
 from modulus.core.instance import Instance
 from modulus.core.store.keys import SHORT
@@ -39,10 +39,10 @@ class Built:
         )
 
 
-def stored(node: Node, wanted: Plan) -> Built | None:
-    """The build that ``wanted`` describes, if it is in the store."""
-    if wanted.key is None:
+def stored(node: Node, facts: Facts) -> Built | None:
+    """The build that ``facts`` decide, if it is in the store, with every hash checked."""
+    if facts.key is None:
         return None
     wrong = wrong_modules(node.paths)
-    entry = node.site.store.get(wanted.key, wanted.facts.kernel, wrong)
-    return Built(entry, wanted.facts.kernel, wanted.facts.flavour, True, 0) if entry else None
+    entry = node.site.store.get(facts.key, facts.kernel, wrong)
+    return Built(entry, facts.kernel, facts.flavour, True, 0) if entry else None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modulus.core.build.plan import Plan
+from modulus.core.build.plan import Facts
 from modulus.core.build.recipe import HEADERS_AT, RESULTS_AT, SOURCES_AT, WORK_AT, Recipe
 from modulus.core.store.keys import SHORT
 from modulus.core.store.manifest import WHOLE
@@ -34,9 +34,9 @@ from modulus.pipeline.node import Node
 
 @dataclass(frozen=True)
 class Basis:
-    """What every build of ``wanted`` takes."""
+    """What every build takes; ``facts`` decide which one it is."""
 
-    wanted: Plan
+    facts: Facts
     headers: Headers
     toolchain: Toolchain
 
@@ -80,7 +80,7 @@ def compile_job(
     )
     memory = node.settings.build.memory_max or most_memory()
     limits = Limits(memory, float(recipe.jobs), TASKS)
-    name = f"{purpose}{(basis.wanted.key or '')[:SHORT]}"
+    name = f"{purpose}{(basis.facts.key or '')[:SHORT]}"
     ids = node.settings.build.ids
     with open_container(
         kind, toolchain.root, mounts, limits, name, box, node.reporter, ids
@@ -111,7 +111,7 @@ def unpack(
     one_pass: OnePass | None = None,
 ) -> None:
     """Unpacks the sources into the empty ``target``, or takes what ``one_pass`` has of them."""
-    flavour = basis.wanted.facts.flavour
+    flavour = basis.facts.flavour
     members = source.members(node, flavour)
     listed = members.listed(package.manifest)
     if one_pass and one_pass.take(members, listed, target):
@@ -132,13 +132,13 @@ def unpack(
 
 def commit(
     node: Node,
-    wanted: Plan,
+    facts: Facts,
     modules: tuple[Module, ...],
     scratch: Path,
     started: float,
     made: str,
 ) -> Entry:
-    """Makes what ``compile_job`` has left in ``scratch`` the entry of the key of ``wanted``.
+    """Makes what ``compile_job`` has left in ``scratch`` the entry of the key of ``facts``.
 
     A build without shortcuts replaces any other. The caller has the key's lock, and keeps
     clean-ups out.
@@ -146,15 +146,15 @@ def commit(
     count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
     node.reporter.phase("commit", f"{count} to the store")
     return node.site.store.commit(
-        wanted.key or "",
-        wanted.facts.kernel,
+        facts.key or "",
+        facts.kernel,
         scratch / "entry",
         # Compressed, and so copied: the payload's user may have linked them elsewhere.
         scratch / "out",
         {
             "instance": str(node.instance),
-            "flavour": wanted.facts.flavour,
-            "inputs": dict(wanted.inputs),
+            "flavour": facts.flavour,
+            "inputs": dict(facts.inputs),
             "made": made,
             "files": [
                 {

@@ -130,9 +130,8 @@ class FromKept:
 
 
 def _recipe(node: Node, basis: Basis) -> Recipe:
-    wanted = basis.wanted
-    recipe = recipe_for(node, wanted.facts.kernel, basis.toolchain.cc)
-    return plainly(recipe) if takes_no_shortcuts(node, wanted.facts.recipe) else recipe
+    recipe = recipe_for(node, basis.facts.kernel, basis.toolchain.cc)
+    return plainly(recipe) if takes_no_shortcuts(node, basis.facts.recipe) else recipe
 
 
 def _commit(
@@ -145,14 +144,14 @@ def _commit(
 ) -> Built:
     """What ``make`` leaves in a scratch folder, in the store; unless ``anew``, what is there by
     now. ``made`` is how it is made, for the manifest."""
-    wanted = basis.wanted
-    key, release = wanted.key, wanted.facts.kernel
+    facts = basis.facts
+    key, release = facts.key, facts.kernel
     if key is None:
         raise ModulusError(
             f"an input of {node.instance} for {release} is still unknown", "report this bug"
         )
     with node.site.lock(key, f"the build of {node.instance} for {release}"):
-        found = None if anew else stored(node, wanted)
+        found = None if anew else stored(node, facts)
         if found:
             return found
         started = time.time()
@@ -171,8 +170,8 @@ def _commit(
                     if made != TWIN:
                         node.reporter.error(f"build: the whole log is in {failed}")
                 raise
-            entry = commit(node, wanted, modules, scratch, started, made)
+            entry = commit(node, facts, modules, scratch, started, made)
             if made != TWIN:
-                twin.keep(node, wanted, basis.headers, scratch)
+                twin.keep(node, facts, basis.headers, scratch)
         failed.unlink(missing_ok=True)
-        return Built(entry, release, wanted.facts.flavour, False, time.time() - started)
+        return Built(entry, release, facts.flavour, False, time.time() - started)

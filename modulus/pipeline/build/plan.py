@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from modulus.core.build.plan import Facts, Plan, Step, inputs_of, make_plan
+from modulus.core.build.plan import Facts, Plan, Step, explain_miss, make_plan
 from modulus.core.gpu.flavour import FlavourChoice, decide
 from modulus.core.kernel.modprobe import choose_modules
 from modulus.core.kernel.release import check, check_name
-from modulus.core.store.keys import build_key
+from modulus.core.store.keys import Difference
 from modulus.host.build.proofs import wrong_modules
+from modulus.host.distribution.headers import Headers
 from modulus.host.fetch.source_record import PackageRecord
 from modulus.pipeline.build import source
 from modulus.pipeline.build.recipe import recipe_digest_for
@@ -16,19 +17,25 @@ from modulus.pipeline.node import Node
 
 def plan(node: Node, release: str, then: tuple[Step, ...] = ()) -> Plan:
     """What is to be done for kernel ``release``, and the steps ``then`` after the build."""
-    check_name(release)
     facts = gather(node, release)
-    inputs = inputs_of(facts)
-    key = build_key(inputs)
+    return make_plan(facts, () if is_stored(node, facts) else why_missing(node, facts), then)
+
+
+def is_stored(node: Node, facts: Facts) -> bool:
+    """Whether the build is in the store, or seems so: nothing is hashed."""
     wrong = wrong_modules(node.paths)
-    hit = key is not None and node.site.store.find(key, release, wrong) is not None
+    return bool(facts.key and node.site.store.find(facts.key, facts.kernel, wrong))
+
+
+def why_missing(node: Node, facts: Facts) -> tuple[Difference, ...]:
+    """Why the store has no such build, by every manifest in it."""
     stored = (
         entry.manifest.inputs
         for entry in node.site.store.entries()
         if entry.manifest
         and entry.manifest.instance.rpartition("-")[0] == node.instance.profile
     )
-    return make_plan(facts, inputs, hit=hit, stored=stored, then=then)
+    return explain_miss(facts, stored)
 
 
 def start_steps(node: Node) -> tuple[Step, ...]:
@@ -50,20 +57,16 @@ def gather(node: Node, release: str) -> Facts:
 
     Raises UnsupportedError for a kernel or GPU that this driver cannot work with.
     """
+    check_name(release)
     record = source.recorded(node)
     choice = flavour(node, record)
     headers = node.provisioner.headers_recorded(release)
     toolchain = recipe = None
     if headers:
-        config = headers.config
-        check(
-            config,
-            release,
-            requires=node.profile.requires_config,
-            refuses=node.profile.refuses_config,
-        )
-        toolchain = node.toolchain_recorded(config.compiler)
-        recipe = recipe_digest_for(node, release, config.compiler.command)
+        check_kernel(node, headers)
+        compiler = headers.config.compiler
+        toolchain = node.toolchain_recorded(compiler)
+        recipe = recipe_digest_for(node, release, compiler.command)
     return Facts(
         instance=node.instance,
         kernel=release,
@@ -77,6 +80,16 @@ def gather(node: Node, release: str) -> Facts:
         headers=headers.id if headers else None,
         symvers=headers.symvers_sha256 if headers else None,
         toolchain=toolchain.id if toolchain else None,
+    )
+
+
+def check_kernel(node: Node, headers: Headers) -> None:
+    """Raises UnsupportedError for a kernel whose options rule the driver out."""
+    check(
+        headers.config,
+        headers.release,
+        requires=node.profile.requires_config,
+        refuses=node.profile.refuses_config,
     )
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 
+from modulus.core.build.plan import Facts
 from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
 from modulus.host.files import atomic
 from modulus.host.process.background import Aside, SharedReporter
 from modulus.host.status.build_counts import change_record
 from modulus.pipeline.build import source, twin
-from modulus.pipeline.build.built import Built, stored
+from modulus.pipeline.build.built import stored
 from modulus.pipeline.build.compile import Basis
 from modulus.pipeline.build.job import SCRATCH, Done, FromKept, FromPackage, Job
 from modulus.pipeline.build.one_pass import SCRATCH as SOURCES
 from modulus.pipeline.build.one_pass import OnePass
-from modulus.pipeline.build.plan import gather, plan
+from modulus.pipeline.build.plan import check_kernel, gather, why_missing
 from modulus.pipeline.build.recipe import takes_no_shortcuts
 from modulus.pipeline.node import Node
 
@@ -31,8 +31,14 @@ def prepare(node: Node, release: str) -> Job:
     The caller keeps clean-ups out of the cache. Failures are counted.
     """
     with counting(node):
-        found = _find(node, release)
-        return Done(found) if found else provide(node, release)
+        facts = gather(node, release)
+        found = stored(node, facts)
+        if found is None:
+            return provide(node, facts)
+        # A build that was killed at its very end is stored, but its scratch folders are left.
+        for prefix in (SCRATCH, SOURCES):
+            atomic.sweep(node.site.cache / "builds" / release, prefix)
+        return Done(found)
 
 
 @contextlib.contextmanager
@@ -47,28 +53,20 @@ def counting(node: Node) -> Iterator[None]:
         raise
 
 
-def _find(node: Node, release: str) -> Built | None:
-    found = stored(node, plan(node, release))
-    if found:
-        # A build that was killed at its very end is stored, but its scratch folders are left.
-        for prefix in (SCRATCH, SOURCES):
-            atomic.sweep(node.site.cache / "builds" / release, prefix)
-    return found
+def provide(node: Node, first: Facts, *, whole: bool = False, plain: bool = False) -> Job:
+    """All that the build takes of which ``first`` is known; why it is a miss is reported.
 
-
-def provide(node: Node, release: str, *, whole: bool = False, plain: bool = False) -> Job:
-    """All that the build takes; the package is fetched while the rest is provisioned.
-
-    With ``whole`` all will be compiled, whatever was kept from other kernels; with ``plain``
-    also without any other shortcut, and even where a build is stored.
+    The package is fetched while the rest is provisioned. With ``whole`` all will be compiled,
+    whatever was kept from other kernels; with ``plain`` also without any other shortcut, and
+    even where a build is stored. Neither is explained: what came before was.
     """
-    first = plan(node, release)
-    whole = whole or plain or takes_no_shortcuts(node, first.facts.recipe)
-    hoped_for = not whole and twin.is_hoped_for(node, first)
+    release, again = first.kernel, whole or plain
+    distrusted = takes_no_shortcuts(node, first.recipe)
+    hoped_for = not (again or distrusted) and twin.is_hoped_for(node, first)
     shared = SharedReporter(node.reporter)
     told = node.telling(shared)
-    members = source.members(node, first.facts.flavour)
-    what = source.sources_text(node, first.facts.flavour)
+    members = source.members(node, first.flavour)
+    what = source.sources_text(node, first.flavour)
     one_pass = OnePass(node.site.cache / "builds" / release, members, what)
     with contextlib.ExitStack() as unless_used:
         unless_used.callback(one_pass.close)
@@ -80,20 +78,25 @@ def provide(node: Node, release: str, *, whole: bool = False, plain: bool = Fals
             if source.may_come_beside_apt(node) and not hoped_for:
                 package.start()
             headers = told.provisioner.headers(release)
-            gather(node, release)  # The kernel's options may rule the driver out.
+            check_kernel(node, headers)
             toolchain = told.toolchain(headers.config.compiler)
-            basis = Basis(plan(node, release), headers, toolchain)
-            kept = twin.find(node, basis.wanted, headers) if hoped_for else None
+            kept = None
+            if hoped_for:
+                facts = gather(node, release)
+                kept = twin.find(node, facts, headers)
             if kept:
-                job: Job = FromKept(basis, kept, lambda: provide(node, release, whole=True))
+                basis = Basis(facts, headers, toolchain)
+                job: Job = FromKept(basis, kept, lambda: provide(node, facts, whole=True))
             else:
                 fetched = package.result()
-                basis = replace(basis, wanted=plan(node, release))
+                facts = gather(node, release)  # The package may decide the flavour.
+                basis = Basis(facts, headers, toolchain)
                 job = FromPackage(basis, fetched, one_pass, plain)
-        for difference in basis.wanted.miss:
-            node.reporter.phase("plan", f"miss: {difference}")
-        found = None if plain else stored(node, basis.wanted)
+        found = None if plain else stored(node, facts)
         if found:
             return Done(found)
+        if not again:
+            for difference in why_missing(node, facts):
+                node.reporter.phase("plan", f"miss: {difference}")
         unless_used.pop_all()
         return job

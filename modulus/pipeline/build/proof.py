@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modulus.core.build.plan import Plan
+from modulus.core.build.plan import Facts
 from modulus.core.build.proof import EQUAL, UNSTABLE, Disproof
 from modulus.core.build.recipe import Recipe, plainly
 from modulus.core.instance import parse_instance
@@ -33,7 +33,7 @@ from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import source
 from modulus.pipeline.build.compile import Basis, commit, compile_job, unpack
-from modulus.pipeline.build.plan import plan
+from modulus.pipeline.build.plan import gather
 from modulus.pipeline.build.recipe import recipe_for
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
@@ -129,13 +129,13 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
         _inputs(node, entry, manifest)
         modules = [name for name, sha256 in recorded.items() if first.digests[name] != sha256]
         disproof = Disproof(
-            recipe=inputs.basis.wanted.facts.recipe or "",
+            recipe=inputs.basis.facts.recipe or "",
             key=entry.key,
             modules=tuple(recorded[name] for name in modules),
             objects=tuple(modules),
             at=rfc3339(time.time()),
         )
-        _replace(node, inputs.basis.wanted, first, disproof)
+        _replace(node, inputs.basis.facts, first, disproof)
         # The verdict stands, whether or not the wrong objects can be named.
         with contextlib.suppress(ModulusError, OSError), _built(node, inputs, recipe) as short:
             objects = _differing(first, short)
@@ -175,8 +175,8 @@ def _inputs(node: Node, entry: Entry, manifest: Manifest) -> _Inputs:
     """All that the build of ``entry`` took; UnprovedError where it is not at hand."""
     if node.settings.build.container == "none":
         raise _unproved(entry, "build.container is none, and the host takes part in the build")
-    wanted = plan(node, manifest.kernel)
-    for difference in differences(manifest.inputs, wanted.inputs):
+    facts = gather(node, manifest.kernel)
+    for difference in differences(manifest.inputs, facts.inputs):
         raise _unproved(entry, f"{difference.input} is not at hand as it was")
     headers = node.provisioner.headers(manifest.kernel)
     toolchain = node.provisioner.toolchain(headers.config.compiler)
@@ -185,13 +185,13 @@ def _inputs(node: Node, entry: Entry, manifest: Manifest) -> _Inputs:
         raise _unproved(entry, f"{name} is damaged")
     if not source.is_downloaded(node, manifest.inputs["source"]):
         raise _unproved(entry, f"the package of {node.instance} is not in the cache")
-    return _Inputs(Basis(wanted, headers, toolchain), source.provide(node))
+    return _Inputs(Basis(facts, headers, toolchain), source.provide(node))
 
 
 @contextlib.contextmanager
 def _built(node: Node, inputs: _Inputs, recipe: Recipe) -> Iterator[_Again]:
     """Builds ``inputs`` by ``recipe``; what that leaves is there within the context."""
-    folder = node.site.cache / "builds" / inputs.basis.wanted.facts.kernel
+    folder = node.site.cache / "builds" / inputs.basis.facts.kernel
     with ExitStack() as stack:
         with writing(folder):
             atomic.sweep(folder, _SCRATCH)
@@ -222,13 +222,13 @@ def _differing(plain: _Again, short: _Again) -> list[str]:
     ]
 
 
-def _replace(node: Node, wanted: Plan, right: _Again, disproof: Disproof) -> None:
+def _replace(node: Node, facts: Facts, right: _Again, disproof: Disproof) -> None:
     """Has ``right`` replace the disproved build, whose recipe takes no shortcuts any more."""
-    site, key, release = node.site, disproof.key, wanted.facts.kernel
+    site, key, release = node.site, disproof.key, facts.kernel
     # First: whatever comes next is built without shortcuts.
     add_disproof(node.paths, disproof)
     with site.using_cache(), site.lock(key, f"the build {key[:SHORT]}"):
         KeptObjects(site.cache).remove_of(disproof.recipe)
         own = site.store.own(key, release)
         if own is None or not own.files or own.has_any(frozenset(disproof.modules)):
-            commit(node, wanted, right.modules, right.scratch, time.time(), WHOLE)
+            commit(node, facts, right.modules, right.scratch, time.time(), WHOLE)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modulus.core.build import twin
-from modulus.core.build.plan import Plan
+from modulus.core.build.plan import Facts, Plan
 from modulus.core.build.revoked import recipe_of
 from modulus.host.distribution.headers import Headers
 from modulus.host.reuse.header_digest import survey
@@ -21,15 +21,15 @@ from modulus.host.reuse.reuse_rules import UnfitError
 from modulus.pipeline.node import Node
 
 
-def is_hoped_for(node: Node, wanted: Plan) -> bool:
+def is_hoped_for(node: Node, facts: Facts) -> bool:
     """Whether anything was kept that may do, if the headers turn out to be the same."""
-    family = _family(node, wanted)
+    family = _family(node, facts)
     return family is not None and KeptObjects(node.site.cache).has(family)
 
 
-def find(node: Node, wanted: Plan, headers: Headers) -> Kept | None:
+def find(node: Node, facts: Facts, headers: Headers) -> Kept | None:
     """The objects kept for a kernel with such headers; reports what that means."""
-    kept, why = _look(node, wanted, headers)
+    kept, why = _look(node, facts, headers)
     if why:
         node.reporter.phase("plan", why)
     return kept
@@ -40,7 +40,7 @@ def explained(node: Node, wanted: Plan) -> Plan:
     if wanted.hit:
         return wanted
     headers = node.provisioner.headers_recorded(wanted.facts.kernel)
-    why = _look(node, wanted, headers)[1] if headers else ""
+    why = _look(node, wanted.facts, headers)[1] if headers else ""
     steps = tuple(
         replace(step, why=why) if why and step.phase == "build" else step
         for step in wanted.steps
@@ -59,19 +59,19 @@ def forget(node: Node, kept: Kept) -> None:
     KeptObjects(node.site.cache).remove(kept)
 
 
-def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
+def keep(node: Node, facts: Facts, headers: Headers, scratch: Path) -> None:
     """Keeps what a build has compiled; objects of no further use are no failure."""
-    family = _family(node, wanted)
+    family = _family(node, facts)
     if family is None or node.profile.remake is None:
         return
     objects = KeptObjects(node.site.cache)
-    release = wanted.facts.kernel
+    release = facts.kernel
     try:
         objects.keep(
             family,
             survey(headers.path, release),
             release,
-            recipe=recipe_of(wanted.inputs),
+            recipe=recipe_of(facts.inputs),
             work=scratch / "work",
             sources=scratch / "src",
             headers=headers.path,
@@ -83,21 +83,21 @@ def keep(node: Node, wanted: Plan, headers: Headers, scratch: Path) -> None:
         node.reporter.warn(f"no objects kept for other kernels: {error}")
 
 
-def _family(node: Node, wanted: Plan) -> str | None:
-    """The family of ``wanted``; None where no kept object may be used."""
+def _family(node: Node, facts: Facts) -> str | None:
+    """The family of ``facts``; None where no kept object may be used."""
     # Without a container more takes part in a build than its key has.
     if node.profile.remake is None or node.settings.build.container == "none":
         return None
-    return twin.family(wanted.inputs, rule_digest())
+    return twin.family(facts.inputs, rule_digest())
 
 
-def _look(node: Node, wanted: Plan, headers: Headers) -> tuple[Kept | None, str]:
+def _look(node: Node, facts: Facts, headers: Headers) -> tuple[Kept | None, str]:
     """The kept objects of a twin, and a line about them; "" where nothing was kept."""
-    family = _family(node, wanted)
+    family = _family(node, facts)
     objects = KeptObjects(node.site.cache)
     if family is None or not objects.has(family):
         return None, ""
-    release = wanted.facts.kernel
+    release = facts.kernel
     try:
         tree = survey(headers.path, release)
     except OSError:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from modulus.core.build.plan import inputs_of
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import Failure, KernelReady, State
-from modulus.core.store.keys import build_key
 from modulus.errors import ModulusError, UsageError
-from modulus.host.build.proofs import wrong_modules
 from modulus.host.bus.agents import Agents
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.enabled import (
@@ -25,7 +22,7 @@ from modulus.host.kernel.probe import running_kernel
 from modulus.host.status.build_counts import change_record
 from modulus.host.status.files import read_state, read_states
 from modulus.pipeline.activate.verify import failure, missing_generation, proof_of
-from modulus.pipeline.build.plan import gather
+from modulus.pipeline.build.plan import gather, is_stored
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 
@@ -125,9 +122,7 @@ def _unless_broken(site: Site, state: State, instance: Instance) -> State:
 
 def _is_stored(node: Node, release: str) -> bool:
     try:
-        key = build_key(inputs_of(gather(node, release)))
+        return is_stored(node, gather(node, release))
     except ModulusError:
         # This kernel will not do, or the profile is gone; plan tells which.
         return False
-    wrong = wrong_modules(node.paths)
-    return key is not None and node.site.store.find(key, release, wrong) is not None

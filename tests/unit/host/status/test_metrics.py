@@ -226,7 +226,8 @@ def test_whoever_builds_counts(
         monkeypatch.setattr(Done, "make", made)
         return Done(_MADE)
 
-    monkeypatch.setattr("modulus.pipeline.build.prepare._find", lambda *_: None)
+    for name in ("gather", "stored"):
+        monkeypatch.setattr(f"modulus.pipeline.build.prepare.{name}", lambda *_: None)
     monkeypatch.setattr("modulus.pipeline.build.prepare.provide", provided)
     node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,6 +12,9 @@ from modulus.core.store.manifest import TWIN, WHOLE
 from modulus.errors import BuildError
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.object_cache import Kept
+from modulus.host.store.store import Entry, Store
+from modulus.pipeline.build import twin
+from modulus.pipeline.build.build import build
 from modulus.pipeline.build.job import FromKept, FromPackage
 from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
@@ -76,3 +80,39 @@ def test_where_kept_objects_are_of_no_use_they_go_and_all_is_compiled(
     assert built.entry.manifest and built.entry.manifest.made == WHOLE
     assert not kept.path.exists()
     assert "all is compiled after all: modpost: no such symbol" in said.getvalue()
+
+
+@pytest.mark.parametrize("outcome", ["compiled", "kept", "stored"])
+def test_a_build_reads_the_manifests_once_and_only_to_explain_itself(
+    node: FakeNode,  # noqa: F811 - the fixture
+    compiles: Compiles,  # noqa: F811 - the fixture
+    said: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
+) -> None:
+    driver = Node(Site(node.root, None, (), 0, PlainReporter(said)), INSTANCE)
+    if outcome != "stored":
+        (entry,) = driver.site.store.entries()
+        shutil.rmtree(entry.path)
+        node.stock("2.0")
+        compiles.makes = [SOUND]
+    if outcome == "kept":
+        # They turn out to be of no use.
+        compiles.makes = [BuildError("modpost: no such symbol", "see the log"), SOUND]
+        path = driver.site.cache / "compiled/family/twin"
+        path.mkdir(parents=True)
+        objects = Kept(path, "6.1.0-1-amd64", "f" * 64, "0" * 64, (), ())
+        monkeypatch.setattr(twin, "is_hoped_for", lambda *_: True)
+        monkeypatch.setattr(twin, "find", lambda *_: objects)
+    reads: list[int] = []
+    entries = Store.entries
+
+    def counted(self: Store) -> Iterator[Entry]:
+        reads.append(1)
+        return entries(self)
+
+    monkeypatch.setattr(Store, "entries", counted)
+    assert build(driver, RELEASE).hit is (outcome == "stored")
+    assert len(reads) == (outcome != "stored")
+    told = [line for line in said.getvalue().splitlines() if line.startswith("plan: miss: ")]
+    assert len(told) == (outcome != "stored")

@@ -82,7 +82,7 @@ def test_the_package_is_fetched_while_headers_are_provisioned(
     job = prepare(node, RELEASE)
     assert isinstance(job, FromPackage)
     assert job.package.path.is_file()
-    assert job.basis.wanted.key
+    assert job.basis.facts.key
 
 
 @pytest.mark.parametrize("package", ["absent", "stalls"])

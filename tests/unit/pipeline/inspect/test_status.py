@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from modulus.cli.status_text import status_text
-from modulus.core.build.plan import inputs_of
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord
@@ -173,7 +172,7 @@ def test_another_kernel_is_ready_once_its_build_is_stored(
     node = Node(ours, DRIVER)
     node.provisioner.headers(NEXT)
     assert ready() == {RELEASE: True, NEXT: False}
-    inputs = inputs_of(gather(node, NEXT))
+    inputs = gather(node, NEXT).inputs
     with scratch(ours.cache / "builds" / NEXT, "build") as folder:
         headertrees.write(folder / "out/driver.ko", "module")
         (folder / "entry").mkdir()
