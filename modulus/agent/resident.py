@@ -21,6 +21,7 @@ from modulus.core.status.boot_hold import unit_name
 from modulus.errors import ModulusError, UsageError
 from modulus.host.process.own_children import passed_on
 from modulus.host.report.notify import make_notifier, watchdog_seconds
+from modulus.host.report.reporter import Reporter
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from modulus.host.bus.systemd import Systemd
 
 
-def watch(site: Site, instance: Instance, *, verbose: bool = False) -> int:
+def watch(site: Site, instance: Instance, reporter: Reporter, *, verbose: bool = False) -> int:
     """Keeps ``instance`` up below the site's root until told to end; returns an exit code.
 
     ``modulus`` does the work, in child processes.
     """
-    site.reporter.about(instance=str(instance))
+    reporter.about(instance=str(instance))
     # As daemons do, or the file system it was started in could not be unmounted.
     site = replace(site, config=site.config.absolute() if site.config else None)
     os.chdir("/")
     # Before the first child looks for GPUs, or a GPU that comes just then would be missed.
     uevents = _open_uevents(site.root)
-    return Resident(site, instance, uevents, verbose=verbose).run()
+    return Resident(site, instance, reporter, uevents, verbose=verbose).run()
 
 
 class Resident:
@@ -49,16 +50,18 @@ class Resident:
         self,
         site: Site,
         instance: Instance,
+        reporter: Reporter,
         uevents: Callable[[], Uevents] | None,
         *,
         verbose: bool,
     ) -> None:
         self._site = site
         self._instance = instance
+        self._reporter = reporter
         self._uevents = uevents
         self._verbose = verbose
         self._loop = Loop()
-        self._status = InstanceStatus(site.root, str(instance), make_notifier(), site.reporter)
+        self._status = InstanceStatus(site.root, str(instance), make_notifier(), reporter)
         task = Task(
             root=site.root,
             instance=instance,
@@ -69,7 +72,7 @@ class Resident:
             at_boot=lambda: _at_boot(site.root, instance),
             stopped=lambda: _is_stopped(site.root, instance),
         )
-        self._agent = Agent(task, self._loop, self._status, site.reporter)
+        self._agent = Agent(task, self._loop, self._status, reporter)
 
     def run(self) -> int:
         """Runs until it is told to end; returns an exit code."""
@@ -82,6 +85,7 @@ class Resident:
             Wiring(
                 self._site,
                 self._instance,
+                self._reporter,
                 self._loop,
                 self._agent,
                 self._status,

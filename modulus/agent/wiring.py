@@ -35,6 +35,7 @@ from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.recorded_state import drift, read_recorded_state
 from modulus.host.kernel.facts import all_builds
 from modulus.host.process.own_children import passed_on
+from modulus.host.report.reporter import Reporter
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
 
@@ -49,6 +50,7 @@ class Wiring:
         self,
         site: Site,
         instance: Instance,
+        reporter: Reporter,
         loop: Loop,
         agent: Agent,
         status: InstanceStatus,
@@ -60,7 +62,7 @@ class Wiring:
         self._instance = instance
         self._agent = agent
         self._status = status
-        root, reporter = site.root, site.reporter
+        root = site.root
         self._driver = driver = DriverPaths(root, instance.profile)
         self._hold = RebootHold(root, str(instance), None, loop, reporter, self._held)
         self._prover = Prover(
@@ -73,6 +75,7 @@ class Wiring:
         self._queue = make_queue(
             site,
             instance,
+            reporter,
             loop,
             self._tell,
             self._hold,

@@ -24,6 +24,7 @@ def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.build.twin import explained
 
     node = make_node(options, reporter)
+    node.site.tell_store_problems(reporter)
     release = node.kernel.release if options.kernel is None else options.kernel
     result = explained(node, plan(node, release, start_steps(node)))
     value = {
@@ -49,6 +50,7 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.inspect.status import record_kernels
 
     node = make_node(options, reporter)
+    node.site.tell_store_problems(reporter)
     if options.all_kernels:
         releases = urgent_first(node)
     else:
@@ -64,9 +66,9 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
             output.show({}, False, "" if options.json else text)
             continue
         try:
-            built = build(node, release, shell=options.shell)
+            built = build(node, reporter, release, shell=options.shell)
             if options.prove and wants_proof(node.site, built.entry):
-                prove(node.site, built.entry, again=False)
+                prove(node.site, reporter, built.entry, again=False)
         except ModulusError as error:
             failures.append(error)
             results.append(_failed(node, release, error))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modulus.cli import output
-from modulus.cli.system import Command, make_site
+from modulus.cli.system import Command, make_store_site
 from modulus.core.store.keys import SHORT
 from modulus.errors import IntegrityError, ModulusError, UnprovedError, UsageError
 from modulus.host.build.resources import make_idle
@@ -23,7 +23,7 @@ def manage(options: argparse.Namespace, reporter: Reporter) -> int:
 def _list(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.cache import listing
 
-    entries = listing(make_site(options, reporter))
+    entries = listing(make_store_site(options, reporter))
     output.show({"entries": entries}, options.json, output.entries_text(entries))
     return 0
 
@@ -31,8 +31,8 @@ def _list(options: argparse.Namespace, reporter: Reporter) -> int:
 def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.cache import verify, verify_provided
 
-    site = make_site(options, reporter)
-    entries, provided = verify(site), verify_provided(site)
+    site = make_store_site(options, reporter)
+    entries, provided = verify(site, reporter), verify_provided(site, reporter)
     bad = [entry["key"] for entry in entries if entry["state"] == "bad"]
     bad += [entry["id"] for entry in provided if entry["state"] == "bad"]
     result: dict[str, Any] = {"entries": entries, "provided": provided}
@@ -59,7 +59,9 @@ def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
     _check_key(options.key)
     written = [
         str(path)
-        for path in extract(make_site(options, reporter), options.key, Path(options.dir))
+        for path in extract(
+            make_store_site(options, reporter), reporter, options.key, Path(options.dir)
+        )
     ]
     output.show({"files": written}, options.json, "\n".join(written))
     return 0
@@ -68,7 +70,7 @@ def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
 def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.build.proof import prove, unproved
 
-    site = make_site(options, reporter)
+    site = make_store_site(options, reporter)
     if options.idle:
         make_idle(site.root)
     if options.key is not None:
@@ -81,7 +83,7 @@ def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
     for entry in entries:
         value: dict[str, Any] = {"key": entry.key, "result": None, "error": None}
         try:
-            value["result"] = prove(site, entry, again=not options.unproved).result
+            value["result"] = prove(site, reporter, entry, again=not options.unproved).result
         except ModulusError as error:
             errors.append(error)
             value["error"] = output.error_value(error)
@@ -117,7 +119,7 @@ def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
         keep_installed=options.keep_installed,
         everything=options.all,
     )
-    gone = collect(make_site(options, reporter), bounds)
+    gone = collect(make_store_site(options, reporter), reporter, bounds)
     removed = [{"path": str(item.path), "size": item.size} for item in gone]
     total = sum(item.size for item in gone)
     lines = [f"removed: {item.path} ({output.size_text(item.size)})" for item in gone]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
-from modulus.cli.system import make_node, make_site
+from modulus.cli.system import make_node, make_site, make_store_site
 from modulus.core.instance import Instance, parse_instance
 from modulus.core.status.state import KernelReady
 from modulus.errors import ConfigError
@@ -28,7 +27,7 @@ def up(options: argparse.Namespace, reporter: Reporter) -> int:
     if options.watch:
         from modulus.agent.resident import watch
 
-        return watch(make_site(options, reporter), instance, verbose=options.verbose)
+        return watch(make_site(options), instance, reporter, verbose=options.verbose)
     if options.repair:
         from modulus.cli.repair import repair
 
@@ -44,7 +43,7 @@ def _install(
     from modulus.pipeline.activate.up import up
 
     node = make_node(options, reporter)
-    return node, up(node, load=False)
+    return node, up(node, reporter, load=False)
 
 
 def _start(
@@ -54,10 +53,10 @@ def _start(
     from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate.up import up
 
-    site = make_site(options, reporter)
+    site = make_site(options)
     with StatusReporter(reporter, site.root, str(instance), selected=True) as live:
         node = make_node(options, live)
-        done = up(node)
+        done = up(node, live)
         _finish(live, node, done)
     return node, done
 
@@ -122,14 +121,12 @@ def rollback(options: argparse.Namespace, reporter: Reporter) -> int:
     """Goes back to the generation that worked before."""
     from modulus.host.status.reporter import StatusReporter
     from modulus.pipeline.activate.rollback import choose, rollback
-    from modulus.pipeline.node import Node
 
-    site = make_site(options, reporter)
-    chosen, generation = choose(site, options.name)
-    instance = str(chosen.instance)
+    site = make_site(options)
+    node, generation = choose(site, reporter, options.name)
+    instance = str(node.instance)
     with StatusReporter(reporter, site.root, instance, selected=True) as live:
-        node = Node(replace(site, reporter=live), chosen.instance)
-        done = rollback(node, generation)
+        done = rollback(node, live, generation)
         _finish(live, node, done)
     output.show(_up_value(node, done), options.json, _up_text(node, done))
     return 0
@@ -140,14 +137,14 @@ def down(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.activate.down import down
     from modulus.pipeline.node import Node
 
-    node = Node(make_site(options, reporter), parse_instance(options.instance, EXAMPLE))
+    node = Node(make_site(options), parse_instance(options.instance, EXAMPLE))
     try:
         _ = node.settings
     except ConfigError as error:
         # No setting is needed, and a mistake in one must not keep a driver loaded.
         for line in error.message.splitlines():
             reporter.warn(f"{line}; it goes down all the same")
-    removed = down(node)
+    removed = down(node, reporter)
     lines = [f"removed: {what}" for what in removed]
     lines.append(f"down: {node.instance}" if removed else f"down: {node.instance} was not up")
     output.show({"removed": list(removed)}, options.json, "\n".join(lines))
@@ -159,9 +156,11 @@ def verify(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.activate.verify import check, check_all
 
     if options.instance:
-        checked: tuple[Checked, ...] = (check(make_node(options, reporter), deep=options.deep),)
+        node = make_node(options, reporter)
+        node.site.tell_store_problems(reporter)
+        checked: tuple[Checked, ...] = (check(node, deep=options.deep),)
     else:
-        checked = check_all(make_site(options, reporter), deep=options.deep)
+        checked = check_all(make_store_site(options, reporter), deep=options.deep)
     found = [finding for one in checked for finding in one.findings]
     errors = [one.error for one in checked if one.error]
     value: dict[str, Any] = {
@@ -183,7 +182,7 @@ def status(options: argparse.Namespace, reporter: Reporter) -> int:
     from modulus.pipeline.inspect.status import status
 
     instance = parse_instance(options.instance, EXAMPLE) if options.instance else None
-    states = status(make_site(options, reporter), instance)
+    states = status(make_store_site(options, reporter), instance)
     value = {"instances": [state.value() for state in states]}
     output.show(value, options.json, status_text(states))
     return 0
@@ -193,7 +192,7 @@ def wait(options: argparse.Namespace, reporter: Reporter) -> int:
     """Waits until the drivers that are being started are ready, or cannot be."""
     from modulus.pipeline.inspect.wait import wait
 
-    waited = wait(make_site(options, reporter), options.timeout)
+    waited = wait(make_site(options), reporter, options.timeout)
     output.show(waited.value(), options.json, "")
     return waited.code
 

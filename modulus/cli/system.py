@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modulus.cli.parser import EXAMPLE
 from modulus.core.instance import parse_instance
-from modulus.errors import UsageError
+from modulus.errors import ConfigError, UsageError
 from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Command = Callable[[argparse.Namespace, Reporter], int]
 """Options in, the result printed, an exit code out."""
 
 
-def make_site(options: argparse.Namespace, reporter: Reporter) -> Site:
+def make_site(options: argparse.Namespace) -> Site:
     """The system that ``--root`` names."""
     root = find_root(options)
     from modulus.pipeline.site import Site
@@ -30,8 +31,16 @@ def make_site(options: argparse.Namespace, reporter: Reporter) -> Site:
         config=Path(options.config) if options.config else None,
         assignments=(*options.early_settings, *options.settings),
         lock_timeout=options.lock_timeout,
-        reporter=reporter,
     )
+
+
+def make_store_site(options: argparse.Namespace, reporter: Reporter) -> Site:
+    """The same for a command that looks into stores: those that are passed over are told."""
+    site = make_site(options)
+    # Whoever needs the settings says what is wrong with them.
+    with contextlib.suppress(ConfigError):
+        site.tell_store_problems(reporter)
+    return site
 
 
 def find_root(options: argparse.Namespace) -> Path:
@@ -50,7 +59,7 @@ def make_node(options: argparse.Namespace, reporter: Reporter) -> Node:
     instance = parse_instance(options.instance, EXAMPLE)
     from modulus.pipeline.node import Node
 
-    node = Node(make_site(options, reporter), instance)
+    node = Node(make_site(options), instance)
     # What is wrong with either is said before anything is done, and once.
     settings, _ = node.settings, node.profile
     for text in settings.warnings:

@@ -18,6 +18,7 @@ from modulus.host.files import atomic
 from modulus.host.files.place import writing
 from modulus.host.generation.install import active_names
 from modulus.host.report.clock import rfc3339
+from modulus.host.report.reporter import Reporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.site import Site
 
@@ -45,26 +46,26 @@ def listing(site: Site) -> list[dict[str, Any]]:
     return [value for value in found if value]
 
 
-def verify(site: Site) -> list[dict[str, Any]]:
+def verify(site: Site, reporter: Reporter) -> list[dict[str, Any]]:
     """Every build with every hash checked; bad ones of our own are set aside."""
     found = []
-    with site.using_cache():
+    with site.using_cache(reporter):
         active = active_keys(site)
         for entry in site.store.entries():
             problem = entry.damage()
             value = _value(site, entry, problem, active)
             if problem and entry.own:
-                with site.lock(entry.key, f"the build {entry.key}"):
+                with site.lock(entry.key, f"the build {entry.key}", reporter):
                     aside = site.store.set_aside(entry)
                 value = _bad_value(aside) if aside else None
             found.append(value)
     return [value for value in found if value]
 
 
-def verify_provided(site: Site) -> list[dict[str, Any]]:
+def verify_provided(site: Site, reporter: Reporter) -> list[dict[str, Any]]:
     """Every header tree and toolchain, all of it hashed; bad ones of our own are set aside."""
-    with site.using_cache():
-        held = check_provided(site.cache, site.stores, site.reporter, site.lock_timeout)
+    with site.using_cache(reporter):
+        held = check_provided(site.cache, site.stores, reporter, site.lock_timeout)
         return [
             {
                 "kind": one.kind,
@@ -77,21 +78,21 @@ def verify_provided(site: Site) -> list[dict[str, Any]]:
         ]
 
 
-def extract(site: Site, prefix: str, target: Path) -> tuple[Path, ...]:
+def extract(site: Site, reporter: Reporter, prefix: str, target: Path) -> tuple[Path, ...]:
     """Writes the modules of the build whose key begins with ``prefix`` into ``target``.
 
     Raises IntegrityError, and writes nothing, where a hash does not hold.
     """
-    with site.using_cache():
+    with site.using_cache(reporter):
         named = site.store.lookup(prefix)
-        entry = site.store.get(named.key, named.release)
+        entry = site.store.get(named.key, named.release, reporter)
         if entry is None:
             raise IntegrityError(
                 f"the build {prefix} is damaged", "build it again: modulus build INSTANCE"
             )
         why = why_revoked(entry)
         if why:
-            site.reporter.warn(f"{entry.key[:SHORT]} was built by a revoked recipe: {why}")
+            reporter.warn(f"{entry.key[:SHORT]} was built by a revoked recipe: {why}")
         for path in (target, *(target / name for name in entry.modules)):
             if path.exists() and path.is_dir() != (path == target):
                 raise UsageError(f"{path} is in the way", "name another folder")

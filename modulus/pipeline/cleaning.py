@@ -14,6 +14,7 @@ from modulus.host.files import atomic
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import writing
 from modulus.host.files.removal import remove_whole
+from modulus.host.report.reporter import Reporter
 from modulus.host.retention import Removed, collect_generations, homes
 from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
@@ -32,7 +33,7 @@ class Bounds:
     everything: bool = False
 
 
-def collect(site: Site, bounds: Bounds) -> list[Item]:
+def collect(site: Site, reporter: Reporter, bounds: Bounds) -> list[Item]:
     """Removes what nobody needs and what ``bounds`` exclude; returns what was removed.
 
     Headers and toolchains that can be found stay, and so do the builds of active generations.
@@ -42,9 +43,9 @@ def collect(site: Site, bounds: Bounds) -> list[Item]:
     generations = [
         Item(one.path, one.made, one.size)
         for name in homes(site.root)
-        for one in _collect_generations(site, name)
+        for one in _collect_generations(site, reporter, name)
     ]
-    with site.using_cache(alone=True), writing(site.cache):
+    with site.using_cache(reporter, alone=True), writing(site.cache):
         _sweep(site.cache)
         useless = [
             *site.store.bad(),
@@ -85,9 +86,9 @@ def _revoked_paths(site: Site) -> Iterator[Path]:
             yield entry.path
 
 
-def _collect_generations(site: Site, name: str) -> tuple[Removed, ...]:
-    with site.lock(f"up-{name}", f"the driver {name}"):
-        return collect_generations(DriverPaths(site.root, name), site.reporter)
+def _collect_generations(site: Site, reporter: Reporter, name: str) -> tuple[Removed, ...]:
+    with site.lock(f"up-{name}", f"the driver {name}", reporter):
+        return collect_generations(DriverPaths(site.root, name), reporter)
 
 
 def _objects(site: Site, items: Sequence[Item]) -> dict[str, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modulus.core.config.settings import Settings
 from modulus.core.gpu.census import Census
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from modulus.host.distribution.provisioner import Provisioner
     from modulus.host.distribution.toolchain import Toolchain
     from modulus.host.fetch.fetcher import Fetcher
-    from modulus.host.process.background import Aside
 
 
 class Node:
@@ -39,7 +37,6 @@ class Node:
     def __init__(self, site: Site, instance: Instance) -> None:
         self.site = replace(site, driver=instance.profile)
         self.instance = instance
-        self._sleep: Callable[[float], None] = time.sleep
 
     @property
     def settings(self) -> Settings:
@@ -50,25 +47,6 @@ class Node:
     def paths(self) -> DriverPaths:
         """Where the driver's files lie."""
         return DriverPaths(self.site.root, self.instance.profile)
-
-    @property
-    def reporter(self) -> Reporter:
-        """Where progress goes."""
-        return self.site.reporter
-
-    def telling(self, reporter: Reporter) -> Node:
-        """A copy, with all it knows already, that reports to ``reporter``."""
-        other = copy.copy(self)
-        other.site = self.site.telling(reporter)
-        for name in ("provisioner", "fetcher"):
-            vars(other).pop(name, None)
-        return other
-
-    def beside(self, aside: Aside[Any]) -> Node:
-        """A copy for the work of ``aside``."""
-        other = self.telling(aside.reporter)
-        other._sleep = aside.sleep
-        return other
 
     @cached_property
     def profile(self) -> Profile:
@@ -125,18 +103,17 @@ class Node:
             self.site.root,
             self.distribution,
             self.site.stores,
-            self.reporter,
             proxy=self.settings.proxy,
             ca_bundle=Path(bundle) if bundle else None,
             offline=self.settings.offline,
             lock_timeout=self.site.lock_timeout,
         )
 
-    def toolchain(self, compiler: Compiler) -> Toolchain:
+    def toolchain(self, compiler: Compiler, reporter: Reporter) -> Toolchain:
         """The toolchain that builds with ``compiler`` run in."""
         if self._on_host:
             return _host_toolchain(compiler)
-        return self.provisioner.toolchain(compiler)
+        return self.provisioner.toolchain(compiler, reporter)
 
     def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
         """The same if it is at hand."""
@@ -148,9 +125,10 @@ class Node:
     def _on_host(self) -> bool:
         return self.settings.build.container == "none"
 
-    @cached_property
-    def fetcher(self) -> Fetcher:
-        """Downloads."""
+    def fetcher(
+        self, reporter: Reporter, sleep: Callable[[float], None] = time.sleep
+    ) -> Fetcher:
+        """Downloads, with ``sleep`` between tries."""
         from modulus.host.fetch.fetcher import Fetcher
         from modulus.host.fetch.http import ClientOptions
         from modulus.host.fetch.retry import Pace
@@ -158,13 +136,13 @@ class Node:
         return Fetcher(
             ClientOptions(proxy=self.settings.proxy, ca_bundle=self.settings.ca_bundle),
             self.site.cache / "downloads",
-            self.reporter,
+            reporter,
             stores=self.site.stores,
             offline=self.settings.offline,
             allow_unverified=self.settings.allow_unverified,
             network_wait=self.settings.network_wait,
             lock_timeout=self.site.lock_timeout,
-            pace=Pace(sleep=self._sleep),
+            pace=Pace(sleep=sleep),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ class Site:
     config: Path | None
     assignments: tuple[str, ...]
     lock_timeout: float | None
-    reporter: Reporter
     driver: str | None = None
 
     @cached_property
@@ -64,64 +62,73 @@ class Site:
         return tuple(
             resolve(self.root, store.path)
             for store in self.settings.stores
-            if store.trusted or self._may_be_believed(store.path)
+            if store.trusted or store.path not in self._unusable
         )
 
-    def _may_be_believed(self, store: str) -> bool:
-        """Whether all of ``store`` is root's alone to change; reports it if not."""
+    def tell_store_problems(self, reporter: Reporter) -> None:
+        """Says which stores are passed over and why, but of those that are not there. A command
+        that looks into stores does so once."""
+        for problem in filter(None, self._unusable.values()):
+            reporter.error(problem)
+
+    @cached_property
+    def _unusable(self) -> dict[str, str]:
+        """The stores that are passed over, and what to say of each; "" for nothing."""
+        found = {
+            store.path: self._problem(store.path)
+            for store in self.settings.stores
+            if not store.trusted
+        }
+        return {path: problem for path, problem in found.items() if problem is not None}
+
+    def _problem(self, store: str) -> str | None:
+        """What keeps ``store`` from being used; None where all of it is root's alone to change,
+        "" where it is not there."""
         from modulus.host.files.trust import objection
 
         try:
             problem = objection(self.root, store)
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return ""
         except OSError as error:
-            self.reporter.error(
+            return (
                 f"the store {store} is not used: {error.strerror}; correct the path, or mount "
                 "what belongs there"
             )
-            return False
-        if problem:
-            self.reporter.error(
-                f"the store {store} is not used, since others may change what it says: "
-                f"{problem}; have all of it belong to root, for nobody else to write, or "
-                "set trusted: true for it"
-            )
-        return problem is None
+        return problem and (
+            f"the store {store} is not used, since others may change what it says: "
+            f"{problem}; have all of it belong to root, for nobody else to write, or "
+            "set trusted: true for it"
+        )
 
     @cached_property
     def store(self) -> Store:
         """The builds of this system, and of its read-only stores."""
         from modulus.host.store.store import Store
 
-        return Store(self.cache, self.stores, self.reporter)
+        return Store(self.cache, self.stores)
 
     @cached_property
     def host(self) -> Host:
         """What this system is."""
         return probe(self.root)
 
-    def telling(self, reporter: Reporter) -> Site:
-        """A copy, with all it has read already, that reports to ``reporter``."""
-        other = copy.copy(self)
-        object.__setattr__(other, "reporter", reporter)
-        vars(other).pop("store", None)
-        return other
-
     @contextlib.contextmanager
-    def using_cache(self, *, alone: bool = False) -> Iterator[None]:
+    def using_cache(self, reporter: Reporter, *, alone: bool = False) -> Iterator[None]:
         """Keeps a clean-up out while the cache is used, or all others out while it cleans."""
-        with self.lock("store", "the store", shared=not alone):
+        with self.lock("store", "the store", reporter, shared=not alone):
             yield
 
     @contextlib.contextmanager
-    def lock(self, name: str, what: str, *, shared: bool = False) -> Iterator[None]:
+    def lock(
+        self, name: str, what: str, reporter: Reporter, *, shared: bool = False
+    ) -> Iterator[None]:
         """Holds one of this system's locks."""
         # Not in the cache, which may be deleted, or read-only, while they are held.
         path = below(self.root, LOCKS) / name
         with contextlib.ExitStack() as stack:
             with writing(path):
                 stack.enter_context(
-                    locked(path, what, self.reporter, self.lock_timeout, shared=shared)
+                    locked(path, what, reporter, self.lock_timeout, shared=shared)
                 )
             yield

@@ -30,6 +30,7 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.inspect.wait import wait
 from modulus.pipeline.site import Site
 from tests.support.privatebus import Steps, drive
+from tests.support.quiet import QUIET
 
 pytestmark = [
     pytest.mark.integration,
@@ -478,7 +479,7 @@ def test_a_boot_is_held_as_long_as_systemd_says(
     if instance:
         start(systemd, manager, instance, active)
     log = io.StringIO()
-    done = wait(Site(Path("/"), None, (), None, PlainReporter(log)), 1)
+    done = wait(Site(Path("/"), None, (), None), PlainReporter(log), 1)
     assert (done.code, [standing.instance for standing in done.standings]) == (
         code,
         [instance] if instance else [],
@@ -497,7 +498,7 @@ def test_a_start_that_is_under_way_is_seen_to_its_end(
         go.touch()
         time.sleep(seconds)
 
-    done = wait(Site(Path("/"), None, (), None, PlainReporter(log)), 60, sleep=sleep)
+    done = wait(Site(Path("/"), None, (), None), PlainReporter(log), 60, sleep=sleep)
     go.unlink()
     assert done.code == 0
     assert log.getvalue().splitlines() == [
@@ -512,5 +513,5 @@ def test_a_start_that_is_called_off_holds_no_more(systemd: Systemd, manager: Man
     def sleep(_: float) -> None:
         manager.ctl("stop", unit_name("slow-1.0"))
 
-    site = Site(Path("/"), None, (), None, PlainReporter(io.StringIO()))
-    assert wait(site, 60, sleep=sleep).standings == ()
+    site = Site(Path("/"), None, (), None)
+    assert wait(site, QUIET, 60, sleep=sleep).standings == ()

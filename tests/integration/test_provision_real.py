@@ -31,6 +31,7 @@ class Real:
 
     cache: Path
     provisioner: Provisioner
+    reporter: PlainReporter
 
     def downloaded(self) -> dict[str, int]:
         """When each of apt's files changed."""
@@ -48,11 +49,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
         pytest.skip("takes Debian's kernels by their names on amd64")
     base = tmp_path_factory.mktemp("real")
     reporter = PlainReporter()
-    provisioner = Provisioner(base / "cache", base / "root", distribution, (), reporter)
+    provisioner = Provisioner(base / "cache", base / "root", distribution, ())
     with pytest.raises(ToolchainError) as caught:
-        provisioner.headers("0.0.0-0-amd64")
+        provisioner.headers("0.0.0-0-amd64", reporter)
     assert "there are headers of" in caught.value.hint
-    return Real(base / "cache", provisioner)
+    return Real(base / "cache", provisioner, reporter)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -62,7 +63,7 @@ def test_real_headers(real: Real, kernels: Kernels, flavour: str) -> None:
 
 
 def assert_headers(real: Real, release: str, flavour: str) -> None:
-    headers = real.provisioner.headers(release)
+    headers = real.provisioner.headers(release, real.reporter)
     assert headers.config.compiler.kind == "gcc"
     assert headers.config.enabled("PREEMPT_RT") is flavour.startswith("rt-")
     assert headers.config.enabled("VIDEO_DEV") is not flavour.startswith("cloud-")
@@ -70,7 +71,7 @@ def assert_headers(real: Real, release: str, flavour: str) -> None:
         if path.is_symlink():
             assert path.resolve().is_relative_to(headers.path)
     before = real.downloaded()
-    assert real.provisioner.headers(release) == headers
+    assert real.provisioner.headers(release, real.reporter) == headers
     assert real.downloaded() == before
 
 
@@ -83,10 +84,10 @@ def test_a_real_module_compiles(real: Real, kernels: Kernels, tmp_path: Path) ->
 
 
 def assert_compiles(real: Real, release: str, folder: Path) -> None:
-    headers = real.provisioner.headers(release)
-    toolchain = real.provisioner.toolchain(headers.config.compiler)
+    headers = real.provisioner.headers(release, real.reporter)
+    toolchain = real.provisioner.toolchain(headers.config.compiler, real.reporter)
     before = real.downloaded()
-    assert real.provisioner.toolchain(headers.config.compiler) == toolchain
+    assert real.provisioner.toolchain(headers.config.compiler, real.reporter) == toolchain
     assert real.downloaded() == before
     write(folder / "hello.c", HELLO)
     write(folder / "Makefile", "obj-m := hello.o\n")

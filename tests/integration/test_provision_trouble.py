@@ -28,7 +28,7 @@ def test_tampered_packages_are_refused(with_headers: World) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(ToolchainError, match="cannot be downloaded"):
-        world.provisioner().headers(RELEASE)
+        world.provisioner().headers(RELEASE, world.reporter)
     assert world.left("headers") == []
 
 
@@ -46,7 +46,7 @@ def test_another_key_is_refused(with_headers: World) -> None:
     finally:
         stranger.close()
     with pytest.raises(ToolchainError) as caught:
-        world.provisioner().headers(RELEASE)
+        world.provisioner().headers(RELEASE, world.reporter)
     assert "signed" in caught.value.hint
     assert world.server.debs() == []
 
@@ -59,14 +59,14 @@ def test_foreign_sources_are_not_asked(with_headers: World, tmp_path: Path) -> N
                 world.root / f"etc/apt/sources.list.d/{number}.list",
                 f"deb [{options}] {foreign.url} bookworm main\n",
             )
-        world.provisioner().headers(RELEASE)
+        world.provisioner().headers(RELEASE, world.reporter)
         assert foreign.requests == []
 
 
 def test_a_foreign_source_that_fails_stops_nothing(with_headers: World) -> None:
     world = with_headers
     write(world.root / "etc/apt/sources.list", "deb http://127.0.0.2:9/x bookworm main\n")
-    assert world.provisioner().headers(RELEASE).origin == "packages"
+    assert world.provisioner().headers(RELEASE, world.reporter).origin == "packages"
     assert "package lists are not complete" in world.said.getvalue()
 
 
@@ -77,7 +77,7 @@ def test_no_network(with_headers: World) -> None:
         "Types: deb\nURIs: http://127.0.0.1:9\nSuites: bookworm\nComponents: main\n",
     )
     with pytest.raises(ToolchainError, match="Connection refused") as caught:
-        world.provisioner().headers(RELEASE)
+        world.provisioner().headers(RELEASE, world.reporter)
     assert "network" in caught.value.hint
 
 
@@ -87,7 +87,7 @@ def test_through_the_proxy(with_headers: World) -> None:
         world.root / "etc/apt/sources.list.d/own.sources",
         "Types: deb\nURIs: http://mirror.example.com\nSuites: bookworm\nComponents: main\n",
     )
-    world.provisioner(proxy=world.server.url).headers(RELEASE)
+    world.provisioner(proxy=world.server.url).headers(RELEASE, world.reporter)
     assert all(path.startswith("http://mirror.example.com/") for path in world.server.requests)
     assert len(world.server.debs()) == 3
 
@@ -98,7 +98,7 @@ def test_two_at_once_download_once(with_headers: World) -> None:
     found: list[str] = []
 
     def provide() -> None:
-        found.append(world.provisioner().headers(RELEASE).id)
+        found.append(world.provisioner().headers(RELEASE, world.reporter).id)
 
     threads = [threading.Thread(target=provide) for _ in range(3)]
     for thread in threads:
@@ -118,7 +118,7 @@ from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.report.reporter import PlainReporter
 cache, root, release = sys.argv[1:]
 distribution = Distribution(DEBIAN, "bookworm", "amd64")
-Provisioner(Path(cache), Path(root), distribution, (), PlainReporter()).headers(release)
+Provisioner(Path(cache), Path(root), distribution, ()).headers(release, PlainReporter())
 """
 
 
@@ -135,7 +135,7 @@ def test_killed_while_downloading(with_headers: World) -> None:
     _until(lambda: not _running_with(str(world.cache)))
     assert any((world.cache / "headers").glob(".new.*"))
     world.server.delay = 0
-    headers = world.provisioner().headers(RELEASE)
+    headers = world.provisioner().headers(RELEASE, world.reporter)
     assert [path.name for path in (world.cache / "headers").iterdir()] == [headers.id]
 
 
@@ -171,7 +171,7 @@ def test_full_disk(with_headers: World) -> None:
     subprocess.run(mount, check=True)
     try:
         with pytest.raises(ToolchainError) as caught:
-            world.provisioner(cache=small).headers(RELEASE)
+            world.provisioner(cache=small).headers(RELEASE, world.reporter)
         assert "make room" in caught.value.hint
         assert list((small / "headers").glob("*")) == []
     finally:

@@ -24,6 +24,10 @@ class World:
     said: io.StringIO = field(default_factory=io.StringIO)
 
     @property
+    def reporter(self) -> PlainReporter:
+        return PlainReporter(self.said)
+
+    @property
     def root(self) -> Path:
         return self.base / "root"
 
@@ -39,7 +43,6 @@ class World:
             self.root,
             self.distribution,
             (),
-            PlainReporter(self.said),
             proxy=proxy,
             offline=offline,
         )

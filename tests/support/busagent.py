@@ -31,8 +31,8 @@ def say(what):
     return ("/bin/sh", "-c", f"echo {what} >>{root}/works")
 resident.command = lambda site, instance, work, verbose: say(f"{work} {instance}")
 setup.ahead_command = lambda *_, **__: say("ahead")
-site = Site(root, None, (), None, PlainReporter())
-sys.exit(resident.watch(site, Instance("driver", "1.0")))
+site = Site(root, None, (), None)
+sys.exit(resident.watch(site, Instance("driver", "1.0"), PlainReporter()))
 """
 
 

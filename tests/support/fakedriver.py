@@ -6,7 +6,6 @@ All of Modulus is real here; the programs it runs are those of faketools.py.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -25,7 +24,6 @@ from modulus.host.files import atomic
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.record import read_record
 from modulus.host.files.tree_digest import tree_digest
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.build.plan import gather
 from modulus.pipeline.node import Node
@@ -94,7 +92,7 @@ class FakeNode:
         (self.cache / "downloads").mkdir(exist_ok=True)
         (self.cache / "downloads" / self._packages[version]).write_bytes(content)
         self.define(sha256=self._packages)
-        site = Site(self.root, None, (), 0, PlainReporter(io.StringIO()))
+        site = Site(self.root, None, (), 0)
         facts = gather(Node(site, Instance(NAME, version)), RELEASE)
         assert facts.key
         modules = {f"{name}.ko": driver_module(name, version) for name in MODULES}

@@ -102,12 +102,12 @@ def make_kernel(cache: Path, release: str, new: str, *, wider: bool = False) -> 
     with tempfile.TemporaryDirectory() as folder:
         empty, root = Path(folder, "empty"), Path(folder, "root")
         reporter = PlainReporter(io.StringIO())
-        real = Provisioner(cache, empty, distribution, (), reporter).headers(release)
+        real = Provisioner(cache, empty, distribution, ()).headers(release, reporter)
         _unpack(release, root)
         _rename(root, release, new)
         if wider:
             _widen(root)
-        made = Provisioner(cache, root, distribution, (), reporter).headers(new)
+        made = Provisioner(cache, root, distribution, ()).headers(new, reporter)
     names = [name.replace(release, new) for name in _record(real.path)["found_by"]]
     write_json(made.path.parent / "record.json", {**_record(made.path), "found_by": names})
 

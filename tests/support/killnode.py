@@ -22,7 +22,6 @@ from modulus.core.tree import parse_tree
 from modulus.host.files import atomic
 from modulus.host.files.record import load_record
 from modulus.host.files.tree import damage
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Store
 from tests.support.fakedriver import RELEASE, FakeNode
 from tests.support.fakepackage import MODULES
@@ -134,7 +133,7 @@ class KillNode:
         return [] if (link / MANIFEST).is_file() else [f"{link} leads to no generation"]
 
     def _builds(self) -> list[str]:
-        store = Store(self.node.cache, (), PlainReporter(io.StringIO()))
+        store = Store(self.node.cache, ())
         return [f"{entry.path}: {why}" for entry in store.entries() if (why := entry.damage())]
 
 

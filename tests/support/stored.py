@@ -11,7 +11,6 @@ import zstandard
 
 from modulus.core.store.keys import digest
 from modulus.host.files.atomic import scratch
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry, Store
 
 RELEASE = "6.1.0-1-amd64"
@@ -27,7 +26,7 @@ def put(
     store: Store | None = None,
     **more: Any,
 ) -> Entry:
-    store = store or Store(cache, (), PlainReporter())
+    store = store or Store(cache, ())
     inputs = {**INPUTS, **more}
     with scratch(cache / "builds" / RELEASE, "build") as folder:
         (folder / "entry").mkdir()

@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.objects import Objects
 from modulus.host.store.store import Entry, Store
 from tests.support.packages import cache_folder
@@ -133,7 +132,7 @@ class Node:
 
 def stored(cache: Path) -> list[Entry]:
     """The builds in a cache."""
-    return list(Store(cache, (), PlainReporter()).entries())
+    return list(Store(cache, ()).entries())
 
 
 def parts_of(entry: Entry) -> list[Path]:

@@ -28,12 +28,14 @@ from modulus.host.kernel.facts import kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
 from modulus.host.process.own_children import passed_on
 from modulus.host.report import own_unit
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.site import Site
 
 
 def make_queue(
     site: Site,
     instance: Instance,
+    reporter: Reporter,
     loop: Loop,
     tell: Callable[[Event], object],
     hold: RebootHold | None,
@@ -59,7 +61,6 @@ def make_queue(
         kernels=lambda: next_kernels(site.root, instance, site.config, site.assignments),
         hold_reboot=HoldSetting(replace(site, driver=instance.profile)),
     )
-    reporter = site.reporter
     record = KernelRecord(
         site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")
     )

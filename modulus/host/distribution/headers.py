@@ -79,13 +79,11 @@ class HeaderProvider:
         root: Path,
         distribution: Distribution | None,
         stores: Sequence[Path],
-        reporter: Reporter,
-        open_apt: Callable[[str], Apt],
+        open_apt: Callable[[str, Reporter], Apt],
     ) -> None:
         self.entries = header_entries(cache, stores)
         self._root = root
         self._distribution = distribution
-        self._reporter = reporter
         self._open_apt = open_apt
 
     def recorded(self, release: str) -> Headers | None:
@@ -97,7 +95,7 @@ class HeaderProvider:
                 return found
         return self._find(self._packages_name(release))
 
-    def provide(self, release: str) -> Headers:
+    def provide(self, release: str, reporter: Reporter) -> Headers:
         """The tree for ``release``, from the node or downloaded. The caller holds a lock."""
         tree = header_tree.find(self._root, release)
         reason = "there is none below /lib/modules"
@@ -108,15 +106,19 @@ class HeaderProvider:
             objection = header_tree.objection(tree, release)
             if objection is None:
                 try:
-                    return self._import(tree, release)
+                    return self._import(tree, release, reporter)
                 except ToolchainError as error:
                     objection = error.message
             reason = f"{inside(self._root, tree.build)} is no use: {objection}"
-            self._reporter.phase("provision", reason)
-        return self._find(self._packages_name(release)) or self._download(release, reason)
+            reporter.phase("provision", reason)
+        return self._find(self._packages_name(release)) or self._download(
+            release, reason, reporter
+        )
 
-    def _import(self, tree: header_tree.HeaderTree, release: str) -> Headers:
-        self._reporter.phase("provision", f"taking the headers in {tree.build}")
+    def _import(
+        self, tree: header_tree.HeaderTree, release: str, reporter: Reporter
+    ) -> Headers:
+        reporter.phase("provision", f"taking the headers in {tree.build}")
         name = self._node_name(tree, release)
         with atomic.scratch(self.entries.folder, "new") as folder:
             identity = header_form.normalise(tree, folder / "tree")
@@ -126,13 +128,13 @@ class HeaderProvider:
                 )
             return self._commit(folder, identity, release, "node", [name], {})
 
-    def _download(self, release: str, reason: str) -> Headers:
+    def _download(self, release: str, reason: str, reporter: Reporter) -> Headers:
         if self._distribution is None:
             raise ToolchainError(
                 f"no headers of kernel {release}: {reason}",
                 f"install them, so that /lib/modules/{release}/build has them",
             )
-        apt = self._open_apt(release)
+        apt = self._open_apt(release, reporter)
         choice = HeaderChoice(apt, self._distribution, release, self._image_version(release))
         with atomic.scratch(self.entries.folder, "new") as folder:
             folder.chmod(0o755)
@@ -142,11 +144,11 @@ class HeaderProvider:
             if archives is None:
                 raise missing(apt, self._distribution, release, reason)
             if choice.other_version:
-                self._reporter.warn(
+                reporter.warn(
                     f"the headers of {release} are of {choice.other_version}, the installed "
                     f"kernel is of {choice.image}"
                 )
-            debs.unpack(archives, root, self._reporter)
+            debs.unpack(archives, root, reporter)
             tree = header_tree.find(root, release)
             objection = header_tree.objection(tree, release) if tree else "nothing in it"
             if tree is None or objection:

@@ -54,7 +54,6 @@ class Provisioner:
         root: Path,
         distribution: Distribution | None,
         stores: Sequence[Path],
-        reporter: Reporter,
         *,
         proxy: str | None = None,
         ca_bundle: Path | None = None,
@@ -64,7 +63,6 @@ class Provisioner:
         self._cache = cache
         self._root = root
         self._distribution = distribution
-        self._reporter = reporter
         self._proxy = proxy
         self._ca_bundle = ca_bundle
         self._offline = offline
@@ -74,39 +72,40 @@ class Provisioner:
             root,
             distribution,
             stores,
-            reporter,
-            lambda release: self._apt(f"the headers of {release}", release),
+            lambda release, reporter: self._apt(f"the headers of {release}", reporter, release),
         )
         self._toolchains = ToolchainProvider(
-            cache, distribution, stores, reporter, lambda: self._apt("the toolchain")
+            cache, distribution, stores, lambda reporter: self._apt("the toolchain", reporter)
         )
 
     def headers_recorded(self, release: str) -> Headers | None:
         """The header tree of kernel ``release`` if it is at hand, in some milliseconds."""
         return self._headers.recorded(release)
 
-    def headers(self, release: str) -> Headers:
+    def headers(self, release: str, reporter: Reporter) -> Headers:
         """The header tree of kernel ``release``, all of it hashed; ToolchainError if it cannot
         be had."""
         return self._provided(
             f"the headers of {release}",
             self._headers.entries,
             lambda: self._headers.recorded(release),
-            lambda: self._headers.provide(release),
+            lambda: self._headers.provide(release, reporter),
+            reporter,
         )
 
     def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
         """The toolchain with ``compiler`` if it is at hand."""
         return self._toolchains.recorded(compiler)
 
-    def toolchain(self, compiler: Compiler) -> Toolchain:
+    def toolchain(self, compiler: Compiler, reporter: Reporter) -> Toolchain:
         """The toolchain with ``compiler``, all of it hashed; ToolchainError if it cannot be
         had."""
         return self._provided(
             f"the toolchain of {compiler.command}",
             self._toolchains.entries,
             lambda: self._toolchains.recorded(compiler),
-            lambda: self._toolchains.provide(compiler),
+            lambda: self._toolchains.provide(compiler, reporter),
+            reporter,
         )
 
     def _provided(
@@ -115,37 +114,38 @@ class Provisioner:
         entries: Entries,
         recorded: Callable[[], Made | None],
         provide: Callable[[], Made],
+        reporter: Reporter,
     ) -> Made:
         """The recorded entry if it is sound, else a provided one; bad ones are set aside."""
         found = recorded()
         if found and entries.damage(found.folder) is None:
             return found
-        with self._providing(what):
+        with self._providing(what, reporter):
             while found := recorded():
                 problem = entries.damage(found.folder)
                 if problem is None:
                     return found
-                self._reporter.warn(f"{found.folder} ({what}) is bad and not used: {problem}")
+                reporter.warn(f"{found.folder} ({what}) is bad and not used: {problem}")
                 entries.discard(found.folder)
             return provide()
 
-    def source_package(self, package: str, version: str) -> SourcePackage:
+    def source_package(self, package: str, version: str, reporter: Reporter) -> SourcePackage:
         """The package of the upstream version ``version``, kept in ``downloads/SHA256``.
 
         Raises FetchError if the distribution does not have it or it cannot be downloaded.
         """
         try:
-            with self._providing(f"the package {package}"):
-                return self._source_package(package, version)
+            with self._providing(f"the package {package}", reporter):
+                return self._source_package(package, version, reporter)
         except ToolchainError as error:
             raise FetchError(error.message, error.hint) from error
 
-    def _source_package(self, package: str, version: str) -> SourcePackage:
+    def _source_package(self, package: str, version: str, reporter: Reporter) -> SourcePackage:
         record = self._cache / "downloads" / f".{package}_{version}.json"
         found = self._downloaded(record)
         if found:
             return found
-        apt = self._apt(f"the package {package}")
+        apt = self._apt(f"the package {package}", reporter)
 
         def choose() -> dict[str, str] | None:
             for known in apt.versions([package]).get(package, ()):
@@ -178,7 +178,7 @@ class Provisioner:
             return None
         return SourcePackage(path, sha256, version)
 
-    def _apt(self, what: str, release: str = "") -> Apt:
+    def _apt(self, what: str, reporter: Reporter, release: str = "") -> Apt:
         if self._distribution is None:
             raise ToolchainError(
                 f"{what} cannot be had: this system's packages are not known to Modulus",
@@ -194,15 +194,15 @@ class Provisioner:
             self._cache / "apt" / name,
             self._root,
             self._distribution,
-            self._reporter,
+            reporter,
             release=release,
             proxy=self._proxy,
             ca_bundle=self._ca_bundle,
         )
 
     @contextlib.contextmanager
-    def _providing(self, what: str) -> Iterator[None]:
-        with providing(self._cache, what, self._reporter, self._lock_timeout):
+    def _providing(self, what: str, reporter: Reporter) -> Iterator[None]:
+        with providing(self._cache, what, reporter, self._lock_timeout):
             for kind in ("headers", "toolchains", "downloads"):
                 atomic.sweep(self._cache / kind, "new")
             yield

@@ -78,12 +78,10 @@ class ToolchainProvider:
         cache: Path,
         distribution: Distribution | None,
         stores: Sequence[Path],
-        reporter: Reporter,
-        open_apt: Callable[[], Apt],
+        open_apt: Callable[[Reporter], Apt],
     ) -> None:
         self.entries = toolchain_entries(cache, stores)
         self._distribution = distribution
-        self._reporter = reporter
         self._open_apt = open_apt
 
     def recorded(self, compiler: Compiler) -> Toolchain | None:
@@ -95,7 +93,7 @@ class ToolchainProvider:
         packages = {name: entry["version"] for name, entry in record["packages"].items()}
         return Toolchain(path.name, path / "root", compiler.command, packages)
 
-    def provide(self, compiler: Compiler) -> Toolchain:
+    def provide(self, compiler: Compiler, reporter: Reporter) -> Toolchain:
         """The root with ``compiler``, made now if need be. The caller holds a lock."""
         found = self.recorded(compiler)
         if found:
@@ -105,7 +103,7 @@ class ToolchainProvider:
                 f"{compiler.command} cannot be had: this system's packages are not known",
                 "set build.container: none to build with the compiler installed here",
             )
-        apt = self._open_apt()
+        apt = self._open_apt(reporter)
         groups = [name.split("|") for name in self._distribution.family.tools]
         groups += [[name] for name in self._distribution.compiler_packages(compiler)]
         lacking: list[str] = []
@@ -125,8 +123,8 @@ class ToolchainProvider:
             if archives is None:
                 raise self._missing(apt, compiler, lacking)
             new = folder / "entry"
-            self._reporter.phase("provision", f"unpacking the toolchain of {compiler.command}")
-            debs.unpack(archives, new / "root", self._reporter)
+            reporter.phase("provision", f"unpacking the toolchain of {compiler.command}")
+            debs.unpack(archives, new / "root", reporter)
             finish(new / "root")
             packages = debs.recorded(archives)
             self.entries.commit(

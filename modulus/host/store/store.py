@@ -78,11 +78,10 @@ class Entry:
 class Store:
     """The builds of one cache folder, and of extra stores behind it."""
 
-    def __init__(self, cache: Path, extra: Sequence[Path], reporter: Reporter) -> None:
+    def __init__(self, cache: Path, extra: Sequence[Path]) -> None:
         self.cache = cache
         self.objects = Objects(cache)
         self._roots = (cache, *extra)
-        self._reporter = reporter
         self._warned: set[Path] = set()
 
     def find(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
@@ -94,8 +93,14 @@ class Store:
         sound = (entry for entry in there if not entry.damage(deep=False))
         return next(sound, None)
 
-    def get(self, key: str, release: str, wrong: frozenset[str] = frozenset()) -> Entry | None:
-        """As ``find``, with every hash checked; a bad entry is reported."""
+    def get(
+        self,
+        key: str,
+        release: str,
+        reporter: Reporter,
+        wrong: frozenset[str] = frozenset(),
+    ) -> Entry | None:
+        """As ``find``, with every hash checked; a bad entry is reported once."""
         for entry in self._of(key, release):
             if entry.has_any(wrong):
                 continue
@@ -106,7 +111,7 @@ class Store:
                 return entry
             if entry.path not in self._warned:
                 self._warned.add(entry.path)
-                self._reporter.warn(f"build {key[:SHORT]} is bad and not used: {problem}")
+                reporter.warn(f"build {key[:SHORT]} is bad and not used: {problem}")
         return None
 
     def commit(

@@ -11,6 +11,7 @@ from modulus.host.generation.install import Generation, activate, is_active, wri
 from modulus.host.generation.last_good import record_good
 from modulus.host.generation.linker import configure_linker, update_linker
 from modulus.host.modules.load import WantedModule, strangers
+from modulus.host.report.reporter import Reporter
 from modulus.host.retention import mark_used
 from modulus.pipeline.activate.load import modules_of, start
 from modulus.pipeline.activate.verify import failure, look
@@ -57,48 +58,48 @@ def make_target(node: Node, generation: Generation) -> Target:
     return Target(node, generation, modules_of(node, generation))
 
 
-def begin(target: Target, census: Census, *, select: bool = True) -> Begun:
+def begin(target: Target, reporter: Reporter, census: Census, *, select: bool = True) -> Begun:
     """Puts ``target`` in its place, loads the modules it lacks, and verifies it.
 
     A verified generation is remembered as good. ``select``: its instance becomes the selected
     one. Raises VerifyError, and what loading raises.
     """
     node, generation = target.node, target.generation
-    changed = put_in_place(target, select=select)
-    others = start(node, generation, target.wanted, census)
-    node.reporter.phase("verify", f"to the level {node.settings.ready_when}")
+    changed = put_in_place(target, reporter, select=select)
+    others = start(node, reporter, generation, target.wanted, census)
+    reporter.phase("verify", f"to the level {node.settings.ready_when}")
     found = look(node, generation, target.wanted, others, node.settings.ready_when)
     # A level says what readiness takes, not what a person may hear of.
     findings = (*found, *(one for one in others if one not in found))
-    tell(node, findings)
+    tell(node, reporter, findings)
     try:
         record_good(node.paths, generation)
     except (ModulusError, OSError) as error:
-        node.reporter.warn(f"{generation.name} is not remembered as good: {error}")
+        reporter.warn(f"{generation.name} is not remembered as good: {error}")
     return Begun(changed, findings)
 
 
-def put_in_place(target: Target, *, select: bool = True) -> bool:
+def put_in_place(target: Target, reporter: Reporter, *, select: bool = True) -> bool:
     """Makes ``target`` the driver of this node; False if it was already."""
     node, generation = target.node, target.generation
     mark_used(node.paths, generation.name)
     changed = configure_linker(node.paths)
     changed |= activate(node.paths, generation)
-    changed |= update_linker(node.paths, generation, node.reporter)
+    changed |= update_linker(node.paths, generation, reporter)
     if select:
         changed |= write_selected(node.paths, node.instance)
     return changed
 
 
-def tell(node: Node, findings: tuple[Finding, ...]) -> None:
+def tell(node: Node, reporter: Reporter, findings: tuple[Finding, ...]) -> None:
     """Says what is wrong; raises VerifyError where the driver is not ready with it."""
     error = failure(findings, node.settings.ready_when)
     for finding in findings:
         text = f"{finding.message}: {finding.cause}; {finding.fix}"
         # With one GPU of several dead the driver is ready, but a person must know.
         if finding.severity == "error" or finding.id == "gpu-dead":
-            node.reporter.error(f"verify: {text}")
+            reporter.error(f"verify: {text}")
         elif finding.severity == "warning":
-            node.reporter.warn(text)
+            reporter.warn(text)
     if error:
         raise error

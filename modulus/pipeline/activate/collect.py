@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from modulus.errors import ModulusError
 from modulus.host.files import atomic
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.node import Node
 
 
-def collect_old(node: Node) -> None:
+def collect_old(node: Node, reporter: Reporter) -> None:
     """Removes the driver's generations that nobody needs, and what killed runs left.
 
     The caller has the driver's lock. Trouble is a warning: the driver works.
@@ -20,6 +21,6 @@ def collect_old(node: Node) -> None:
         atomic.sweep_all(node.paths.records)
         # A file of an older Modulus that anyone can read, with the settings' passwords.
         (node.paths.records / "recall.json").unlink(missing_ok=True)
-        collect_generations(node.paths, node.reporter)
+        collect_generations(node.paths, reporter)
     except (ModulusError, OSError) as error:
-        node.reporter.warn(f"what nobody needs stays: {error}")
+        reporter.warn(f"what nobody needs stays: {error}")

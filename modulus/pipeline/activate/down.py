@@ -18,6 +18,7 @@ from modulus.host.generation.modprobe_conf import unconfigure_modprobe
 from modulus.host.modules.firmware import release_firmware
 from modulus.host.modules.module_root import remove_module_root
 from modulus.host.modules.unload import unload
+from modulus.host.report.reporter import Reporter
 from modulus.host.status.files import remove_state
 from modulus.host.status.metrics import remove_metrics
 from modulus.pipeline.activate.in_use import Use, look_in_use
@@ -26,7 +27,7 @@ from modulus.pipeline.node import Node
 STOP_SECONDS = 120.0
 
 
-def down(node: Node) -> tuple[str, ...]:
+def down(node: Node, reporter: Reporter) -> tuple[str, ...]:
     """Stops the instance's units, and removes and returns what was made for it.
 
     Where another instance of the driver is active or selected, all but the unit and its state
@@ -37,23 +38,23 @@ def down(node: Node) -> tuple[str, ...]:
     _ = node.profile
     if endpoint.available(root):
         with Systemd() as systemd:
-            _look_first(node)
+            _look_first(node, reporter)
             for name_of in (unit_name, build_unit_name):
                 systemd.stop_unit(name_of(str(node.instance)), STOP_SECONDS)
-    with node.site.lock(f"up-{name}", f"the driver {name}"):
+    with node.site.lock(f"up-{name}", f"the driver {name}", reporter):
         removed: list[str] = []
         owner = _owner(node)
         if owner in (None, node.instance):
             if owner:
                 # What others have loaded is not ours to unload.
-                removed += _unload(node)
+                removed += _unload(node, reporter)
             if remove_module_root(driver):
                 removed.append(driver.inside.run)
-            removed += release_firmware(driver, node.reporter)
+            removed += release_firmware(driver, reporter)
             if unconfigure_modprobe(driver):
                 removed.append(driver.inside.modprobe_config)
             removed += remove_driver(driver)
-            if unconfigure_linker(driver, node.reporter):
+            if unconfigure_linker(driver, reporter):
                 removed.append(driver.inside.linker_config)
         elif selected_instance(driver) == node.instance:
             # A switch to it was pending, and would be done at the next boot.
@@ -71,7 +72,7 @@ def _remove_metrics(node: Node) -> None:
             remove_metrics(node.site.root, node.settings.metrics_dir, str(node.instance))
 
 
-def _look_first(node: Node) -> None:
+def _look_first(node: Node, reporter: Reporter) -> None:
     """Raises BusyError for a driver in use, before its unit is stopped.
 
     While ``up`` is at work it has the driver open itself; that ends with the unit.
@@ -79,9 +80,9 @@ def _look_first(node: Node) -> None:
     name = node.instance.profile
     with contextlib.suppress(LockedError):
         site = replace(node.site, lock_timeout=0)
-        with site.lock(f"up-{name}", f"the driver {name}"):
+        with site.lock(f"up-{name}", f"the driver {name}", reporter):
             if _owner(node) == node.instance:
-                _check_unused(node)
+                _check_unused(node, reporter)
 
 
 def _owner(node: Node) -> Instance | None:
@@ -96,9 +97,9 @@ def _owner(node: Node) -> Instance | None:
     return selected_instance(node.paths) or (node.instance if damaged else None)
 
 
-def _check_unused(node: Node) -> Use:
+def _check_unused(node: Node, reporter: Reporter) -> Use:
     """What to unload; BusyError for a driver in use."""
-    use = look_in_use(node)
+    use = look_in_use(node, reporter)
     if use.users.any:
         raise BusyError(
             f"{node.instance} is {use.users.text}",
@@ -108,9 +109,9 @@ def _check_unused(node: Node) -> Use:
     return use
 
 
-def _unload(node: Node) -> list[str]:
+def _unload(node: Node, reporter: Reporter) -> list[str]:
     """Unloads the modules and removes their device nodes."""
-    use = _check_unused(node)
-    names = unload(node.site.root, use.order, node.reporter)
+    use = _check_unused(node, reporter)
+    names = unload(node.site.root, use.order, reporter)
     paths = remove_nodes(node.site.root, node.profile.nodes, use.facts)
     return [*(f"module {module}" for module in names), *paths]

@@ -13,6 +13,7 @@ from modulus.host.generation.last_good import good_generations
 from modulus.host.gpu.census import take_census
 from modulus.host.modules.load import loaded
 from modulus.host.modules.unload import unload
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.begin import Target, begin, make_target, put_in_place
 from modulus.pipeline.activate.in_use import look_in_use
 from modulus.pipeline.activate.load import start
@@ -29,7 +30,7 @@ def ways_back(node: Node, *without: Generation) -> tuple[Generation, ...]:
     return sound_first(node.site.root, others)
 
 
-def fall_back_from(failed: Target, error: Exception) -> None:
+def fall_back_from(failed: Target, reporter: Reporter, error: Exception) -> None:
     """Falls back from ``failed``, which this run has started and which raised ``error``.
 
     Raises FallbackError once another generation works and its instance is selected. Returns
@@ -41,26 +42,28 @@ def fall_back_from(failed: Target, error: Exception) -> None:
     if not back or isinstance(error, BusyError):
         # In the second case another driver has the GPUs, or the kernel hangs.
         return
-    again = fall_back(failed, error, back)
+    again = fall_back(failed, reporter, error, back)
     if again:
         raise fallen(failed, again, error) from error
-    node.reporter.error(f"no other generation works: {failed.generation.name} stays")
-    leave(failed)
+    reporter.error(f"no other generation works: {failed.generation.name} stays")
+    leave(failed, reporter)
 
 
-def fall_back(failed: Target, error: Exception, back: Sequence[Generation]) -> Target | None:
+def fall_back(
+    failed: Target, reporter: Reporter, error: Exception, back: Sequence[Generation]
+) -> Target | None:
     """The first of ``back`` that works in the place of ``failed``, loaded, verified and
     selected; None where none does."""
     node = failed.node
-    node.reporter.error(f"{failed.generation.name} does not work: {cause_of(error)}")
-    again = _first_that_works(node, back)
+    reporter.error(f"{failed.generation.name} does not work: {cause_of(error)}")
+    again = _first_that_works(node, reporter, back)
     if again:
-        select(again.node)
-        warn_unless_enabled(again.node)
+        select(again.node, reporter)
+        warn_unless_enabled(again.node, reporter)
     return again
 
 
-def select(node: Node) -> None:
+def select(node: Node, reporter: Reporter) -> None:
     """Selects the instance of ``node``, whose driver is in its place.
 
     An error is only reported: which driver works is settled.
@@ -68,10 +71,10 @@ def select(node: Node) -> None:
     try:
         write_selected(node.paths, node.instance)
     except (ModulusError, OSError) as error:
-        node.reporter.error(f"{node.instance} is not selected: {cause_of(error)}")
+        reporter.error(f"{node.instance} is not selected: {cause_of(error)}")
 
 
-def tide_over(node: Node, error: ModulusError) -> None:
+def tide_over(node: Node, reporter: Reporter, error: ModulusError) -> None:
     """Brings up a generation that worked, while ``error`` keeps the wanted one away.
 
     Only where no driver is loaded, such as at a boot; the selection does not change.
@@ -83,23 +86,21 @@ def tide_over(node: Node, error: ModulusError) -> None:
     back = ways_back(node)
     if not back:
         return
-    node.reporter.error(f"{node.instance} cannot be had: {cause_of(error)}")
-    again = _first_that_works(node, back)
+    reporter.error(f"{node.instance} cannot be had: {cause_of(error)}")
+    again = _first_that_works(node, reporter, back)
     if again:
-        node.reporter.warn(
-            f"until it can, the driver is {again.generation.name}, which worked last"
-        )
+        reporter.warn(f"until it can, the driver is {again.generation.name}, which worked last")
 
 
-def leave(target: Target) -> str | None:
+def leave(target: Target, reporter: Reporter) -> str | None:
     """Puts ``target`` in its place and loads it, unverified; returns what prevented that."""
     try:
-        _make_room(target)
-        put_in_place(target, select=False)
-        start(target.node, target.generation, target.wanted, _census(target.node))
+        _make_room(target, reporter)
+        put_in_place(target, reporter, select=False)
+        start(target.node, reporter, target.generation, target.wanted, _census(target.node))
     except Exception as error:
         text = cause_of(error)
-        target.node.reporter.error(f"{target.generation.name} is not loaded: {text}")
+        reporter.error(f"{target.generation.name} is not loaded: {text}")
         return text
     return None
 
@@ -116,7 +117,7 @@ def fallen(failed: Target, again: Target, error: Exception) -> FallbackError:
     )
 
 
-def warn_unless_enabled(node: Node) -> None:
+def warn_unless_enabled(node: Node, reporter: Reporter) -> None:
     """Warns where units of this driver are enabled, and not the one of ``node``."""
     enabled = [
         instance
@@ -124,7 +125,7 @@ def warn_unless_enabled(node: Node) -> None:
         if instance.profile == node.instance.profile
     ]
     if enabled and node.instance not in enabled:
-        node.reporter.warn(
+        reporter.warn(
             f"modulus@{node.instance} is not enabled: the next boot starts {enabled[0]}, "
             f"unless systemctl enable modulus@{node.instance} has been run"
         )
@@ -138,38 +139,40 @@ def cause_of(error: Exception) -> str:
     return "; ".join(text.splitlines())
 
 
-def _first_that_works(node: Node, back: Sequence[Generation]) -> Target | None:
+def _first_that_works(
+    node: Node, reporter: Reporter, back: Sequence[Generation]
+) -> Target | None:
     for generation in back:
-        node.reporter.phase("load", f"back to {generation.name}, which worked")
+        reporter.phase("load", f"back to {generation.name}, which worked")
         try:
-            return _bring_back(node, generation)
+            return _bring_back(node, reporter, generation)
         except Exception as error:
-            node.reporter.error(f"{generation.name} does not work: {cause_of(error)}")
+            reporter.error(f"{generation.name} does not work: {cause_of(error)}")
     return None
 
 
-def _bring_back(node: Node, generation: Generation) -> Target:
+def _bring_back(node: Node, reporter: Reporter, generation: Generation) -> Target:
     target = make_target(Node(node.site, generation.contents.identity.instance), generation)
     check_startable(generation, target.wanted)
-    _make_room(target)
-    begin(target, _census(target.node), select=False)
+    _make_room(target, reporter)
+    begin(target, reporter, _census(target.node), select=False)
     why = why_condemned(node.site.root, generation)
     if why:
-        node.reporter.warn(f"the modules of {generation.name} are condemned: {why}")
+        reporter.warn(f"the modules of {generation.name} are condemned: {why}")
     return target
 
 
-def _make_room(target: Target) -> None:
+def _make_room(target: Target, reporter: Reporter) -> None:
     """Unloads what is in the place of ``target``; BusyError, with its users, if in use."""
     if not target.has_rival:
         return
     node = target.node
-    use = look_in_use(node)
+    use = look_in_use(node, reporter)
     if use.users.any:
         raise BusyError(
             f"what is loaded is {use.users.text}", "end what uses it, then run it again"
         )
-    unload(node.site.root, use.order, node.reporter)
+    unload(node.site.root, use.order, reporter)
 
 
 def _census(node: Node) -> Census:

@@ -10,6 +10,7 @@ from modulus.host.devices.facts import read_facts
 from modulus.host.gpu.display import display_nodes
 from modulus.host.modules.in_use import users
 from modulus.host.modules.load import settled
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.node import Node
 
 
@@ -22,10 +23,10 @@ class Use:
     users: Users
 
 
-def look_in_use(node: Node) -> Use:
+def look_in_use(node: Node, reporter: Reporter) -> Use:
     """Who uses the driver of ``node``, whichever generation of it is loaded."""
     root, profile = node.site.root, node.profile
-    there = settled(root, (*profile.unload, *profile.build), node.reporter)
+    there = settled(root, (*profile.unload, *profile.build), reporter)
     order = unload_order(profile, there)
     facts = read_facts(root, profile.nodes)
     return Use(order, facts, users(root, profile, order, _nodes(node, facts)))

@@ -25,6 +25,7 @@ from modulus.host.modules.other_drivers import (
     foreign_findings,
     foreign_names,
 )
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.remember import remember
 from modulus.pipeline.node import Node
 
@@ -59,12 +60,12 @@ def chosen_modules(node: Node) -> tuple[str, ...]:
     return choose_modules(node.profile.load, node.profile.build, node.settings.modules)
 
 
-def check_options(node: Node) -> None:
+def check_options(node: Node, reporter: Reporter) -> None:
     """Warns of options for modules that the driver does not have: nothing uses them."""
     known = set(map(module_name, (*node.profile.build, *node.profile.preload)))
     unknown = [name for name in node.settings.module_options if module_name(name) not in known]
     if unknown:
-        node.reporter.warn(
+        reporter.warn(
             f"module_options: the driver has no module {', '.join(unknown)}; its are "
             + ", ".join(node.profile.build)
         )
@@ -95,7 +96,11 @@ def configure(node: Node, release: str) -> tuple[ModuleOrigin, ...]:
 
 
 def start(
-    node: Node, generation: Generation, wanted: Sequence[WantedModule], census: Census
+    node: Node,
+    reporter: Reporter,
+    generation: Generation,
+    wanted: Sequence[WantedModule],
+    census: Census,
 ) -> tuple[Finding, ...]:
     """Loads the missing modules of ``wanted`` and makes the device nodes; returns findings.
 
@@ -103,14 +108,14 @@ def start(
     UnsupportedError where the kernel does not take the driver.
     """
     root, name, profile = node.site.root, node.instance.profile, node.profile
-    release, reporter = generation.contents.release, node.reporter
+    release = generation.contents.release
     foreign = configure(node, release)
-    census, unbound, rivals = _free_gpus(node, census)
+    census, unbound, rivals = _free_gpus(node, reporter, census)
     try:
         _check_free(census, profile.blacklist, rivals)
     except BusyError:
         # Or the reboot that the error asks for would not help.
-        free_initramfs(node, release)
+        free_initramfs(node, reporter, release)
         raise
     if node.settings.numa_fix:
         fix_numa(root, census, reporter)
@@ -121,12 +126,12 @@ def start(
         said = load(node.paths, modules, wanted, profile.load_causes, reporter)
     bind_free(root, unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
-    remember(node, generation, wanted, nodes)
+    remember(node, reporter, generation, wanted, nodes)
     return (*foreign_findings(name, foreign), *rivals, *said, *nodes.findings)
 
 
 def _free_gpus(
-    node: Node, census: Census
+    node: Node, reporter: Reporter, census: Census
 ) -> tuple[Census, tuple[str, ...], tuple[Finding, ...]]:
     """Takes rivals off the GPUs; returns the census after that, the addresses that were
     unbound, and findings."""
@@ -140,7 +145,7 @@ def _free_gpus(
         root,
         rivals,
         census,
-        node.reporter,
+        reporter,
         force=node.settings.rivals_unbind,
         force_setting=FORCE,
     )
@@ -162,13 +167,13 @@ def compose_modules(
     )
 
 
-def free_initramfs(node: Node, release: str) -> tuple[Finding, ...]:
+def free_initramfs(node: Node, reporter: Reporter, release: str) -> tuple[Finding, ...]:
     """Keeps rivals out of the next boot; returns findings. May take minutes."""
     return check_initramfs(
         node.paths,
         release,
         node.profile.blacklist,
-        node.reporter,
+        reporter,
         rebuild=node.settings.initramfs == "auto",
     )
 

@@ -16,6 +16,7 @@ from modulus.host.generation.install import (
 )
 from modulus.host.generation.userspace import Userspace, find_userspace, provide_userspace
 from modulus.host.process.background import Aside, SharedReporter
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.warm import components
 from modulus.pipeline.build import source
 from modulus.pipeline.build.build import carry_out
@@ -32,26 +33,22 @@ class Provided:
     built: Built
 
 
-def provide(node: Node) -> Provided:
+def provide(node: Node, reporter: Reporter) -> Provided:
     """Builds what is missing and puts the generation in its folder; activates nothing.
 
     The userspace is laid out while the compiler runs, which leaves the disk idle.
     """
-    shared = SharedReporter(node.reporter)
-    told = node.telling(shared)
-    with node.site.using_cache():
-        job = prepare(node, node.kernel.release)
-
-        def lay_out(aside: Aside[Userspace | None]) -> Userspace | None:
-            return _userspace(told.beside(aside), job.package)
-
-        with Aside(lay_out, shared) as userspace:
-            built = carry_out(told, job, meanwhile=userspace.start)
-            return Provided(_generation(told, built, userspace.result), built)
+    shared = SharedReporter(reporter)
+    node.site.tell_store_problems(reporter)
+    with node.site.using_cache(reporter):
+        job = prepare(node, reporter, node.kernel.release)
+        with Aside(lambda aside: _userspace(node, aside, job.package), shared) as userspace:
+            built = carry_out(node, shared, job, meanwhile=userspace.start)
+            return Provided(_generation(node, shared, built, userspace.result), built)
 
 
 def _generation(
-    node: Node, built: Built, userspace: Callable[[], Userspace | None]
+    node: Node, reporter: Reporter, built: Built, userspace: Callable[[], Userspace | None]
 ) -> Generation:
     """The active generation where it is right and whole, else one that is made now."""
     identity = Identity(
@@ -72,16 +69,16 @@ def _generation(
         )
         and _has_modules(active, built)
     ):
-        problem = verify_generation(active, node.reporter)
+        problem = verify_generation(active, reporter)
         if problem is None:
             return active
-        node.reporter.warn(f"{active.name} is damaged: {problem}")
+        reporter.warn(f"{active.name} is damaged: {problem}")
     return install_generation(
         node.site.root,
         identity,
         built.entry.modules,
         userspace(),
-        node.reporter,
+        reporter,
     )
 
 
@@ -119,16 +116,19 @@ def _userspace_id(node: Node) -> str | None:
     return None
 
 
-def _userspace(node: Node, package: source.DriverPackage | None) -> Userspace | None:
+def _userspace(
+    node: Node, aside: Aside[Userspace | None], package: source.DriverPackage | None
+) -> Userspace | None:
     """The userspace that is wanted, from the cache or out of the package."""
+    reporter = aside.reporter
     selection, identity = _selection(node), _userspace_id(node)
     if selection is None:
         return None
     if identity:
-        found = find_userspace(node.site.cache, identity, node.reporter)
+        found = find_userspace(node.site.cache, identity, reporter)
         if found:
             return found
-    package = package or source.provide(node)
+    package = package or source.provide(node, reporter, sleep=aside.sleep)
     manifest = package.manifest
     if manifest is None:
         raise IntegrityError(
@@ -137,5 +137,5 @@ def _userspace(node: Node, package: source.DriverPackage | None) -> Userspace | 
         )
     with source.discarding(node, package):
         return provide_userspace(
-            node.site.cache, package.archive, manifest, selection, package.sha256, node.reporter
+            node.site.cache, package.archive, manifest, selection, package.sha256, reporter
         )

@@ -21,11 +21,16 @@ from modulus.host.generation.recorded_state import (
 )
 from modulus.host.kernel.firmware_path import firmware_path
 from modulus.host.modules.load import WantedModule
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.node import Node
 
 
 def remember(
-    node: Node, generation: Generation, wanted: Sequence[WantedModule], nodes: NodesResult
+    node: Node,
+    reporter: Reporter,
+    generation: Generation,
+    wanted: Sequence[WantedModule],
+    nodes: NodesResult,
 ) -> None:
     """Records that the driver is to stay as it is now: ``generation``, with ``wanted`` loaded
     and ``nodes`` made. Trouble with that is a warning: the driver is at work."""
@@ -45,7 +50,7 @@ def remember(
     try:
         write_recorded_state(node.paths, state)
     except (ModulusError, OSError) as error:
-        node.reporter.warn(f"what is to be kept right is not recorded: {error}")
+        reporter.warn(f"what is to be kept right is not recorded: {error}")
 
 
 def _has_firmware(generation: Generation) -> bool:

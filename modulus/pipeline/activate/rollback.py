@@ -9,6 +9,7 @@ from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import Generation, active_generation, verify_generation
 from modulus.host.generation.last_good import good_generations, recorded_drivers
 from modulus.host.kernel.probe import running_kernel
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.begin import make_target
 from modulus.pipeline.activate.fallback import warn_unless_enabled
 from modulus.pipeline.activate.up import Activated, work
@@ -17,7 +18,7 @@ from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 
 
-def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
+def choose(site: Site, reporter: Reporter, name: str | None = None) -> tuple[Node, Generation]:
     """The newest whole generation of the driver ``name`` that worked on the running kernel and
     is not active, with its instance; one with condemned modules only where there is no other.
 
@@ -32,7 +33,7 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
     for generation in sound_first(site.root, good):
         if active and generation.name == active.name:
             continue
-        problem = verify_generation(generation, site.reporter)
+        problem = verify_generation(generation, reporter)
         if problem is None:
             node = Node(site, generation.contents.identity.instance)
             why = why_condemned(site.root, generation)
@@ -42,11 +43,9 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
                     if has_build(node)
                     else ""
                 )
-                site.reporter.warn(
-                    f"the modules of {generation.name} are condemned: {why}{then}"
-                )
+                reporter.warn(f"the modules of {generation.name} are condemned: {why}{then}")
             return node, generation
-        site.reporter.warn(f"{generation.name} is damaged: {problem}")
+        reporter.warn(f"{generation.name} is damaged: {problem}")
     raise UsageError(
         f"no other generation of {name} has worked on kernel "
         f"{running.release if running else '(none)'} and is still there",
@@ -54,22 +53,22 @@ def choose(site: Site, name: str | None = None) -> tuple[Node, Generation]:
     )
 
 
-def rollback(node: Node, generation: Generation) -> Activated:
+def rollback(node: Node, reporter: Reporter, generation: Generation) -> Activated:
     """Brings up ``generation``, of the instance of ``node``, which is selected then.
 
     Raises as ``up`` does: BusyError where the driver is in use, FallbackError where that
     generation does not work any more and the one before is back.
     """
     name = node.instance.profile
-    with node.site.lock(f"up-{name}", f"the driver {name}"):
+    with node.site.lock(f"up-{name}", f"the driver {name}", reporter):
         if node.census.missing:
             raise no_gpu(node.census, name)
-        node.reporter.phase("plan", f"back to {generation.name}, which worked")
-        done = work(make_target(node, generation), node.census)
-        warn_unless_enabled(node)
+        reporter.phase("plan", f"back to {generation.name}, which worked")
+        done = work(make_target(node, generation), reporter, node.census)
+        warn_unless_enabled(node, reporter)
         wanted = warm(node)
         if wanted is None or wanted.name != generation.name:
-            node.reporter.warn(
+            reporter.warn(
                 f"the settings ask for another generation of {node.instance}: the next modulus "
                 "up makes it the driver again, unless they are changed back"
             )

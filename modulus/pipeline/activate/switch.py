@@ -17,6 +17,7 @@ from modulus.host.kernel.module_file import read_module_file
 from modulus.host.modules.load import loaded, read_wanted, strangers
 from modulus.host.modules.unload import unload
 from modulus.host.process.signals import deferred_signals
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.begin import Begun, Target, begin, make_target
 from modulus.pipeline.activate.fallback import (
     cause_of,
@@ -47,7 +48,7 @@ def loaded_target(node: Node) -> Target | None:
     return None
 
 
-def switch(new: Target, old: Target) -> Begun:
+def switch(new: Target, old: Target, reporter: Reporter) -> Begun:
     """Makes ``new`` the driver at work in the place of ``old``, which is loaded.
 
     Raises BusyError where ``old`` is in use: ``new`` is selected then, for the next boot, and
@@ -57,28 +58,28 @@ def switch(new: Target, old: Target) -> Begun:
     """
     node, root = new.node, new.node.site.root
     says = f"{old.told_from(new.generation)} is loaded"
-    node.reporter.phase("plan", f"{says}, to be replaced by {new.told_from(old.generation)}")
+    reporter.phase("plan", f"{says}, to be replaced by {new.told_from(old.generation)}")
     _check_fit(new)
     back = (old.generation, *ways_back(node, new.generation, old.generation))
     _check_way_back(new, back)
-    use = look_in_use(node)
+    use = look_in_use(node, reporter)
     if use.users.any:
         raise _refused(new, old, f"{old.node.instance} is {use.users.text}")
     with deferred_signals():
         # First: whatever ends this run, the next one knows which of the two is wanted.
         write_selected(node.paths, node.instance)
         try:
-            unload(root, use.order, node.reporter)
+            unload(root, use.order, reporter)
         except ModulusError as error:
-            _stay(old)
+            _stay(old, reporter)
             text = f"{old.node.instance} does not go: {cause_of(error)}"
             raise _refused(new, old, text) from error
         try:
-            return begin(new, take_census(root, node.profile))
+            return begin(new, reporter, take_census(root, node.profile))
         except Exception as error:
-            again = fall_back(new, error, back)
+            again = fall_back(new, reporter, error, back)
             if again is None:
-                raise _stuck(new, old, error) from error
+                raise _stuck(new, old, reporter, error) from error
             raise fallen(new, again, error) from error
 
 
@@ -151,21 +152,20 @@ def _refused(new: Target, old: Target, text: str) -> BusyError:
     )
 
 
-def _stay(old: Target) -> None:
+def _stay(old: Target, reporter: Reporter) -> None:
     """Loads those modules of ``old`` again that were unloaded before the rest turned out to be
     in use."""
-    reporter = old.node.reporter
     try:
-        begin(old, take_census(old.node.site.root, old.node.profile), select=False)
+        begin(old, reporter, take_census(old.node.site.root, old.node.profile), select=False)
     except Exception as error:
         reporter.error(f"{old.node.instance} is not whole: {cause_of(error)}")
 
 
-def _stuck(new: Target, old: Target, error: Exception) -> FallbackError:
+def _stuck(new: Target, old: Target, reporter: Reporter, error: Exception) -> FallbackError:
     """Brings back as much of ``old`` as it can; returns the error that says so."""
     names = new.told_from(old.generation), old.told_from(new.generation)
-    trouble = leave(old)
-    select(old.node)
+    trouble = leave(old, reporter)
+    select(old.node, reporter)
     state = f"does not come back either: {trouble}" if trouble else "is back, but not right"
     return FallbackError(
         f"{names[0]} does not work: {cause_of(error)}; {names[1]} {state}",

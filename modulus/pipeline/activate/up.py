@@ -10,6 +10,7 @@ from modulus.core.gpu.census import Census, no_gpu
 from modulus.errors import IntegrityError, ModulusError
 from modulus.host.generation.install import Generation, check_ours, verify_generation
 from modulus.host.modules.load import not_loaded
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.begin import (
     Begun,
     Target,
@@ -60,7 +61,7 @@ class Activated:
         return self.built.entry.key if self.built else None
 
 
-def up(node: Node, *, load: bool = True) -> Activated:
+def up(node: Node, reporter: Reporter, *, load: bool = True) -> Activated:
     """Makes the driver work on the running kernel, with as little as that takes.
 
     The active generation is started as it is where it was made for this very kernel. Else the
@@ -71,40 +72,42 @@ def up(node: Node, *, load: bool = True) -> Activated:
     check_ours(node.paths)
     # Now, and not after a build that takes minutes.
     chosen_modules(node)
-    check_options(node)
-    with node.site.lock(f"up-{name}", f"the driver {name}"):
+    check_options(node, reporter)
+    with node.site.lock(f"up-{name}", f"the driver {name}", reporter):
         if not load:
-            return _install(node)
+            return _install(node, reporter)
         census = node.census
         if census.missing:
-            return _without_gpu(node, census)
+            return _without_gpu(node, reporter, census)
         if census.required:
-            node.reporter.phase("plan", census.text)
-        target, built = _warm(node), None
+            reporter.phase("plan", census.text)
+        target, built = _warm(node, reporter), None
         if target is None:
-            target, built = _provided(node)
-        return work(target, census, built)
+            target, built = _provided(node, reporter)
+        return work(target, reporter, census, built)
 
 
-def work(target: Target, census: Census, built: Built | None = None) -> Activated:
+def work(
+    target: Target, reporter: Reporter, census: Census, built: Built | None = None
+) -> Activated:
     """Brings ``target`` up on the running kernel; ``built`` is what it was made of just now.
 
     The caller has the driver's lock. Where another generation is loaded it is replaced.
     Raises FallbackError where another generation had to take the place of ``target`` instead.
     """
     node, generation = target.node, target.generation
-    node.reporter.about(key=generation.contents.identity.key)
-    begun = _bring_up(target, census)
+    reporter.about(key=generation.contents.identity.key)
+    begun = _bring_up(target, reporter, census)
     # The driver works: this is for the next boot, and may take minutes.
-    later = free_initramfs(node, generation.contents.release)
-    tell(node, later)
-    collect_old(node)
-    node.reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
+    later = free_initramfs(node, reporter, generation.contents.release)
+    tell(node, reporter, later)
+    collect_old(node, reporter)
+    reporter.phase("ready", f"{node.instance} on {node.kernel.release}")
     changed = begun.changed or generation.changed
     return Activated(READY, built, generation, changed, (*begun.findings, *later))
 
 
-def _bring_up(target: Target, census: Census) -> Begun:
+def _bring_up(target: Target, reporter: Reporter, census: Census) -> Begun:
     """Brings ``target`` up, by a switch or by a start."""
     node = target.node
     if target.has_rival:
@@ -112,70 +115,71 @@ def _bring_up(target: Target, census: Census) -> Begun:
 
         old = loaded_target(node)
         if old:
-            return switch(target, old)
+            return switch(target, old, reporter)
     # Raises BusyError where somebody else's is loaded, before anything is changed.
     missing = to_load(node, target.generation, target.wanted)
     was_active = target.is_active
     try:
-        return begin(target, census)
+        return begin(target, reporter, census)
     except Exception as error:
         # Where all modules were loaded they worked a moment ago, and get their files back,
         # whatever is set. A driver that was active too has failed since: a person sees to it.
         if node.settings.auto_fallback if missing else not was_active:
             from modulus.pipeline.activate.fallback import fall_back_from
 
-            fall_back_from(target, error)
+            fall_back_from(target, reporter, error)
         raise
 
 
-def _provided(node: Node) -> tuple[Target, Built]:
+def _provided(node: Node, reporter: Reporter) -> tuple[Target, Built]:
     """The target that is made for the running kernel now, if need be by a build."""
     from modulus.pipeline.activate.provide import provide
 
     try:
-        provided = provide(node)
+        provided = provide(node, reporter)
     except ModulusError as error:
         from modulus.pipeline.activate.fallback import tide_over
 
-        tide_over(node, error)
+        tide_over(node, reporter, error)
         raise
     return make_target(node, provided.generation), provided.built
 
 
-def _install(node: Node) -> Activated:
+def _install(node: Node, reporter: Reporter) -> Activated:
     from modulus.pipeline.activate.provide import provide
 
-    provided = provide(node)
+    provided = provide(node, reporter)
     target = make_target(node, provided.generation)
     # Libraries must not change under a driver that is at work.
     to_load(node, target.generation, target.wanted)
-    changed = put_in_place(target) or target.generation.changed
+    changed = put_in_place(target, reporter) or target.generation.changed
     return Activated(INSTALLED, provided.built, target.generation, changed)
 
 
-def _without_gpu(node: Node, census: Census) -> Activated:
+def _without_gpu(node: Node, reporter: Reporter, census: Census) -> Activated:
     """Does what ``on_no_gpu`` says, on a node that has no GPU for the driver, or not yet."""
     if node.settings.on_no_gpu == "fail":
         raise no_gpu(census, node.instance.profile)
-    node.reporter.phase("plan", f"{census.text}: on_no_gpu is {node.settings.on_no_gpu}")
+    reporter.phase("plan", f"{census.text}: on_no_gpu is {node.settings.on_no_gpu}")
     if node.settings.on_no_gpu == "wait":
         # Before a GPU comes, for which udev would load a rival.
         configure(node, node.kernel.release)
-        target = _warm(node)
+        target = _warm(node, reporter)
         if target:
             if not target.is_active:
                 to_load(node, target.generation, target.wanted)
-            return Activated(WAITING, None, target.generation, put_in_place(target))
-        done = _install(node)
+            return Activated(WAITING, None, target.generation, put_in_place(target, reporter))
+        done = _install(node, reporter)
         return Activated(WAITING, done.built, done.generation, done.changed)
     from modulus.pipeline.build.build import build
 
-    with node.site.using_cache():
-        built = build(node, node.kernel.release)
+    node.site.tell_store_problems(reporter)
+    with node.site.using_cache(reporter):
+        built = build(node, reporter, node.kernel.release)
     return Activated(BUILT, built, None, not built.hit)
 
 
-def _warm(node: Node) -> Target | None:
+def _warm(node: Node, reporter: Reporter) -> Target | None:
     """The generation that is in place for this kernel, if it is sound."""
     generation = warm(node)
     if generation is None:
@@ -184,7 +188,7 @@ def _warm(node: Node) -> Target | None:
         target = make_target(node, generation)
         if target.has_rival:
             # What works now is replaced only by what is whole.
-            _check_whole(node, generation)
+            _check_whole(generation, reporter)
         else:
             # Without a GPU it does not matter yet what is loaded.
             needed = target.wanted
@@ -192,14 +196,14 @@ def _warm(node: Node) -> Target | None:
                 needed = not_loaded(node.site.root, target.wanted)
             check_startable(generation, needed)
     except IntegrityError as error:
-        node.reporter.warn(f"{generation.name} is damaged: {error.message}")
+        reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None
-    node.reporter.phase("plan", f"warm: {generation.name} is for this kernel")
+    reporter.phase("plan", f"warm: {generation.name} is for this kernel")
     return target
 
 
-def _check_whole(node: Node, generation: Generation) -> None:
+def _check_whole(generation: Generation, reporter: Reporter) -> None:
     """Raises IntegrityError where a file is not what was installed."""
-    problem = verify_generation(generation, node.reporter)
+    problem = verify_generation(generation, reporter)
     if problem:
         raise IntegrityError(problem, "run modulus up again")

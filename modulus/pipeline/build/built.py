@@ -9,6 +9,7 @@ from modulus.core.build.revoked import recipe_of
 from modulus.core.instance import Instance
 from modulus.core.store.keys import SHORT
 from modulus.host.build.proofs import wrong_modules
+from modulus.host.report.reporter import Reporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.node import Node
 
@@ -39,10 +40,10 @@ class Built:
         )
 
 
-def stored(node: Node, facts: Facts) -> Built | None:
+def stored(node: Node, reporter: Reporter, facts: Facts) -> Built | None:
     """The build that ``facts`` decide, if it is in the store, with every hash checked."""
     if facts.key is None:
         return None
     wrong = wrong_modules(node.paths)
-    entry = node.site.store.get(facts.key, facts.kernel, wrong)
+    entry = node.site.store.get(facts.key, facts.kernel, reporter, wrong)
     return Built(entry, facts.kernel, facts.flavour, True, 0) if entry else None

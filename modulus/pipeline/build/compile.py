@@ -26,6 +26,7 @@ from modulus.host.build.inspect import Module
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.toolchain import Toolchain
 from modulus.host.report.clock import rfc3339
+from modulus.host.report.reporter import Reporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import source
 from modulus.pipeline.build.one_pass import OnePass
@@ -43,6 +44,7 @@ class Basis:
 
 def compile_job(
     node: Node,
+    reporter: Reporter,
     basis: Basis,
     recipe: Recipe,
     scratch: Path,
@@ -72,8 +74,8 @@ def compile_job(
         Mount(work, WORK_AT, writable=True),
         Mount(out, RESULTS_AT, writable=True),
     )
-    kind = choose(node.settings.build.container, node.reporter)
-    node.reporter.phase(
+    kind = choose(node.settings.build.container, reporter)
+    reporter.phase(
         "build",
         f"{node.instance} for {headers.release} with {toolchain.cc} in {kind}, "
         f"{recipe.jobs} jobs",
@@ -83,7 +85,7 @@ def compile_job(
     name = f"{purpose}{(basis.facts.key or '')[:SHORT]}"
     ids = node.settings.build.ids
     with open_container(
-        kind, toolchain.root, mounts, limits, name, box, node.reporter, ids
+        kind, toolchain.root, mounts, limits, name, box, reporter, ids
     ) as container:
         try:
             return compile_modules(
@@ -93,18 +95,19 @@ def compile_job(
                 headers=headers,
                 out=out,
                 log=entry / "build.log",
-                reporter=node.reporter,
+                reporter=reporter,
                 again=again,
             )
         except BuildError as error:
             if shell:
-                node.reporter.error(f"build: {error.message}; a shell in the container follows")
+                reporter.error(f"build: {error.message}; a shell in the container follows")
                 container.shell()
             raise
 
 
 def unpack(
     node: Node,
+    reporter: Reporter,
     basis: Basis,
     package: source.DriverPackage,
     target: Path,
@@ -116,10 +119,10 @@ def unpack(
     listed = members.listed(package.manifest)
     if one_pass and one_pass.take(members, listed, target):
         return
-    node.reporter.phase("unpack", source.sources_text(node, flavour))
+    reporter.phase("unpack", source.sources_text(node, flavour))
     with source.discarding(node, package):
         extracted = package.archive.extract(
-            target, members, enough=all_of(listed), reporter=node.reporter
+            target, members, enough=all_of(listed), reporter=reporter
         )
     if not extracted.files:
         others = ", ".join(name for name in node.profile.flavours if name != flavour)
@@ -132,6 +135,7 @@ def unpack(
 
 def commit(
     node: Node,
+    reporter: Reporter,
     facts: Facts,
     modules: tuple[Module, ...],
     scratch: Path,
@@ -144,7 +148,7 @@ def commit(
     clean-ups out.
     """
     count = f"{len(modules)} module{'s' if len(modules) != 1 else ''}"
-    node.reporter.phase("commit", f"{count} to the store")
+    reporter.phase("commit", f"{count} to the store")
     return node.site.store.commit(
         facts.key or "",
         facts.kernel,

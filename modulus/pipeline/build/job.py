@@ -17,6 +17,7 @@ from modulus.errors import BuildError, IntegrityError, ModulusError
 from modulus.host.build.inspect import Module
 from modulus.host.files import atomic
 from modulus.host.files.place import writing
+from modulus.host.report.reporter import Reporter
 from modulus.host.reuse.object_cache import Kept
 from modulus.pipeline.build import twin
 from modulus.pipeline.build.built import Built, stored
@@ -42,7 +43,12 @@ class Job(Protocol):
         """The driver's package, where the job takes it."""
 
     def make(
-        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+        self,
+        node: Node,
+        reporter: Reporter,
+        *,
+        shell: bool = False,
+        meanwhile: Callable[[], None] = _nothing,
     ) -> Built:
         """The build, in the store. The caller keeps clean-ups out of the cache.
 
@@ -77,7 +83,12 @@ class FromPackage:
     plain: bool = False
 
     def make(
-        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+        self,
+        node: Node,
+        reporter: Reporter,
+        *,
+        shell: bool = False,
+        meanwhile: Callable[[], None] = _nothing,
     ) -> Built:
         """The build, unless another process has just made it."""
         with contextlib.closing(self.one_pass):
@@ -87,13 +98,17 @@ class FromPackage:
 
             def compiled(scratch: Path) -> tuple[Module, ...]:
                 def lay_out() -> None:
-                    unpack(node, self.basis, self.package, scratch / "src", self.one_pass)
+                    unpack(
+                        node, reporter, self.basis, self.package, scratch / "src", self.one_pass
+                    )
                     meanwhile()
 
-                return compile_job(node, self.basis, recipe, scratch, lay_out, shell=shell)
+                return compile_job(
+                    node, reporter, self.basis, recipe, scratch, lay_out, shell=shell
+                )
 
             made = TOGETHER if takes_shortcuts(recipe) else WHOLE
-            return _commit(node, self.basis, compiled, made, anew=self.plain)
+            return _commit(node, reporter, self.basis, compiled, made, anew=self.plain)
 
 
 @dataclass(frozen=True)
@@ -105,28 +120,33 @@ class FromKept:
 
     basis: Basis
     kept: Kept
-    otherwise: Callable[[], Job]
+    otherwise: Callable[[Reporter], Job]
     package: DriverPackage | None = None
 
     def make(
-        self, node: Node, *, shell: bool = False, meanwhile: Callable[[], None] = _nothing
+        self,
+        node: Node,
+        reporter: Reporter,
+        *,
+        shell: bool = False,
+        meanwhile: Callable[[], None] = _nothing,
     ) -> Built:
         """The build, unless another process has just made it."""
         recipe = replace(_recipe(node, self.basis), work=())
 
         def finished(scratch: Path) -> tuple[Module, ...]:
             def lay_out() -> None:
-                twin.restore(node, self.kept, scratch / "work", recipe.release)
+                twin.restore(node, reporter, self.kept, scratch / "work", recipe.release)
                 meanwhile()
 
-            return compile_job(node, self.basis, recipe, scratch, lay_out, again=True)
+            return compile_job(node, reporter, self.basis, recipe, scratch, lay_out, again=True)
 
         try:
-            return _commit(node, self.basis, finished, TWIN)
+            return _commit(node, reporter, self.basis, finished, TWIN)
         except (BuildError, IntegrityError) as error:
             twin.forget(node, self.kept)
-            node.reporter.warn(f"all is compiled after all: {error.message}")
-        return self.otherwise().make(node, shell=shell, meanwhile=meanwhile)
+            reporter.warn(f"all is compiled after all: {error.message}")
+        return self.otherwise(reporter).make(node, reporter, shell=shell, meanwhile=meanwhile)
 
 
 def _recipe(node: Node, basis: Basis) -> Recipe:
@@ -136,6 +156,7 @@ def _recipe(node: Node, basis: Basis) -> Recipe:
 
 def _commit(
     node: Node,
+    reporter: Reporter,
     basis: Basis,
     make: Callable[[Path], tuple[Module, ...]],
     made: str,
@@ -150,8 +171,8 @@ def _commit(
         raise ModulusError(
             f"an input of {node.instance} for {release} is still unknown", "report this bug"
         )
-    with node.site.lock(key, f"the build of {node.instance} for {release}"):
-        found = None if anew else stored(node, facts)
+    with node.site.lock(key, f"the build of {node.instance} for {release}", reporter):
+        found = None if anew else stored(node, reporter, facts)
         if found:
             return found
         started = time.time()
@@ -168,10 +189,10 @@ def _commit(
                 if log.exists():
                     log.replace(failed)
                     if made != TWIN:
-                        node.reporter.error(f"build: the whole log is in {failed}")
+                        reporter.error(f"build: the whole log is in {failed}")
                 raise
-            entry = commit(node, facts, modules, scratch, started, made)
+            entry = commit(node, reporter, facts, modules, scratch, started, made)
             if made != TWIN:
-                twin.keep(node, facts, basis.headers, scratch)
+                twin.keep(node, reporter, facts, basis.headers, scratch)
         failed.unlink(missing_ok=True)
         return Built(entry, release, facts.flavour, False, time.time() - started)

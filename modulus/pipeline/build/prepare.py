@@ -10,6 +10,7 @@ from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
 from modulus.host.files import atomic
 from modulus.host.process.background import Aside, SharedReporter
+from modulus.host.report.reporter import Reporter
 from modulus.host.status.build_counts import change_record
 from modulus.pipeline.build import source, twin
 from modulus.pipeline.build.built import stored
@@ -25,16 +26,16 @@ _PATIENCE = 2.0
 """Seconds for an unwanted fetch to end; a later fetch goes on with its part."""
 
 
-def prepare(node: Node, release: str) -> Job:
+def prepare(node: Node, reporter: Reporter, release: str) -> Job:
     """The build for kernel ``release`` if it is in the store, else all that making it takes.
 
     The caller keeps clean-ups out of the cache. Failures are counted.
     """
     with counting(node):
         facts = gather(node, release)
-        found = stored(node, facts)
+        found = stored(node, reporter, facts)
         if found is None:
-            return provide(node, facts)
+            return provide(node, reporter, facts)
         # A build that was killed at its very end is stored, but its scratch folders are left.
         for prefix in (SCRATCH, SOURCES):
             atomic.sweep(node.site.cache / "builds" / release, prefix)
@@ -53,7 +54,9 @@ def counting(node: Node) -> Iterator[None]:
         raise
 
 
-def provide(node: Node, first: Facts, *, whole: bool = False, plain: bool = False) -> Job:
+def provide(
+    node: Node, reporter: Reporter, first: Facts, *, whole: bool = False, plain: bool = False
+) -> Job:
     """All that the build takes of which ``first`` is known; why it is a miss is reported.
 
     The package is fetched while the rest is provisioned. With ``whole`` all will be compiled,
@@ -63,40 +66,41 @@ def provide(node: Node, first: Facts, *, whole: bool = False, plain: bool = Fals
     release, again = first.kernel, whole or plain
     distrusted = takes_no_shortcuts(node, first.recipe)
     hoped_for = not (again or distrusted) and twin.is_hoped_for(node, first)
-    shared = SharedReporter(node.reporter)
-    told = node.telling(shared)
+    shared = SharedReporter(reporter)
     members = source.members(node, first.flavour)
     what = source.sources_text(node, first.flavour)
     one_pass = OnePass(node.site.cache / "builds" / release, members, what)
     with contextlib.ExitStack() as unless_used:
         unless_used.callback(one_pass.close)
         with Aside(
-            lambda aside: source.provide(told.beside(aside), one_pass),
+            lambda aside: source.provide(node, aside.reporter, one_pass, aside.sleep),
             shared,
             patience=_PATIENCE,
         ) as package:
             if source.may_come_beside_apt(node) and not hoped_for:
                 package.start()
-            headers = told.provisioner.headers(release)
+            headers = node.provisioner.headers(release, shared)
             check_kernel(node, headers)
-            toolchain = told.toolchain(headers.config.compiler)
+            toolchain = node.toolchain(headers.config.compiler, shared)
             kept = None
             if hoped_for:
                 facts = gather(node, release)
-                kept = twin.find(node, facts, headers)
+                kept = twin.find(node, shared, facts, headers)
             if kept:
                 basis = Basis(facts, headers, toolchain)
-                job: Job = FromKept(basis, kept, lambda: provide(node, facts, whole=True))
+                job: Job = FromKept(
+                    basis, kept, lambda told: provide(node, told, facts, whole=True)
+                )
             else:
                 fetched = package.result()
                 facts = gather(node, release)  # The package may decide the flavour.
                 basis = Basis(facts, headers, toolchain)
                 job = FromPackage(basis, fetched, one_pass, plain)
-        found = None if plain else stored(node, facts)
+        found = None if plain else stored(node, reporter, facts)
         if found:
             return Done(found)
         if not again:
             for difference in why_missing(node, facts):
-                node.reporter.phase("plan", f"miss: {difference}")
+                reporter.phase("plan", f"miss: {difference}")
         unless_used.pop_all()
         return job

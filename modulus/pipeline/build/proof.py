@@ -29,6 +29,7 @@ from modulus.host.files import atomic
 from modulus.host.files.data import regular_files
 from modulus.host.files.place import writing
 from modulus.host.report.clock import rfc3339
+from modulus.host.report.reporter import Reporter
 from modulus.host.reuse.object_cache import KeptObjects
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import source
@@ -81,7 +82,7 @@ def unproved(site: Site) -> Iterator[Entry]:
     return (entry for entry in site.store.entries() if wants_proof(site, entry))
 
 
-def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
+def prove(site: Site, reporter: Reporter, entry: Entry, *, again: bool = True) -> Proved:
     """Builds ``entry`` again, at most one at a time, and records what comes of it.
 
     Unless ``again``, a proof that another process has just recorded will do. Raises
@@ -89,7 +90,7 @@ def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
     WrongBuildError where the modules differ: the new build then takes their place, and their
     recipe takes no shortcuts until it changes.
     """
-    with site.lock("prove", "the proof of a build"):
+    with site.lock("prove", "the proof of a build", reporter):
         now = site.store.reread(entry)
         if now is None or now.manifest is None:
             raise _unproved(entry, f"it is damaged: {now.problem}" if now else "it is gone")
@@ -97,7 +98,7 @@ def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
         if known:
             return Proved(now, known.result)
         try:
-            return _prove(site, now, now.manifest)
+            return _prove(site, reporter, now, now.manifest)
         except (WrongBuildError, UnprovedError, LockedError):
             raise
         except (ModulusError, OSError) as error:
@@ -105,9 +106,9 @@ def prove(site: Site, entry: Entry, *, again: bool = True) -> Proved:
             raise _unproved(entry, cause) from error
 
 
-def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
+def _prove(site: Site, reporter: Reporter, entry: Entry, manifest: Manifest) -> Proved:
     node = _node(site, manifest)
-    inputs = _inputs(node, entry, manifest)
+    inputs = _inputs(node, reporter, entry, manifest)
     recipe = recipe_for(node, manifest.kernel, inputs.basis.toolchain.cc)
     # Another number of jobs, and another folder: neither may change the bits.
     jobs = fitting_jobs(recipe.jobs + 1, site.cache)
@@ -116,17 +117,15 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
     jobs = jobs - 1 if jobs == recipe.jobs else jobs
     plain = plainly(replace(recipe, jobs=max(jobs, 1)))
     recorded = {file.path: file.sha256 for file in manifest.files}
-    node.reporter.phase(
-        "verify", f"{node.instance} is built again to prove {entry.key[:SHORT]}"
-    )
-    with _built(node, inputs, plain) as first:
+    reporter.phase("verify", f"{node.instance} is built again to prove {entry.key[:SHORT]}")
+    with _built(node, reporter, inputs, plain) as first:
         if first.digests == recorded:
-            return _proved(site, entry, EQUAL)
-        with _built(node, inputs, plain) as second:
+            return _proved(site, reporter, entry, EQUAL)
+        with _built(node, reporter, inputs, plain) as second:
             if second.digests != first.digests:
-                return _proved(site, entry, UNSTABLE)
+                return _proved(site, reporter, entry, UNSTABLE)
         # Its inputs may not be there any more: the new build then proves nothing.
-        _inputs(node, entry, manifest)
+        _inputs(node, reporter, entry, manifest)
         modules = [name for name, sha256 in recorded.items() if first.digests[name] != sha256]
         disproof = Disproof(
             recipe=inputs.basis.facts.recipe or "",
@@ -135,9 +134,12 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
             objects=tuple(modules),
             at=rfc3339(time.time()),
         )
-        _replace(node, inputs.basis.facts, first, disproof)
+        _replace(node, reporter, inputs.basis.facts, first, disproof)
         # The verdict stands, whether or not the wrong objects can be named.
-        with contextlib.suppress(ModulusError, OSError), _built(node, inputs, recipe) as short:
+        with (
+            contextlib.suppress(ModulusError, OSError),
+            _built(node, reporter, inputs, recipe) as short,
+        ):
             objects = _differing(first, short)
             if objects:
                 disproof = replace(disproof, objects=tuple(objects))
@@ -149,9 +151,12 @@ def _prove(site: Site, entry: Entry, manifest: Manifest) -> Proved:
     )
 
 
-def _proved(site: Site, entry: Entry, result: str) -> Proved:
+def _proved(site: Site, reporter: Reporter, entry: Entry, result: str) -> Proved:
     """Records ``result``, unless another build has taken the place of ``entry``."""
-    with site.using_cache(), site.lock(entry.key, f"the build {entry.key[:SHORT]}"):
+    with (
+        site.using_cache(reporter),
+        site.lock(entry.key, f"the build {entry.key[:SHORT]}", reporter),
+    ):
         now = site.store.reread(entry)
         if now is None or now.files != entry.files:
             raise _unproved(entry, "another build has taken its place")
@@ -168,28 +173,28 @@ def _node(site: Site, manifest: Manifest) -> Node:
     instance = parse_instance(manifest.instance, "")
     words = (*site.assignments, "offline=true", f"flavour={manifest.flavour}")
     words += tuple(f"drivers.{instance.profile}.{word}" for word in words[-2:])
-    return Node(Site(site.root, site.config, words, site.lock_timeout, site.reporter), instance)
+    return Node(replace(site, assignments=words), instance)
 
 
-def _inputs(node: Node, entry: Entry, manifest: Manifest) -> _Inputs:
+def _inputs(node: Node, reporter: Reporter, entry: Entry, manifest: Manifest) -> _Inputs:
     """All that the build of ``entry`` took; UnprovedError where it is not at hand."""
     if node.settings.build.container == "none":
         raise _unproved(entry, "build.container is none, and the host takes part in the build")
     facts = gather(node, manifest.kernel)
     for difference in differences(manifest.inputs, facts.inputs):
         raise _unproved(entry, f"{difference.input} is not at hand as it was")
-    headers = node.provisioner.headers(manifest.kernel)
-    toolchain = node.provisioner.toolchain(headers.config.compiler)
+    headers = node.provisioner.headers(manifest.kernel, reporter)
+    toolchain = node.provisioner.toolchain(headers.config.compiler, reporter)
     found = {"headers": headers.id, "toolchain": toolchain.id}
     for name in (name for name in found if found[name] != manifest.inputs[name]):
         raise _unproved(entry, f"{name} is damaged")
     if not source.is_downloaded(node, manifest.inputs["source"]):
         raise _unproved(entry, f"the package of {node.instance} is not in the cache")
-    return _Inputs(Basis(facts, headers, toolchain), source.provide(node))
+    return _Inputs(Basis(facts, headers, toolchain), source.provide(node, reporter))
 
 
 @contextlib.contextmanager
-def _built(node: Node, inputs: _Inputs, recipe: Recipe) -> Iterator[_Again]:
+def _built(node: Node, reporter: Reporter, inputs: _Inputs, recipe: Recipe) -> Iterator[_Again]:
     """Builds ``inputs`` by ``recipe``; what that leaves is there within the context."""
     folder = node.site.cache / "builds" / inputs.basis.facts.kernel
     with ExitStack() as stack:
@@ -198,10 +203,11 @@ def _built(node: Node, inputs: _Inputs, recipe: Recipe) -> Iterator[_Again]:
             scratch = stack.enter_context(atomic.scratch(folder, _SCRATCH))
         modules = compile_job(
             node,
+            reporter,
             inputs.basis,
             recipe,
             scratch,
-            lambda: unpack(node, inputs.basis, inputs.package, scratch / "src"),
+            lambda: unpack(node, reporter, inputs.basis, inputs.package, scratch / "src"),
             purpose="prove-",
         )
         yield _Again(scratch, modules)
@@ -222,13 +228,15 @@ def _differing(plain: _Again, short: _Again) -> list[str]:
     ]
 
 
-def _replace(node: Node, facts: Facts, right: _Again, disproof: Disproof) -> None:
+def _replace(
+    node: Node, reporter: Reporter, facts: Facts, right: _Again, disproof: Disproof
+) -> None:
     """Has ``right`` replace the disproved build, whose recipe takes no shortcuts any more."""
     site, key, release = node.site, disproof.key, facts.kernel
     # First: whatever comes next is built without shortcuts.
     add_disproof(node.paths, disproof)
-    with site.using_cache(), site.lock(key, f"the build {key[:SHORT]}"):
+    with site.using_cache(reporter), site.lock(key, f"the build {key[:SHORT]}", reporter):
         KeptObjects(site.cache).remove_of(disproof.recipe)
         own = site.store.own(key, release)
         if own is None or not own.files or own.has_any(frozenset(disproof.modules)):
-            commit(node, facts, right.modules, right.scratch, time.time(), WHOLE)
+            commit(node, reporter, facts, right.modules, right.scratch, time.time(), WHOLE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,6 +26,7 @@ from modulus.host.fetch.source_record import (
 from modulus.host.files.full_disk import is_full
 from modulus.host.files.place import writing
 from modulus.host.files.removal import set_aside
+from modulus.host.report.reporter import Reporter
 from modulus.pipeline.build.one_pass import TEXT_BYTES, OnePass
 from modulus.pipeline.node import Node
 
@@ -84,14 +86,20 @@ def is_downloaded(node: Node, sha256: str) -> bool:
     )
 
 
-def provide(node: Node, one_pass: OnePass | None = None) -> DriverPackage:
+def provide(
+    node: Node,
+    reporter: Reporter,
+    one_pass: OnePass | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> DriverPackage:
     """The package, downloaded if need be, checked for the version asked for, and recorded.
 
-    Where the package has to be read for that, ``one_pass`` reads it.
+    Where the package has to be read for that, ``one_pass`` reads it. ``sleep`` waits between
+    the tries of a download.
     """
-    source = _fetch(node)
+    source = _fetch(node, reporter, sleep)
     with discarding(node, source):
-        text, gpus = _known(node, source) or _describe(node, source, one_pass)
+        text, gpus = _known(node, source) or _describe(node, reporter, source, one_pass)
         manifest = None if text is None else parse_manifest(text)
     if manifest and manifest.version != node.instance.version:
         raise IntegrityError(
@@ -141,7 +149,7 @@ def discarding(node: Node, source: DriverPackage) -> Iterator[None]:
         ) from error
 
 
-def _fetch(node: Node) -> DriverPackage:
+def _fetch(node: Node, reporter: Reporter, sleep: Callable[[float], None]) -> DriverPackage:
     known, record = known_checksum(node), recorded(node)
     if known is None and record and is_downloaded(node, record.sha256):
         known = Checksum(record.sha256, record.verified_by)
@@ -150,9 +158,9 @@ def _fetch(node: Node) -> DriverPackage:
     for packaged, places in groups:
         try:
             if packaged and known is None:
-                return _from_packages(node, next(places).url)
+                return _from_packages(node, reporter, next(places).url)
             # With a hash that is known only a file of that hash will do.
-            return _download(node, tuple(places), known)
+            return _download(node, reporter, tuple(places), known, sleep)
         except (FetchError, IntegrityError) as error:
             if is_full(error):
                 raise
@@ -174,16 +182,22 @@ def _is_packaged(place: Candidate) -> bool:
     return place.url.startswith(_PACKAGE_SCHEME)
 
 
-def _from_packages(node: Node, url: str) -> DriverPackage:
+def _from_packages(node: Node, reporter: Reporter, url: str) -> DriverPackage:
     package = node.provisioner.source_package(
-        url.removeprefix(_PACKAGE_SCHEME), node.instance.version
+        url.removeprefix(_PACKAGE_SCHEME), node.instance.version, reporter
     )
     return DriverPackage(package.path, package.sha256, "tar", "the distribution")
 
 
-def _download(node: Node, places: Sequence[Candidate], known: Checksum | None) -> DriverPackage:
+def _download(
+    node: Node,
+    reporter: Reporter,
+    places: Sequence[Candidate],
+    known: Checksum | None,
+    sleep: Callable[[float], None],
+) -> DriverPackage:
     digest, origin = (known.sha256, known.origin) if known else (None, "")
-    found = node.fetcher.fetch(places, digest, origin)
+    found = node.fetcher(reporter, sleep).fetch(places, digest, origin)
     return DriverPackage(found.path, found.sha256, found.format, found.verified_by)
 
 
@@ -213,7 +227,7 @@ def _known(node: Node, source: DriverPackage) -> tuple[str, Any] | None:
 
 
 def _describe(
-    node: Node, source: DriverPackage, one_pass: OnePass | None
+    node: Node, reporter: Reporter, source: DriverPackage, one_pass: OnePass | None
 ) -> tuple[str | None, Any]:
     """The installer's manifest and the list of GPUs, as far as the profile names them."""
     profile = node.profile
@@ -223,7 +237,7 @@ def _describe(
     if not names:
         return None, None
     if one_pass:
-        found = one_pass.read(source.archive, names, manifest_name, node.reporter)
+        found = one_pass.read(source.archive, names, manifest_name, reporter)
     else:
         found = source.archive.read(names, TEXT_BYTES)
     if manifest_name and manifest_name not in found:

@@ -15,6 +15,7 @@ from modulus.core.build import twin
 from modulus.core.build.plan import Facts, Plan
 from modulus.core.build.revoked import recipe_of
 from modulus.host.distribution.headers import Headers
+from modulus.host.report.reporter import Reporter
 from modulus.host.reuse.header_digest import survey
 from modulus.host.reuse.object_cache import Kept, KeptObjects, rule_digest
 from modulus.host.reuse.reuse_rules import UnfitError
@@ -27,11 +28,11 @@ def is_hoped_for(node: Node, facts: Facts) -> bool:
     return family is not None and KeptObjects(node.site.cache).has(family)
 
 
-def find(node: Node, facts: Facts, headers: Headers) -> Kept | None:
+def find(node: Node, reporter: Reporter, facts: Facts, headers: Headers) -> Kept | None:
     """The objects kept for a kernel with such headers; reports what that means."""
     kept, why = _look(node, facts, headers)
     if why:
-        node.reporter.phase("plan", why)
+        reporter.phase("plan", why)
     return kept
 
 
@@ -48,9 +49,9 @@ def explained(node: Node, wanted: Plan) -> Plan:
     return replace(wanted, steps=steps)
 
 
-def restore(node: Node, kept: Kept, work: Path, release: str) -> None:
+def restore(node: Node, reporter: Reporter, kept: Kept, work: Path, release: str) -> None:
     """Lays out what was kept; IntegrityError where it is damaged."""
-    node.reporter.phase("unpack", f"the objects compiled for {kept.release}")
+    reporter.phase("unpack", f"the objects compiled for {kept.release}")
     KeptObjects(node.site.cache).restore(kept, work, release)
 
 
@@ -59,7 +60,7 @@ def forget(node: Node, kept: Kept) -> None:
     KeptObjects(node.site.cache).remove(kept)
 
 
-def keep(node: Node, facts: Facts, headers: Headers, scratch: Path) -> None:
+def keep(node: Node, reporter: Reporter, facts: Facts, headers: Headers, scratch: Path) -> None:
     """Keeps what a build has compiled; objects of no further use are no failure."""
     family = _family(node, facts)
     if family is None or node.profile.remake is None:
@@ -78,9 +79,9 @@ def keep(node: Node, facts: Facts, headers: Headers, scratch: Path) -> None:
             harmless=[re.compile(pattern) for pattern in node.profile.remake.harmless],
         )
     except UnfitError as error:
-        node.reporter.phase("build", f"no objects kept for other kernels: {error}")
+        reporter.phase("build", f"no objects kept for other kernels: {error}")
     except (OSError, ValueError, MemoryError) as error:
-        node.reporter.warn(f"no objects kept for other kernels: {error}")
+        reporter.warn(f"no objects kept for other kernels: {error}")
 
 
 def _family(node: Node, facts: Facts) -> str | None:

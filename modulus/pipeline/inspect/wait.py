@@ -70,6 +70,7 @@ class Waited:
 
 def wait(
     site: Site,
+    reporter: Reporter,
     timeout: float | None = None,
     *,
     clock: Callable[[], float] = time.monotonic,
@@ -85,8 +86,8 @@ def wait(
     started = clock()
     ended: dict[str, Standing] = {}
     limits: dict[str, float] = {}
-    lines = _Lines(site.reporter, clock)
-    with closing(_Manager(site)) as manager:
+    lines = _Lines(reporter, clock)
+    with closing(_Manager(site, reporter)) as manager:
         while True:
             waiting = False
             for driver, standing in _look(site, manager.standings()):
@@ -100,21 +101,22 @@ def wait(
                     continue
                 held = timeout is not None or limits[driver] > 0
                 ended[driver] = _ended(standing, limits[driver] if held else None)
-                _tell(site.reporter, ended[driver])
+                _tell(reporter, ended[driver])
             if not waiting:
                 break
             # Under a long build the node has better things to do than to answer.
             sleep(min(_LONGEST_POLL, max(_POLL_SECONDS, (clock() - started) / 20)))
     if not ended:
-        site.reporter.phase("wait", "for nothing: no driver is being started")
+        reporter.phase("wait", "for nothing: no driver is being started")
     return Waited(tuple(ended.values()))
 
 
 class _Manager:
     """Where the instances stand: by systemd, where that runs and answers, and by /run."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, reporter: Reporter) -> None:
         self._site = site
+        self._reporter = reporter
         self._systemd: Systemd | None = None
         self._told = False
 
@@ -160,7 +162,7 @@ class _Manager:
     def _tell(self, cause: str) -> None:
         if not self._told:
             self._told = True
-            self._site.reporter.warn(f"systemd is asked again and again: {cause}")
+            self._reporter.warn(f"systemd is asked again and again: {cause}")
 
 
 def _look(site: Site, known: Iterable[Standing]) -> Iterator[tuple[str, Standing]]:

@@ -72,7 +72,7 @@ def _toolchain(root: Path) -> None:
 
 
 def _provisioner(root: Path) -> Provisioner:
-    return Provisioner(root / "cache", root, BOOKWORM, (), REPORTER, offline=True)
+    return Provisioner(root / "cache", root, BOOKWORM, (), offline=True)
 
 
 def _package(root: Path) -> None:
@@ -86,7 +86,7 @@ def _put(root: Path) -> None:
 
 
 def _use_store(root: Path) -> object:
-    store = Store(root / "cache", (), REPORTER)
+    store = Store(root / "cache", ())
     found = [entry for entry in store.entries() if not entry.damage() and entry.manifest]
     store.find(stored.KEY, stored.RELEASE)
     store.set_aside(next(store.entries()))
@@ -94,7 +94,7 @@ def _use_store(root: Path) -> object:
 
 
 def _entry(root: Path) -> Entry:
-    return next(Store(root / "cache", (), REPORTER).entries())
+    return next(Store(root / "cache", ()).entries())
 
 
 def _userspace(root: Path) -> None:
@@ -149,7 +149,7 @@ READERS = (
     Reader("toolchain", f"cache/toolchains/{SHA}/record.json", _toolchain,
            lambda root: _provisioner(root).toolchain_recorded(Compiler("gcc", "gcc-12", "12"))),
     Reader("package", "cache/downloads/.pkg_1.0.json", _package,
-           lambda root: _provisioner(root).source_package("pkg", "1.0")),
+           lambda root: _provisioner(root).source_package("pkg", "1.0", REPORTER)),
     Reader("manifest.json", f"cache/builds/{stored.RELEASE}/{stored.KEY}/manifest.json",
            _put, _use_store),
     Reader("proof", f"cache/builds/{stored.RELEASE}/{stored.KEY}/proof.json",

@@ -23,7 +23,6 @@ from modulus.cli.parser import make_parser
 from modulus.core.agent.backoff import PERMANENT, Backoff
 from modulus.core.status.state import Failure, State
 from modulus.host.process.spawn import spawn
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.files import failures_file
 from modulus.host.watch.uevents import Uevents
 from modulus.pipeline.site import Site
@@ -484,9 +483,7 @@ class Options:
     ],
 )
 def test_the_child_gets_the_same_options(work: Work, options: Options, words: str) -> None:
-    site = Site(
-        Path("/r"), options.config, options.assignments, options.lock_timeout, PlainReporter()
-    )
+    site = Site(Path("/r"), options.config, options.assignments, options.lock_timeout)
     built = command(site, NAME, work, options.verbose)
     assert list(built) == [sys.executable, "-I", "-m", "modulus", *words.split()]
     make_parser().parse_args(built[4:])
@@ -501,8 +498,8 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 import pydbus, modulus.host.bus.systemd
 resident.command = lambda *_: ("/bin/sh", "-c", sys.argv[2])
-site = Site(Path(sys.argv[1]), None, (), None, PlainReporter())
-sys.exit(resident.watch(site, Instance("driver", "1.0")))
+site = Site(Path(sys.argv[1]), None, (), None)
+sys.exit(resident.watch(site, Instance("driver", "1.0"), PlainReporter()))
 """
 
 

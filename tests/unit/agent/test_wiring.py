@@ -15,9 +15,10 @@ from modulus.core.agent.events import KERNELS, Event
 from modulus.core.instance import Instance
 from modulus.host.bus.updates import NEED_REBOOT
 from modulus.host.report.notify import Notifier
-from modulus.host.report.reporter import PlainReporter
+from modulus.host.report.reporter import PlainReporter, Reporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import HandLoop
+from tests.support.quiet import QUIET
 
 
 class Asked:
@@ -44,9 +45,12 @@ class Asked:
         pass
 
 
-def wire(site: Site, status: InstanceStatus, asked: Asked) -> Wiring:
+def wire(
+    site: Site, status: InstanceStatus, asked: Asked, reporter: Reporter = QUIET
+) -> Wiring:
     agent = cast(Agent, asked)
-    return Wiring(site, Instance("gpu", "1.0"), HandLoop(), agent, status, None, verbose=False)
+    instance = Instance("gpu", "1.0")
+    return Wiring(site, instance, reporter, HandLoop(), agent, status, None, verbose=False)
 
 
 @pytest.mark.parametrize("wrong", [ValueError("a bug"), PermissionError(13, "no")])
@@ -65,9 +69,9 @@ def test_one_that_does_not_begin_keeps_no_other_from_it(
             f"modulus.agent.{name}.start", lambda _, name=name: begun.append(name)
         )
     log = io.StringIO()
-    site = Site(tmp_path, None, (), None, PlainReporter(log))
-    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
-    sources = wire(site, status, Asked())
+    site, reporter = Site(tmp_path, None, (), None), PlainReporter(log)
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), reporter)
+    sources = wire(site, status, Asked(), reporter)
     sources.start()
     sources.stop()
     assert begun == ["watch.kernels.Kernels", "show.bus_link.BusLink"]
@@ -79,8 +83,8 @@ def test_nothing_is_proved_beside_other_work_and_with_no_word_in_the_status(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
     (tmp_path / "var/cache/modulus/builds/6.1/a").mkdir(parents=True)
-    site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
-    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    site = Site(tmp_path, None, (), None)
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), QUIET)
     asked = Asked()
     prover = wire(site, status, asked)._prover
     assert prover._news() == {"6.1/a"}
@@ -92,10 +96,10 @@ def test_nothing_is_proved_beside_other_work_and_with_no_word_in_the_status(
 
 def test_what_is_new_of_kernels_is_looked_at_until_the_agent_ends(tmp_path: Path) -> None:
     log = io.StringIO()
-    site = Site(tmp_path, None, (), None, PlainReporter(log))
-    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), site.reporter)
+    site, reporter = Site(tmp_path, None, (), None), PlainReporter(log)
+    status = InstanceStatus(tmp_path, "gpu-1.0", Notifier(None), reporter)
     asked = Asked()
-    wiring = wire(site, status, asked)
+    wiring = wire(site, status, asked, reporter)
 
     def say() -> list[str]:
         log.seek(0)

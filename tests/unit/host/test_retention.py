@@ -234,21 +234,21 @@ def test_gc_removes_them_of_every_driver(node: Node) -> None:
     node.switch(node.add("3.0"))
     write(node.root / "opt/drivers/.other/1.0/lib/a.so")
     write(node.root / "opt/drivers/.driver.swap.abcdefgh/link")
-    site = Site(node.root, None, (), 0, node.reporter)
+    site = Site(node.root, None, (), 0)
     assert homes(node.root) == (NAME, "other")
-    gone = collect(site, Bounds())
+    gone = collect(site, node.reporter, Bounds())
     assert {item.path.name for item in gone} == {old.name, "1.0"}
     assert all(item.size > 0 for item in gone)
     # The age is the builds'.
-    assert collect(replace(site), Bounds(max_age=0)) == []
+    assert collect(replace(site), node.reporter, Bounds(max_age=0)) == []
 
 
 def test_gc_removes_what_killed_writers_left(node: Node) -> None:
-    site = Site(node.root, None, (), 0, node.reporter)
+    site = Site(node.root, None, (), 0)
     record = write(site.cache / "sources/driver-1.0.json")
     write(site.cache / "sources/.driver-1.0.json.abcdefgh")
     write(site.cache / "builds/6.1/.gone.abcdefgh/KEY/driver.ko")
-    collect(site, Bounds())
+    collect(site, node.reporter, Bounds())
     assert [path for path in site.cache.rglob("*") if path.is_file()] == [record]
 
 
@@ -259,4 +259,4 @@ def test_gc_does_not_remove_what_is_being_made(node: Node) -> None:
         locked(lock, "it", PlainReporter(io.StringIO()), 0),
         pytest.raises(Exception, match=f"the driver {NAME} is held by"),
     ):
-        collect(Site(node.root, None, (), 0, node.reporter), Bounds())
+        collect(Site(node.root, None, (), 0), node.reporter, Bounds())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ from typing import Any
 import pytest
 
 from modulus.host.files.atomic import tree_size
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.cache import extract, listing, verify
 from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import FakeNode, fake_node, store_entry
 from tests.support.headertrees import write
+from tests.support.quiet import QUIET
 from tests.support.stored import alike, object_of, put
 
 
@@ -26,7 +25,7 @@ class Cache:
     """A store with four builds, the oldest first: three of the same code, one of another."""
 
     def __init__(self, root: Path) -> None:
-        self.site = Site(root, None, (), 0, PlainReporter(io.StringIO()))
+        self.site = Site(root, None, (), 0)
         self.path = self.site.cache
         contents = [alike(1), alike(2), alike(3), os.urandom(1_000_000)]
         self.entries = [self._put(content, str(at)) for at, content in enumerate(contents)]
@@ -57,24 +56,24 @@ def cache(tmp_path: Path) -> Cache:
 def test_an_object_goes_with_the_last_build_that_needs_it(cache: Cache) -> None:
     shared, alone = (object_of(cache.entries[at]) for at in (0, 3))
     before = cache.size
-    assert collect(cache.site, Bounds()) == []
+    assert collect(cache.site, QUIET, Bounds()) == []
     # The oldest two, of which one is what the other two are patches against.
-    gone = collect(cache.site, Bounds(max_size=before - 1))
+    gone = collect(cache.site, QUIET, Bounds(max_size=before - 1))
     assert [item.path for item in gone] == [cache.entries[0].path]
     assert cache.objects == {shared.name, alone.name}
-    assert [entry["state"] for entry in verify(cache.site)] == ["good"] * 3
-    gone = collect(cache.site, Bounds(max_size=1_100_000))
+    assert [entry["state"] for entry in verify(cache.site, QUIET)] == ["good"] * 3
+    gone = collect(cache.site, QUIET, Bounds(max_size=1_100_000))
     assert cache.there == [False, False, False, True]
     assert cache.objects == {alone.name}
     assert {item.path for item in gone} >= {shared}
-    collect(cache.site, Bounds(everything=True))
+    collect(cache.site, QUIET, Bounds(everything=True))
     assert cache.objects == set()
     assert cache.size == 0
 
 
 def test_what_was_removed_is_what_is_told(cache: Cache) -> None:
     before = cache.size
-    gone = collect(cache.site, Bounds(max_size=1_100_000))
+    gone = collect(cache.site, QUIET, Bounds(max_size=1_100_000))
     assert sum(item.size for item in gone) == before - cache.size
     assert cache.size <= 1_100_000
 
@@ -84,7 +83,7 @@ def test_objects_that_a_killed_commit_left_go(cache: Cache) -> None:
     left.write_bytes(b"x")
     scratch = cache.path / "objects/.object.abcdefgh"
     scratch.mkdir()
-    assert [item.path for item in collect(cache.site, Bounds())] == [left]
+    assert [item.path for item in collect(cache.site, QUIET, Bounds())] == [left]
     assert not left.exists() and not scratch.exists()
     assert len(cache.objects) == 2
 
@@ -96,13 +95,13 @@ def test_the_listing_counts_what_is_shared_once(cache: Cache) -> None:
 def test_a_lost_object_is_seen_without_hashing(cache: Cache) -> None:
     object_of(cache.entries[0]).unlink()
     assert [entry["state"] for entry in listing(cache.site)].count("bad") == 3
-    assert [entry["state"] for entry in verify(cache.site)].count("bad") == 3
+    assert [entry["state"] for entry in verify(cache.site, QUIET)].count("bad") == 3
     assert cache.there == [False, False, False, True]
 
 
 def test_extract_makes_modules_of_patches(cache: Cache, tmp_path: Path) -> None:
     entry = cache.entries[1]
-    (written,) = extract(cache.site, entry.key, tmp_path / "out")
+    (written,) = extract(cache.site, QUIET, entry.key, tmp_path / "out")
     assert written.read_bytes() == alike(2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -10,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from modulus.host.files import atomic
-from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.cache import verify_provided
 from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import store_entry
 from tests.support.headertrees import write
+from tests.support.quiet import QUIET
 
 KEY = "ab" * 32
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(tmp_path, None, (), 0, PlainReporter(io.StringIO()))
+    return Site(tmp_path, None, (), 0)
 
 
 def test_what_a_proof_works_in_stays_and_what_a_dead_one_left_goes(site: Site) -> None:
@@ -31,7 +30,7 @@ def test_what_a_proof_works_in_stays_and_what_a_dead_one_left_goes(site: Site) -
     write(left / "work/a.c", "int a;\n")
     with atomic.scratch(folder, KEY) as scratch:
         write(scratch / "work/a.c", "int a;\n")
-        collect(site, Bounds(everything=True))
+        collect(site, QUIET, Bounds(everything=True))
         assert (scratch / "work/a.c").exists()
         assert not left.exists()
 
@@ -54,7 +53,7 @@ def test_a_folder_that_goes_meanwhile_ends_nothing(
         sweep_all(parent)
 
     monkeypatch.setattr(atomic, "sweep_all", vanishing)
-    assert collect(site, Bounds()) == []
+    assert collect(site, QUIET, Bounds()) == []
     assert release in swept
     assert not (site.cache / "downloads/.file.abcdefgh").exists()
 
@@ -76,10 +75,10 @@ def test_toolchains_that_nothing_finds_any_more_go(site: Site) -> None:
     old = goes.rename(goes.with_name("a" * 64))
     record = json.loads((old / "record.json").read_text())
     write(old / "record.json", json.dumps({**record, "id": old.name}))
-    assert [(one["id"], one["state"]) for one in verify_provided(site)] == [
+    assert [(one["id"], one["state"]) for one in verify_provided(site, QUIET)] == [
         (stays.name, "good")
     ]
-    assert [item.path for item in collect(site, Bounds())] == [old]
+    assert [item.path for item in collect(site, QUIET, Bounds())] == [old]
     assert stays.exists() and not old.exists()
 
 
@@ -94,5 +93,5 @@ def test_proofs_of_other_stores_builds_are_collected(
     proof = site.cache / f"proofs/{KEY}.json"
     write(proof, "{}\n")
     os.utime(proof, (0, 0))
-    assert [item.path for item in collect(site, bounds)] == ([proof] if goes else [])
+    assert [item.path for item in collect(site, QUIET, bounds)] == ([proof] if goes else [])
     assert proof.exists() is not goes

@@ -13,7 +13,6 @@ from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
 from modulus.cli.parser import make_parser
 from modulus.host.kernel.facts import all_builds
-from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import run_until, turn
 
@@ -123,7 +122,7 @@ def test_what_could_not_be_told_is_tried_again(bench: Bench, code: int) -> None:
 
 
 def test_its_command_is_one_that_modulus_has(tmp_path: Path) -> None:
-    site = Site(tmp_path, tmp_path / "c", ("build.jobs=2",), None, PlainReporter())
+    site = Site(tmp_path, tmp_path / "c", ("build.jobs=2",), None)
     words = prove_command(site, True)
     found = make_parser("cache").parse_args(words[words.index("cache") :])
     assert (found.action, found.unproved, found.idle, found.key) == (

@@ -23,6 +23,7 @@ from modulus.errors import ModulusError
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
 from tests.support.mainloop import run_until, turn
+from tests.support.quiet import QUIET
 
 UNIT = "modulus-build@driver-1.0.service"
 REST = UnitState("loaded", "inactive", "dead", "success", 0, False, False)
@@ -395,8 +396,8 @@ def test_the_kernel_that_runs_is_not_ahead(tmp_path: Path) -> None:
 
 
 def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
-    site = Site(tmp_path, tmp_path / "c", ("numa_fix=true",), 5, PlainReporter(io.StringIO()))
-    queue = make_queue(site, Instance("driver", "1.0"), Loop(), lambda _: None, None)
+    site = Site(tmp_path, tmp_path / "c", ("numa_fix=true",), 5)
+    queue = make_queue(site, Instance("driver", "1.0"), QUIET, Loop(), lambda _: None, None)
     ahead = queue._ahead
     assert ahead.unit is None
     assert ahead.command[1:] == (
@@ -406,7 +407,7 @@ def test_its_command_has_the_agents_options(tmp_path: Path) -> None:
 
 
 def test_a_shutdown_is_held_as_the_settings_say_now(tmp_path: Path) -> None:
-    site = Site(tmp_path, None, (), None, PlainReporter(io.StringIO()))
+    site = Site(tmp_path, None, (), None)
     setting = HoldSetting(site)
     assert setting() == 0
     settings = tmp_path / "etc/modulus/modulus.yaml"

@@ -22,6 +22,7 @@ from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import write
+from tests.support.quiet import QUIET
 from tests.support.stored import put
 from tests.support.switching import active_name, command
 
@@ -131,7 +132,7 @@ def test_a_rollback_to_it_warns(
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "root", None, (), 0, PlainReporter(io.StringIO()))
+    return Site(tmp_path / "root", None, (), 0)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def builds(site: Site) -> tuple[Entry, Entry]:
 
 def test_gc_collects_it(site: Site, builds: tuple[Entry, Entry]) -> None:
     (site.root / "opt/drivers").mkdir(parents=True)
-    collect(site, Bounds())
+    collect(site, QUIET, Bounds())
     assert [entry.path.exists() for entry in builds] == [False, True]
 
 
@@ -152,7 +153,7 @@ def test_gc_leaves_what_the_active_generation_is_made_of(
     drivers = site.root / "opt/drivers"
     drivers.mkdir(parents=True)
     (drivers / "m").symlink_to(f".m/1-{RELEASE}-{builds[0].key[:12]}-{'0' * 8}")
-    collect(site, Bounds())
+    collect(site, QUIET, Bounds())
     assert [entry.path.exists() for entry in builds] == [True, True]
     assert [one["protected"] for one in listing(site)].count(True) == 1
 
@@ -174,13 +175,13 @@ def test_gc_collects_objects_that_nothing_can_use(
     rest = {"release": "6.1", "archive": "c" * 64, "blobs": [], "comments": []}
     text = manifest if isinstance(manifest, str) else json.dumps({**rest, **manifest})
     write(folder / "manifest.json", text)
-    collect(site, Bounds())
+    collect(site, QUIET, Bounds())
     assert folder.exists() is kept
 
 
 def test_extract_warns(tmp_path: Path) -> None:
     log = io.StringIO()
-    site = Site(tmp_path / "root", None, (), 0, PlainReporter(log))
+    site = Site(tmp_path / "root", None, (), 0)
     old = put(site.cache, b"old", recipe=1)
-    extract(site, old.key, tmp_path / "out")
+    extract(site, PlainReporter(log), old.key, tmp_path / "out")
     assert f"{old.key[:12]} was built by a revoked recipe: {WHY}" in log.getvalue()

@@ -39,9 +39,12 @@ class Node:
             self.root,
             distribution,
             [self.store],
-            PlainReporter(self.said),
             offline=offline,
         )
+
+    @property
+    def reporter(self) -> PlainReporter:
+        return PlainReporter(self.said)
 
     def entries(self) -> list[Path]:
         return sorted((self.cache / "headers").glob("*"))
@@ -55,14 +58,14 @@ def a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 def test_the_cache_itself_lasts(a_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     headertrees.debian(a_node.root)
     synced = note_synced(monkeypatch)
-    a_node.provisioner().headers(RELEASE)
+    a_node.provisioner().headers(RELEASE, a_node.reporter)
     assert str(a_node.cache.parent) in synced
 
 
 def test_a_tree_by_an_older_name_is_found(a_node: Node) -> None:
     """Their content has the same digest: an upgrade has no offline node without headers."""
     headertrees.single(a_node.root)
-    headers = a_node.provisioner().headers(RELEASE)
+    headers = a_node.provisioner().headers(RELEASE, a_node.reporter)
     path = a_node.entries()[0] / "record.json"
     record = json.loads(path.read_text())
     record["found_by"] = [name.replace("node/", "node/1/") for name in record["found_by"]]
@@ -74,7 +77,7 @@ def test_the_nodes_own_tree(a_node: Node) -> None:
     headertrees.debian(a_node.root)
     provisioner = a_node.provisioner()
     assert provisioner.headers_recorded(RELEASE) is None
-    headers = provisioner.headers(RELEASE)
+    headers = provisioner.headers(RELEASE, a_node.reporter)
     assert (headers.release, headers.origin) == (RELEASE, "node")
     assert headers.path == a_node.cache / "headers" / headers.id / "tree"
     assert headers.config.compiler.command == "gcc-12"
@@ -85,16 +88,16 @@ def test_the_nodes_own_tree(a_node: Node) -> None:
 
 def test_a_tree_of_an_unknown_distribution(a_node: Node) -> None:
     headertrees.in_place(a_node.root)
-    assert a_node.provisioner(None).headers(RELEASE).origin == "node"
+    assert a_node.provisioner(None).headers(RELEASE, a_node.reporter).origin == "node"
 
 
 def test_a_touched_tree_is_looked_at_again(a_node: Node) -> None:
     headertrees.single(a_node.root)
     provisioner = a_node.provisioner()
-    first = provisioner.headers(RELEASE)
+    first = provisioner.headers(RELEASE, a_node.reporter)
     os.utime(a_node.root / "usr/src/linux/Module.symvers", (1, 1))
     assert provisioner.headers_recorded(RELEASE) is None
-    assert provisioner.headers(RELEASE) == first
+    assert provisioner.headers(RELEASE, a_node.reporter) == first
     assert provisioner.headers_recorded(RELEASE) == first
     record = json.loads((a_node.entries()[0] / "record.json").read_text())
     assert len(record["found_by"]) == 2
@@ -102,9 +105,9 @@ def test_a_touched_tree_is_looked_at_again(a_node: Node) -> None:
 
 def test_a_changed_tree_is_another(a_node: Node) -> None:
     headertrees.single(a_node.root)
-    first = a_node.provisioner().headers(RELEASE)
+    first = a_node.provisioner().headers(RELEASE, a_node.reporter)
     write(a_node.root / "usr/src/linux/Module.symvers", "0x3\n")
-    second = a_node.provisioner().headers(RELEASE)
+    second = a_node.provisioner().headers(RELEASE, a_node.reporter)
     assert second.id != first.id
     assert second.symvers_sha256 != first.symvers_sha256
     assert len(a_node.entries()) == 2
@@ -113,10 +116,10 @@ def test_a_changed_tree_is_another(a_node: Node) -> None:
 def test_a_damaged_entry_is_made_again(a_node: Node) -> None:
     headertrees.single(a_node.root)
     provisioner = a_node.provisioner()
-    first = provisioner.headers(RELEASE)
+    first = provisioner.headers(RELEASE, a_node.reporter)
     (first.path / "build/Module.symvers").unlink()
     assert provisioner.headers_recorded(RELEASE) is None
-    assert provisioner.headers(RELEASE) == first
+    assert provisioner.headers(RELEASE, a_node.reporter) == first
     assert (first.path / "build/Module.symvers").is_file()
 
 
@@ -143,11 +146,11 @@ def test_a_tree_that_changed_is_set_aside_and_taken_anew(
     a_node: Node, spoil: Callable[[Path], object]
 ) -> None:
     headertrees.single(a_node.root)
-    first = a_node.provisioner().headers(RELEASE)
+    first = a_node.provisioner().headers(RELEASE, a_node.reporter)
     spoil(first.path / "source")
     # Nothing is hashed for a plan.
     assert a_node.provisioner().headers_recorded(RELEASE) == first
-    assert a_node.provisioner().headers(RELEASE) == first
+    assert a_node.provisioner().headers(RELEASE, a_node.reporter) == first
     assert tree_digest(first.path) == first.id
     assert f"{first.folder} (the headers of {RELEASE}) is bad" in a_node.said.getvalue()
     (aside,) = (a_node.cache / "bad").iterdir()
@@ -157,22 +160,22 @@ def test_a_tree_that_changed_is_set_aside_and_taken_anew(
 
 def test_a_tree_that_changed_is_not_taken_for_the_same_that_comes_again(a_node: Node) -> None:
     headertrees.single(a_node.root)
-    first = a_node.provisioner().headers(RELEASE)
+    first = a_node.provisioner().headers(RELEASE, a_node.reporter)
     change(first.path / "source/include/linux/module.h")
     # Not found by its name, so that it is read again, and is what was there before.
     os.utime(a_node.root / "usr/src/linux/Module.symvers", (1, 1))
-    assert a_node.provisioner().headers(RELEASE) == first
+    assert a_node.provisioner().headers(RELEASE, a_node.reporter) == first
     assert tree_digest(first.path) == first.id
 
 
 def test_a_bad_tree_of_a_store_stays_there_and_is_not_used(a_node: Node) -> None:
     headertrees.single(a_node.root)
-    first = a_node.provisioner().headers(RELEASE)
+    first = a_node.provisioner().headers(RELEASE, a_node.reporter)
     a_node.cache.rename(a_node.store)
     stored = a_node.store / "headers" / first.id
-    assert a_node.provisioner().headers(RELEASE).folder == stored
+    assert a_node.provisioner().headers(RELEASE, a_node.reporter).folder == stored
     change(stored / "tree/source/include/linux/module.h")
-    assert a_node.provisioner().headers(RELEASE) == first
+    assert a_node.provisioner().headers(RELEASE, a_node.reporter) == first
     assert stored.is_dir()
     assert not (a_node.store / "bad").exists()
 
@@ -196,7 +199,7 @@ def test_what_others_may_write_is_no_tree_to_build_with(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept(a_node: Node) -> None:
     headertrees.single(a_node.root)
     write(a_node.cache / "headers/.new.abc/tree/build/Makefile")
-    a_node.provisioner().headers(RELEASE)
+    a_node.provisioner().headers(RELEASE, a_node.reporter)
     assert not (a_node.cache / "headers/.new.abc").exists()
 
 
@@ -224,14 +227,14 @@ def test_headers_of_packages_are_found_by_the_image(a_node: Node, image: str | N
     assert found is not None
     assert found.id == stored[image or "none"].name
     assert a_node.provisioner().headers_recorded("6.1.0-1-amd64") is None
-    assert a_node.provisioner().headers(RELEASE) == found
+    assert a_node.provisioner().headers(RELEASE, a_node.reporter) == found
 
 
 def test_offline_says_what_to_do(a_node: Node) -> None:
     headertrees.single(a_node.root)
     (a_node.root / "usr/src/linux/Module.symvers").unlink()
     with pytest.raises(ToolchainError, match="offline") as caught:
-        a_node.provisioner().headers(RELEASE)
+        a_node.provisioner().headers(RELEASE, a_node.reporter)
     assert "stores" in caught.value.hint
     assert "it has no Module.symvers" in a_node.said.getvalue()
     assert a_node.entries() == []
@@ -239,7 +242,7 @@ def test_offline_says_what_to_do(a_node: Node) -> None:
 
 def test_unknown_distribution_without_a_tree(a_node: Node) -> None:
     with pytest.raises(ToolchainError, match=f"no headers of kernel {RELEASE}") as caught:
-        a_node.provisioner(None).headers(RELEASE)
+        a_node.provisioner(None).headers(RELEASE, a_node.reporter)
     assert f"/lib/modules/{RELEASE}/build" in caught.value.hint
 
 
@@ -247,7 +250,7 @@ def test_no_apt_source(a_node: Node) -> None:
     distribution = Distribution(DEBIAN, "nosuchrelease", "amd64")
     write(a_node.root / "etc/apt/sources.list", "deb http://127.0.0.1/x bookworm main\n")
     with pytest.raises(ToolchainError, match="no apt source") as caught:
-        a_node.provisioner(distribution, offline=False).headers(RELEASE)
+        a_node.provisioner(distribution, offline=False).headers(RELEASE, a_node.reporter)
     assert caught.value.code == 13
 
 
@@ -255,5 +258,5 @@ def test_a_cache_that_cannot_be_written(a_node: Node) -> None:
     headertrees.single(a_node.root)
     write(a_node.cache, "a file\n")
     with pytest.raises(ToolchainError) as caught:
-        a_node.provisioner().headers(RELEASE)
+        a_node.provisioner().headers(RELEASE, a_node.reporter)
     assert str(a_node.cache) in caught.value.hint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from pathlib import Path
@@ -14,9 +13,9 @@ from modulus.core.kernel.release import Compiler
 from modulus.errors import ToolchainError
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.distribution.tool_root import finish
-from modulus.host.report.reporter import PlainReporter
 from tests.support.fakedriver import store_entry
 from tests.support.headertrees import link, write
+from tests.support.quiet import QUIET
 
 GCC = Compiler("gcc", "gcc-12", "12.2.0")
 
@@ -87,9 +86,8 @@ def test_nothing_runs_as_somebody_else(tmp_path: Path) -> None:
 
 
 def provisioner(base: Path, distribution: Distribution | None) -> Provisioner:
-    reporter = PlainReporter(io.StringIO())
     return Provisioner(
-        base / "cache", base / "root", distribution, [base / "store"], reporter, offline=True
+        base / "cache", base / "root", distribution, [base / "store"], offline=True
     )
 
 
@@ -120,7 +118,7 @@ def test_a_recorded_root(tmp_path: Path) -> None:
     # The newest of the node's own comes before any store's.
     recorded(tmp_path / "cache", "older", 1)
     newer = recorded(tmp_path / "cache", "newer", 2)
-    assert provisioner(tmp_path, BOOKWORM).toolchain(GCC).id == newer.name
+    assert provisioner(tmp_path, BOOKWORM).toolchain(GCC, QUIET).id == newer.name
 
 
 def change(entry: Path) -> None:
@@ -138,7 +136,7 @@ def test_a_root_that_changed_is_not_used(tmp_path: Path) -> None:
     for entry in (bad, own):
         change(entry)
     provider = provisioner(tmp_path, BOOKWORM)
-    assert provider.toolchain(GCC).id == good.name
+    assert provider.toolchain(GCC, QUIET).id == good.name
     # Our own is set aside, what is in a store is left as it is.
     assert bad.is_dir() and not own.is_dir()
     assert [path.name.partition(".")[0] for path in (tmp_path / "cache/bad").iterdir()] == [
@@ -146,7 +144,7 @@ def test_a_root_that_changed_is_not_used(tmp_path: Path) -> None:
     ]
     change(good)
     with pytest.raises(ToolchainError, match="offline"):
-        provisioner(tmp_path, BOOKWORM).toolchain(GCC)
+        provisioner(tmp_path, BOOKWORM).toolchain(GCC, QUIET)
 
 
 @pytest.mark.parametrize(
@@ -164,10 +162,10 @@ def test_a_root_for_another_purpose(
     other = provisioner(tmp_path, Distribution(DEBIAN, codename, arch))
     assert other.toolchain_recorded(compiler) is None
     with pytest.raises(ToolchainError, match="offline"):
-        other.toolchain(compiler)
+        other.toolchain(compiler, QUIET)
 
 
 def test_unknown_distribution(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match="gcc-12 cannot be had") as caught:
-        provisioner(tmp_path, None).toolchain(GCC)
+        provisioner(tmp_path, None).toolchain(GCC, QUIET)
     assert "build.container" in caught.value.hint

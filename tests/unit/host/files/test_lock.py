@@ -14,6 +14,7 @@ from modulus.errors import ConfigError, LockedError
 from modulus.host.files.lock import lock_holders, locked
 from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.site import Site
+from tests.support.quiet import QUIET
 
 HOLDER = """
 import sys, time
@@ -77,17 +78,17 @@ def test_shared_locks_go_together(tmp_path: Path) -> None:
 def test_where_no_lock_can_be_made_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "run/modulus").mkdir(parents=True)
     (tmp_path / "run/modulus/locks").write_text("no folder")
-    site = Site(tmp_path, None, (), 0, PlainReporter())
+    site = Site(tmp_path, None, (), 0)
     with (
         pytest.raises(ConfigError, match=r"cannot write .*locks/it: .*Not a directory"),
-        site.lock("it", "it"),
+        site.lock("it", "it", QUIET),
     ):
         pass
 
 
 def test_what_happens_under_a_lock_is_not_its_own_trouble(tmp_path: Path) -> None:
-    site = Site(tmp_path, None, (), 0, PlainReporter())
-    with pytest.raises(PermissionError), site.lock("it", "it"):
+    site = Site(tmp_path, None, (), 0)
+    with pytest.raises(PermissionError), site.lock("it", "it", QUIET):
         raise PermissionError(errno.EACCES, "no")
 
 

@@ -142,8 +142,11 @@ def test_a_store_that_others_may_change_is_used_only_if_that_is_said(
     said = io.StringIO()
     stores = f"stores=[{{path: {STORE}, trusted: {str(trusted).lower()}}}, /nowhere, /loop]"
     link(root / "loop", "loop")
-    site = Site(root, None, (stores,), 0, PlainReporter(said))
-    assert site.stores == ((root / STORE[1:],) if trusted else ())
+    site = Site(root, None, (stores,), 0)
+    for _ in range(2):
+        assert site.stores == ((root / STORE[1:],) if trusted else ())
+    assert said.getvalue() == ""
+    site.tell_store_problems(PlainReporter(said))
     lines = said.getvalue().splitlines()
     assert [line.partition(", since")[0] for line in lines] == [
         *(() if trusted else (f"the store {STORE} is not used",)),
@@ -171,8 +174,20 @@ def test_a_node_does_without_such_a_store(
         assert "is not used" not in capsys.readouterr().err
         assert node.run("build", "gpu-1.0") == 13
         said = capsys.readouterr().err
-        assert f"the store {STORE} is not used" in said
+        assert said.count(f"the store {STORE} is not used") == 1
         assert "offline is set" in said
+        for words in (
+            "plan gpu-1.0",
+            "up gpu-1.0 --no-load",
+            "cache list",
+            "cache verify",
+            "cache gc",
+            "status",
+            "verify",
+            "verify gpu-1.0",
+        ):
+            node.run(*words.split())
+            assert capsys.readouterr().err.count(f"the store {STORE} is not used") == 1, words
         node.configure(stores=[{"path": STORE, "trusted": True}])
         assert node.run("build", "gpu-1.0") == 0
         assert capsys.readouterr().out.startswith("hit: ")

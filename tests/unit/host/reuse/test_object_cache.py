@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from modulus.errors import IntegrityError
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.header_digest import survey
 from modulus.host.reuse.object_cache import Kept, KeptObjects
 from modulus.host.reuse.reuse_rules import UnfitError
 from modulus.pipeline.cleaning import Bounds, collect
 from modulus.pipeline.site import Site
 from tests.support.headertrees import write
+from tests.support.quiet import QUIET
 from tests.support.smallbuild import FAMILY, NEW, OLD, Build, command, headers
 
 
@@ -154,7 +153,7 @@ def test_what_is_damaged_is_not_used(
 
 
 def test_gc_collects_objects_by_their_use(build: Build, tmp_path: Path) -> None:
-    site = Site(tmp_path / "root", None, (), 0, PlainReporter(io.StringIO()))
+    site = Site(tmp_path / "root", None, (), 0)
     entry = build.keep(site.cache)
     blobs = list((site.cache / "compiled/blobs").iterdir())
     assert len(blobs) == 1
@@ -162,10 +161,10 @@ def test_gc_collects_objects_by_their_use(build: Build, tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     (tmp_path / "work").mkdir()
     KeptObjects(site.cache).restore(found(site.cache, tmp_path), tmp_path / "work", NEW)
-    assert collect(site, Bounds(max_age=3600)) == []
+    assert collect(site, QUIET, Bounds(max_age=3600)) == []
     os.utime(blobs[0], (1, 1))
-    assert [item.path for item in collect(site, Bounds(max_age=3600))] == blobs
-    assert [item.path for item in collect(site, Bounds(everything=True))] == [entry]
+    assert [item.path for item in collect(site, QUIET, Bounds(max_age=3600))] == blobs
+    assert [item.path for item in collect(site, QUIET, Bounds(everything=True))] == [entry]
     assert list(site.cache.glob("compiled/*")) == []
 
 

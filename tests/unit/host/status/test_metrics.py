@@ -17,7 +17,6 @@ from modulus.core.status.build_counts import BuildRecord, parse_record
 from modulus.core.status.metrics import metrics_text
 from modulus.core.status.state import Failure, KernelReady, State
 from modulus.errors import BuildError, ConfigError, FetchError, LockedError, ModulusError
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record, read_record
 from modulus.host.status.metrics import remove_metrics, write_metrics
 from modulus.pipeline.build.build import build
@@ -25,6 +24,7 @@ from modulus.pipeline.build.built import Built
 from modulus.pipeline.build.job import Done, Job
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
+from tests.support.quiet import QUIET
 
 NAME = "driver-1.0"
 KERNELS = (KernelReady("6.1", True, False), KernelReady("6.2", False, True))
@@ -229,7 +229,7 @@ def test_whoever_builds_counts(
     for name in ("gather", "stored"):
         monkeypatch.setattr(f"modulus.pipeline.build.prepare.{name}", lambda *_: None)
     monkeypatch.setattr("modulus.pipeline.build.prepare.provide", provided)
-    node = Node(Site(tmp_path, None, (), 0, PlainReporter()), Instance("driver", "1.0"))
+    node = Node(Site(tmp_path, None, (), 0), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):
-        build(node, "6.1")
+        build(node, QUIET, "6.1")
     assert read_record(tmp_path, NAME) == counted

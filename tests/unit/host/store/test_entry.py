@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from modulus.core.store.keys import digest
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry, Store
 from tests.support.stored import RELEASE
 
@@ -36,6 +35,6 @@ def foreign(tmp_path: Path, inputs: dict[str, Any], file: str) -> Entry:
     files = [{"path": file, "sha256": "0" * 64, "size": 1}]
     manifest = {"schema": 1, "key": key, "kernel": RELEASE, **texts, "inputs": inputs}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
-    store = Store(tmp_path / "own", [tmp_path / "foreign"], PlainReporter())
+    store = Store(tmp_path / "own", [tmp_path / "foreign"])
     (entry,) = store.entries()
     return entry

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from modulus.errors import IntegrityError
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.objects import Objects
 from modulus.host.store.store import Store
+from tests.support.quiet import QUIET
 from tests.support.stored import RELEASE, alike, content, object_of, put, zstd
 
 
@@ -69,8 +69,8 @@ def test_a_damaged_patch_is_no_hit_and_gives_way(
     put(tmp_path, alike(1), source="1")
     entry = put(tmp_path, alike(2), source="2")
     damage(entry.path / "m.ko.patch")
-    store = Store(tmp_path, (), PlainReporter())
-    assert store.get(entry.key, RELEASE) is None
+    store = Store(tmp_path, ())
+    assert store.get(entry.key, RELEASE, QUIET) is None
     with pytest.raises((IntegrityError, FileNotFoundError)):
         entry.modules["m.ko"].write(tmp_path / "out", 0o644)
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ import pytest
 from modulus.errors import UsageError
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.store.store import Entry, Store
+from tests.support.quiet import QUIET
 from tests.support.stored import INPUTS, KEY, RELEASE, alike, content, object_of, put, zstd
 
 
@@ -28,7 +29,7 @@ def make_old(entry: Entry, plain: bytes = b"module") -> None:
 
 def test_a_committed_entry_is_read_back(tmp_path: Path) -> None:
     put(tmp_path)
-    entry = Store(tmp_path, (), PlainReporter()).get(KEY, RELEASE)
+    entry = Store(tmp_path, ()).get(KEY, RELEASE, QUIET)
     assert entry is not None
     assert entry.own
     assert content(entry, tmp_path) == b"module"
@@ -92,14 +93,14 @@ def test_a_bad_entry_is_no_hit_and_gives_way_to_a_new_one(
     tmp_path: Path, damage: Callable[[Entry], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(put(tmp_path))
-    store = Store(tmp_path, (), PlainReporter())
-    assert store.get(KEY, RELEASE) is None
-    assert store.get(KEY, RELEASE) is None
+    store = Store(tmp_path, ())
+    assert store.get(KEY, RELEASE, PlainReporter()) is None
+    assert store.get(KEY, RELEASE, PlainReporter()) is None
     assert capsys.readouterr().err.count("is bad and not used") == 1
     (listed,) = store.entries()
     assert listed.damage() is not None
     put(tmp_path)
-    assert store.get(KEY, RELEASE) is not None
+    assert store.get(KEY, RELEASE, QUIET) is not None
     assert len(list(store.bad())) == 1
 
 
@@ -107,30 +108,30 @@ def test_what_was_mended_meanwhile_is_not_set_aside(tmp_path: Path) -> None:
     entry = put(tmp_path)
     good = object_of(entry).read_bytes()
     object_of(entry).write_bytes(zstd(b"mOdule"))
-    store = Store(tmp_path, (), PlainReporter())
+    store = Store(tmp_path, ())
     (seen,) = store.entries()
     assert seen.damage() is not None
     object_of(entry).write_bytes(good)
     assert store.set_aside(seen) is None
-    assert store.get(KEY, RELEASE) is not None
+    assert store.get(KEY, RELEASE, QUIET) is not None
 
 
 def test_an_extra_store_is_read_but_never_changed(tmp_path: Path) -> None:
     extra, own = tmp_path / "extra", tmp_path / "own"
     entry = put(extra)
-    store = Store(own, (extra,), PlainReporter())
-    found = store.get(KEY, RELEASE)
+    store = Store(own, (extra,))
+    found = store.get(KEY, RELEASE, QUIET)
     assert found is not None and not found.own
     assert content(found, tmp_path) == b"module"
     object_of(entry).write_bytes(zstd(b"mOdule"))
-    assert store.get(KEY, RELEASE) is None
+    assert store.get(KEY, RELEASE, QUIET) is None
     assert entry.path.exists()
     assert not own.exists()
 
 
 def test_lookup_by_prefix_wants_exactly_one(tmp_path: Path) -> None:
     keys = [put(tmp_path, source=str(number)).key for number in range(2)]
-    store = Store(tmp_path, (), PlainReporter())
+    store = Store(tmp_path, ())
     assert store.lookup(keys[0]).key == keys[0]
     for prefix in ("", "no"):
         with pytest.raises(UsageError):
@@ -140,19 +141,19 @@ def test_lookup_by_prefix_wants_exactly_one(tmp_path: Path) -> None:
 def test_an_entry_of_an_older_modulus_is_read(tmp_path: Path) -> None:
     entry = put(tmp_path / "extra")
     make_old(entry)
-    store = Store(tmp_path / "own", (tmp_path / "extra",), PlainReporter())
-    found = store.get(KEY, RELEASE)
+    store = Store(tmp_path / "own", (tmp_path / "extra",))
+    found = store.get(KEY, RELEASE, QUIET)
     assert found is not None and not found.needs
     assert content(found, tmp_path) == b"module"
     for bad in (b"mOdule", b"mod"):
         (entry.path / "m.ko").write_bytes(bad)
-        assert store.get(KEY, RELEASE) is None
+        assert store.get(KEY, RELEASE, QUIET) is None
     assert store.find(KEY, RELEASE) is None
 
 
 def test_stores_do_not_need_each_other(tmp_path: Path) -> None:
     put(tmp_path / "extra", alike(1), source="1")
-    store = Store(tmp_path / "own", (tmp_path / "extra",), PlainReporter())
+    store = Store(tmp_path / "own", (tmp_path / "extra",))
     entry = put(tmp_path / "own", alike(2), store=store, source="2")
     shutil.rmtree(tmp_path / "extra")
     assert content(entry, tmp_path) == alike(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from tests.support.fakedriver import NODES, RELEASE, FakeNode, fake_node
 from tests.support.fakepackage import driver_module
 from tests.support.headertrees import link, write
 from tests.support.kill import killed_at
+from tests.support.quiet import QUIET
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
 
@@ -358,8 +358,8 @@ def test_it_waits_for_one_that_starts_the_driver(
 
 def test_killed_at_any_point_it_ends_clean_the_next_time(running: FakeNode) -> None:
     def work() -> None:
-        site = Site(running.root, None, (), 0, PlainReporter(io.StringIO()))
-        down(Node(site, Instance("gpu", "1.0")))
+        site = Site(running.root, None, (), 0)
+        down(Node(site, Instance("gpu", "1.0")), QUIET)
 
     def restore() -> None:
         shutil.rmtree(running.root)

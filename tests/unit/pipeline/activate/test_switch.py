@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from modulus.core.instance import Instance
 from modulus.core.kernel.elf import ModuleInfo
 from modulus.errors import ModulusError
 from modulus.host.generation.install import active_generation
-from modulus.host.report.reporter import PlainReporter
 from modulus.pipeline.activate.up import up
 from modulus.pipeline.activate.verify import look
 from modulus.pipeline.node import Node
@@ -22,6 +20,7 @@ from modulus.pipeline.site import Site
 from tests.support.fakedriver import FakeNode
 from tests.support.headertrees import write
 from tests.support.kill import killed_at
+from tests.support.quiet import QUIET
 from tests.support.switching import (
     active_name,
     at_work,
@@ -284,8 +283,8 @@ def test_killed_at_any_point_the_next_run_ends_right(
     """Before each program that runs, and each rename; the other instance comes up as well."""
 
     def work(version: str = "2.0") -> None:
-        site = Site(node.root, None, (), 0, PlainReporter(io.StringIO()))
-        up(Node(site, Instance("gpu", version)))
+        site = Site(node.root, None, (), 0)
+        up(Node(site, Instance("gpu", version)), QUIET)
 
     step = 1
     left: object = None
@@ -310,6 +309,6 @@ def test_somebody_elses_driver_is_not_replaced(
     write(node.root / "sys/module/gpu/version", "1.5\n")
     write(node.root / "sys/module/gpu/srcversion", "S1.5-gpu\n")
     with pytest.raises(ModulusError, match=r"^gpu 1\.5 is loaded, not 2\.0$"):
-        up(Node(Site(node.root, None, (), 0, PlainReporter()), Instance("gpu", "2.0")))
+        up(Node(Site(node.root, None, (), 0), Instance("gpu", "2.0")), QUIET)
     assert (node.ran(), selected(node), active_name(node)[:3]) == ([], "gpu-1.0", "1.0")
     assert capsys.readouterr().out == ""

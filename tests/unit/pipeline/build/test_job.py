@@ -20,6 +20,7 @@ from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
+from tests.support.quiet import QUIET
 from tests.unit.pipeline.build.test_proof import (  # noqa: F401 - fixtures
     INSTANCE,
     SOUND,
@@ -36,15 +37,15 @@ def said() -> io.StringIO:
 
 
 @pytest.fixture
-def driver(node: FakeNode, said: io.StringIO) -> Node:  # noqa: F811 - the fixture
+def driver(node: FakeNode) -> Node:  # noqa: F811 - the fixture
     """Its store has no build."""
     shutil.rmtree(node.cache / "builds")
-    return Node(Site(node.root, None, (), 0, PlainReporter(said)), INSTANCE)
+    return Node(Site(node.root, None, (), 0), INSTANCE)
 
 
 @pytest.fixture
 def whole(driver: Node) -> FromPackage:
-    job = prepare(driver, RELEASE)
+    job = prepare(driver, QUIET, RELEASE)
     assert isinstance(job, FromPackage)
     return job
 
@@ -63,7 +64,7 @@ def test_a_build_of_kept_objects_says_so(
     compiles: Compiles,  # noqa: F811 - the fixture
 ) -> None:
     compiles.makes = [SOUND]
-    built = FromKept(whole.basis, kept, lambda: whole).make(driver)
+    built = FromKept(whole.basis, kept, lambda _: whole).make(driver, QUIET)
     assert built.entry.manifest and built.entry.manifest.made == TWIN
     assert kept.path.is_dir()
 
@@ -76,7 +77,7 @@ def test_where_kept_objects_are_of_no_use_they_go_and_all_is_compiled(
     said: io.StringIO,
 ) -> None:
     compiles.makes = [BuildError("modpost: no such symbol", "see the log"), SOUND]
-    built = FromKept(whole.basis, kept, lambda: whole).make(driver)
+    built = FromKept(whole.basis, kept, lambda _: whole).make(driver, PlainReporter(said))
     assert built.entry.manifest and built.entry.manifest.made == WHOLE
     assert not kept.path.exists()
     assert "all is compiled after all: modpost: no such symbol" in said.getvalue()
@@ -90,7 +91,7 @@ def test_a_build_reads_the_manifests_once_and_only_to_explain_itself(
     monkeypatch: pytest.MonkeyPatch,
     outcome: str,
 ) -> None:
-    driver = Node(Site(node.root, None, (), 0, PlainReporter(said)), INSTANCE)
+    driver = Node(Site(node.root, None, (), 0), INSTANCE)
     if outcome != "stored":
         (entry,) = driver.site.store.entries()
         shutil.rmtree(entry.path)
@@ -112,7 +113,7 @@ def test_a_build_reads_the_manifests_once_and_only_to_explain_itself(
         return entries(self)
 
     monkeypatch.setattr(Store, "entries", counted)
-    assert build(driver, RELEASE).hit is (outcome == "stored")
+    assert build(driver, PlainReporter(said), RELEASE).hit is (outcome == "stored")
     assert len(reads) == (outcome != "stored")
     told = [line for line in said.getvalue().splitlines() if line.startswith("plan: miss: ")]
     assert len(told) == (outcome != "stored")

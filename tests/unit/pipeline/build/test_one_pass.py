@@ -26,10 +26,10 @@ from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
 from tests.support.mirror import Mirror
+from tests.support.quiet import QUIET
 from tests.unit.pipeline.build.test_prepare import PACKAGE, fake, mirror  # noqa: F401 - fixtures
 
 SOURCES = ("gpu.c", "parts/gpu.h")
-QUIET = PlainReporter(io.StringIO())
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def node(fake: FakeNode, mirror: Mirror) -> Node:  # noqa: F811 - the fixtures
             tar.addfile(info, io.BytesIO(name.encode()))
     resource.data = data.getvalue()
     fake.define(sha256={"1.0": hashlib.sha256(resource.data).hexdigest()})
-    site = Site(fake.root, None, (), 0, PlainReporter(io.StringIO()))
+    site = Site(fake.root, None, (), 0)
     return Node(site, Instance("gpu", "1.0"))
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_unpacked_of_a_package_whose_hash_does_not_hold(
     else:
         resource.data = resource.data[: len(resource.data) // 2]
     with pytest.raises(ModulusError, match="sha256"):
-        prepare(node, RELEASE)
+        prepare(node, QUIET, RELEASE)
     assert not unpacked()
 
 
@@ -207,12 +207,12 @@ def test_a_job_that_cannot_be_done_is_closed(
     job = prepared(node)
     unknown = replace(job.basis, facts=replace(job.basis.facts, symvers=None))
     with pytest.raises(ModulusError, match="unknown"):
-        carry_out(node, replace(job, basis=unknown))
+        carry_out(node, QUIET, replace(job, basis=unknown))
     assert not unpacked()
 
 
 def prepared(node: Node) -> FromPackage:
-    job = prepare(node, RELEASE)
+    job = prepare(node, QUIET, RELEASE)
     assert isinstance(job, FromPackage)
     return job
 

@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from modulus.core.instance import Instance
-from modulus.errors import FetchError, ToolchainError
+from modulus.errors import FetchError, ToolchainError, UnsupportedError
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.provisioner import Provisioner
-from modulus.host.report.reporter import PlainReporter
+from modulus.host.report.reporter import PlainReporter, Reporter
 from modulus.pipeline.build.job import FromPackage
 from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.mirror import Mirror, Resource
+from tests.support.quiet import QUIET
 
 PACKAGE = "/gpu-1.0.tar"
 
@@ -51,8 +52,8 @@ def said() -> io.StringIO:
 
 
 @pytest.fixture
-def node(fake: FakeNode, said: io.StringIO) -> Node:
-    site = Site(fake.root, None, (), 0, PlainReporter(said))
+def node(fake: FakeNode) -> Node:
+    site = Site(fake.root, None, (), 0)
     return Node(site, Instance("gpu", "1.0"))
 
 
@@ -74,12 +75,12 @@ def test_the_package_is_fetched_while_headers_are_provisioned(
 ) -> None:
     provide = Provisioner.headers
 
-    def headers(self: Provisioner, release: str) -> Headers:
+    def headers(self: Provisioner, release: str, reporter: Reporter) -> Headers:
         assert asked()
-        return provide(self, release)
+        return provide(self, release, reporter)
 
     monkeypatch.setattr(Provisioner, "headers", headers)
-    job = prepare(node, RELEASE)
+    job = prepare(node, QUIET, RELEASE)
     assert isinstance(job, FromPackage)
     assert job.package.path.is_file()
     assert job.basis.facts.key
@@ -97,7 +98,7 @@ def test_the_error_is_the_one_that_comes_first_in_order(
 ) -> None:
     """Whatever becomes of the download, which is not waited for."""
 
-    def headers(_: Provisioner, release: str) -> Headers:
+    def headers(_: Provisioner, release: str, __: Reporter) -> Headers:
         assert asked()
         raise ToolchainError(f"no headers of {release}", "install them")
 
@@ -107,7 +108,7 @@ def test_the_error_is_the_one_that_comes_first_in_order(
         mirror.resources[PACKAGE].piece, mirror.resources[PACKAGE].pause = 1000, 0.2
     monkeypatch.setattr(Provisioner, "headers", headers)
     with pytest.raises(ToolchainError, match="no headers"):
-        prepare(node, RELEASE)
+        prepare(node, PlainReporter(said), RELEASE)
     assert threading.active_count() <= 3  # this one and the mirror's
     before = said.getvalue()
     time.sleep(0.5)
@@ -121,4 +122,19 @@ def test_a_package_that_cannot_be_had_is_told_once_the_rest_is_there(
 ) -> None:
     del mirror.resources[PACKAGE]
     with pytest.raises(FetchError, match="404"):
-        prepare(node, RELEASE)
+        prepare(node, QUIET, RELEASE)
+
+
+def test_a_kernel_that_will_not_do_is_refused_before_its_toolchain_is_provided(
+    node: Node, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.define(refuses_config=["OBJTOOL"])
+    recorded = Provisioner.headers_recorded
+    # As where the headers have to be provided first.
+    monkeypatch.setattr(Provisioner, "headers_recorded", lambda *_: None)
+    monkeypatch.setattr(
+        Provisioner, "headers", lambda self, release, _: recorded(self, release)
+    )
+    monkeypatch.setattr(Provisioner, "toolchain", lambda *_: pytest.fail("it is provided"))
+    with pytest.raises(UnsupportedError, match="OBJTOOL"):
+        prepare(node, QUIET, RELEASE)

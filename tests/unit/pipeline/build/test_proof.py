@@ -27,7 +27,7 @@ from modulus.errors import (
 from modulus.host.build import resources
 from modulus.host.build.inspect import Module
 from modulus.host.build.proofs import read_disproofs, read_proof
-from modulus.host.report.reporter import PlainReporter
+from modulus.host.report.reporter import PlainReporter, Reporter
 from modulus.host.store.store import Entry
 from modulus.pipeline.build import build, job, proof
 from modulus.pipeline.build.build import before_use
@@ -40,6 +40,7 @@ from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.fakepackage import MODULES, driver_module
 from tests.support.headertrees import write
+from tests.support.quiet import QUIET
 from tests.support.switching import active_name, command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
@@ -59,7 +60,14 @@ class Compiles:
         self.object_name = ""
 
     def __call__(
-        self, node: Node, basis: Basis, recipe: Recipe, scratch: Path, *_: Any, **__: Any
+        self,
+        node: Node,
+        reporter: Reporter,
+        basis: Basis,
+        recipe: Recipe,
+        scratch: Path,
+        *_: Any,
+        **__: Any,
     ) -> tuple[Module, ...]:
         self.recipes.append(recipe)
         made = self.makes.pop(0)
@@ -100,8 +108,8 @@ def put_wrong(node: FakeNode) -> None:
     node.stock(made=TOGETHER, wrong=True)
 
 
-def site_of(node: FakeNode, *words: str, log: io.StringIO | None = None) -> Site:
-    return Site(node.root, None, words, 0, PlainReporter(log or io.StringIO()))
+def site_of(node: FakeNode, *words: str) -> Site:
+    return Site(node.root, None, words, 0)
 
 
 def stored(node: FakeNode) -> Entry:
@@ -111,7 +119,7 @@ def stored(node: FakeNode) -> Entry:
 
 def test_equal_modules_are_a_proof(node: FakeNode, compiles: Compiles) -> None:
     site, compiles.makes = site_of(node, "build.jobs=4"), [SOUND]
-    assert prove(site, stored(node)).result == EQUAL
+    assert prove(site, QUIET, stored(node)).result == EQUAL
     proved = read_proof(site.cache, stored(node))
     assert proved and proved.result == EQUAL
     assert list(unproved(site)) == []
@@ -135,7 +143,7 @@ def test_a_driver_that_never_comes_out_the_same_proves_nothing(
     node: FakeNode, compiles: Compiles
 ) -> None:
     site, compiles.makes = site_of(node), [OTHER, WRONG]
-    assert prove(site, stored(node)).result == UNSTABLE
+    assert prove(site, QUIET, stored(node)).result == UNSTABLE
     assert stored(node).damage() is None and list(unproved(site)) == []
     assert read_disproofs(node.driver) == ()
 
@@ -145,7 +153,7 @@ def test_verify_tells_of_such_a_driver(
 ) -> None:
     assert node.run("up", "gpu-1.0") == 0
     compiles.makes = [OTHER, WRONG]
-    prove(site_of(node), stored(node))
+    prove(site_of(node), QUIET, stored(node))
     done = command(node, capsys, "verify", "gpu-1.0")
     assert [one["id"] for one in done["findings"]] == ["build-not-reproducible"]
     assert done["code"] == 0
@@ -162,7 +170,7 @@ def test_a_wrong_build_is_replaced_and_its_recipe_takes_no_shortcut_again(
     with pytest.raises(
         IntegrityError, match=r"was built wrong: .*gpu/gpu\.o come out"
     ) as caught:
-        prove(site, wrong)
+        prove(site, QUIET, wrong)
     assert caught.value.code == 12
     # The last one is the build as it was, to see in which objects it differs.
     assert len(compiles.recipes) == 3
@@ -182,7 +190,7 @@ def test_where_the_shortcut_does_not_do_it_again_the_modules_are_named(
     put_wrong(node)
     compiles.makes = [SOUND, SOUND, SOUND]
     with pytest.raises(IntegrityError, match=r"shortcuts gpu\.ko come out otherwise"):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
 
 
 def test_where_that_cannot_be_told_it_is_wrong_all_the_same(
@@ -191,7 +199,7 @@ def test_where_that_cannot_be_told_it_is_wrong_all_the_same(
     put_wrong(node)
     compiles.makes = [SOUND, SOUND, BuildError("no room", "make some")]
     with pytest.raises(IntegrityError, match=r"shortcuts gpu\.ko come out otherwise"):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     assert [one.objects for one in read_disproofs(node.driver)] == [("gpu.ko",)]
 
 
@@ -200,7 +208,7 @@ def test_an_objects_name_may_be_anything(node: FakeNode, compiles: Compiles) -> 
     compiles.makes = [SOUND, SOUND, WRONG]
     compiles.object_name = "\n\udcff.o"
     with pytest.raises(IntegrityError):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     assert [one.objects for one in read_disproofs(node.driver)] == [("gpu/gpu.ko??.o",)]
 
 
@@ -212,7 +220,7 @@ def test_a_generation_with_wrong_modules_is_told_of_and_replaced_at_the_next_sta
     before = active_name(node)
     compiles.makes = [SOUND, SOUND, WRONG]
     with pytest.raises(IntegrityError):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     done = command(node, capsys, "verify", "gpu-1.0")
     (finding,) = done["findings"]
     assert (done["code"], finding["id"], finding["severity"]) == (
@@ -258,7 +266,7 @@ def test_what_is_not_at_hand_proves_nothing(
     entry = stored(node)
     spoil(node)
     with pytest.raises(ToolchainError, match=f"^unproved: {entry.key[:12]}: ") as caught:
-        prove(site_of(node), entry)
+        prove(site_of(node), QUIET, entry)
     assert why in caught.value.message
     assert compiles.recipes == [] and stored(node).damage() is None
 
@@ -266,10 +274,10 @@ def test_what_is_not_at_hand_proves_nothing(
 def test_a_build_that_fails_proves_nothing(node: FakeNode, compiles: Compiles) -> None:
     compiles.makes = [BuildError("no room", "make some")]
     with pytest.raises(ToolchainError, match=r"^unproved: .*: no room$"):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     compiles.makes = [OSError(28, "No space left on device")]
     with pytest.raises(ToolchainError, match=r"^unproved: .*No space left"):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     assert stored(node).damage() is None
 
 
@@ -279,7 +287,7 @@ def test_with_little_memory_or_room_nothing_is_begun(
 ) -> None:
     monkeypatch.setattr(resources, number, 1 << 60)
     with pytest.raises(ToolchainError, match=r"^unproved: .* MiB (of memory )?are free"):
-        prove(site_of(node), stored(node))
+        prove(site_of(node), QUIET, stored(node))
     assert compiles.recipes == []
 
 
@@ -303,20 +311,22 @@ def test_a_battery_is_not_emptied(
 def test_before_use_what_is_wrong_is_replaced(node: FakeNode, compiles: Compiles) -> None:
     put_wrong(node)
     log = io.StringIO()
-    site = site_of(node, "build.prove=before-use", log=log)
+    site = site_of(node, "build.prove=before-use")
     driver = Node(site, INSTANCE)
     compiles.makes = [SOUND, SOUND, WRONG]
-    built = before_use(driver, Built(stored(node), RELEASE, "open", False, 1.0))
+    built = before_use(
+        driver, PlainReporter(log), Built(stored(node), RELEASE, "open", False, 1.0)
+    )
     assert built.entry.manifest and built.entry.manifest.made == WHOLE
     assert "build: " in log.getvalue() and "was built wrong" in log.getvalue()
     # Once is enough, and otherwise it is left to the agent.
-    assert before_use(driver, built) == built
+    assert before_use(driver, QUIET, built) == built
     compiles.makes = []
     shutil.rmtree(node.cache / "builds")
     node.stock(made=TOGETHER)
     idle = Node(site_of(node), INSTANCE)
     built = Built(stored(node), RELEASE, "open", False, 1.0)
-    assert before_use(idle, built) == built
+    assert before_use(idle, QUIET, built) == built
 
 
 @pytest.mark.parametrize(
@@ -333,13 +343,13 @@ def test_before_use_what_cannot_be_proved_is_built_plainly(
     driver = Node(site_of(node, "build.prove=before-use"), INSTANCE)
     unproved_yet = stored(node)
     compiles.makes = [*proof_of, SOUND]
-    built = before_use(driver, Built(unproved_yet, RELEASE, "open", False, 1.0))
+    built = before_use(driver, QUIET, Built(unproved_yet, RELEASE, "open", False, 1.0))
     assert compiles.makes == [] and not compiles.recipes[-1].batch
     assert built.entry.key == unproved_yet.key
     assert built.entry.manifest and built.entry.manifest.made == WHOLE
     # Once, not at every start.
     compiles.recipes.clear()
-    assert before_use(driver, built) == built and compiles.recipes == []
+    assert before_use(driver, QUIET, built) == built and compiles.recipes == []
 
 
 def test_what_was_proved_by_another_is_not_built_again(
@@ -347,8 +357,8 @@ def test_what_was_proved_by_another_is_not_built_again(
 ) -> None:
     site, before = site_of(node), stored(node)
     compiles.makes = [SOUND]
-    prove(site, before)
-    assert prove(site, before, again=False).result == EQUAL
+    prove(site, QUIET, before)
+    assert prove(site, QUIET, before, again=False).result == EQUAL
     # Of other modules under that key it says nothing.
     put_wrong(node)
     assert [entry.key for entry in unproved(site)] == [before.key]
@@ -359,14 +369,14 @@ def test_a_stale_look_at_the_store_harms_nothing(node: FakeNode, compiles: Compi
     site, wrong = site_of(node), stored(node)
     compiles.makes = [SOUND, SOUND, WRONG]
     with pytest.raises(WrongBuildError):
-        prove(site, wrong)
+        prove(site, QUIET, wrong)
     # Somebody who has looked before.
     compiles.makes = [SOUND]
-    assert prove(site, wrong).result == EQUAL
+    assert prove(site, QUIET, wrong).result == EQUAL
     assert len(list((node.cache / "bad").iterdir())) == 1
     shutil.rmtree(wrong.path)
     with pytest.raises(UnprovedError, match="it is gone"):
-        prove(site, wrong)
+        prove(site, QUIET, wrong)
     assert not wrong.path.exists()
 
 
@@ -381,13 +391,13 @@ def test_what_was_disproved_is_no_hit_again(
     node.configure(offline=True, stores=["/srv/store"])
     compiles.makes = [SOUND, SOUND, WRONG]
     with pytest.raises(WrongBuildError):
-        prove(site_of(node), site_of(node).store.lookup(""))
+        prove(site_of(node), QUIET, site_of(node).store.lookup(""))
     # The cache may be deleted at any time, and the store has the wrong one still.
     shutil.rmtree(node.cache / "builds")
     assert command(node, capsys, "plan", "gpu-1.0")["hit"] is False
     compiles.makes = [SOUND]
     driver = Node(site_of(node), INSTANCE)
-    made = build.build(driver, RELEASE)
+    made = build.build(driver, QUIET, RELEASE)
     assert not made.hit and made.entry.own
     assert made.entry.manifest and made.entry.manifest.made == WHOLE
 
@@ -419,7 +429,7 @@ def test_of_another_store_the_proof_is_in_the_own_cache(
     site, compiles.makes = site_of(node), [SOUND]
     (entry,) = site.store.entries()
     assert not entry.own and list(unproved(site)) == []
-    assert prove(site, entry).result == EQUAL
+    assert prove(site, QUIET, entry).result == EQUAL
     assert read_proof(site.cache, entry)
     assert not (entry.path / "proof.json").exists()
     assert json.loads((node.cache / f"proofs/{entry.key}.json").read_text())["result"] == EQUAL

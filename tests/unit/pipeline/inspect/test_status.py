@@ -23,7 +23,6 @@ from modulus.host.generation.enabled import (
 )
 from modulus.host.generation.install import write_selected
 from modulus.host.kernel.next_boot import default_kernel
-from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.build_counts import change_record, read_record
 from modulus.host.status.files import write_state
 from modulus.pipeline.build.plan import gather
@@ -32,6 +31,7 @@ from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support import headertrees
 from tests.support.fakeroot import RELEASE, FakeRoot, make_root
+from tests.support.quiet import QUIET
 
 NEXT = "6.1.0-10-amd64"
 DRIVER = Instance("driver", "1.0")
@@ -55,7 +55,7 @@ def fake(tmp_path: Path) -> FakeRoot:
 
 
 def site(root: Path, *assignments: str) -> Site:
-    return Site(root, None, assignments, 0, PlainReporter())
+    return Site(root, None, assignments, 0)
 
 
 def enable(root: Path, instance: str) -> None:
@@ -170,7 +170,7 @@ def test_another_kernel_is_ready_once_its_build_is_stored(
 
     assert ready() == {RELEASE: True, NEXT: False}
     node = Node(ours, DRIVER)
-    node.provisioner.headers(NEXT)
+    node.provisioner.headers(NEXT, QUIET)
     assert ready() == {RELEASE: True, NEXT: False}
     inputs = gather(node, NEXT).inputs
     with scratch(ours.cache / "builds" / NEXT, "build") as folder:

@@ -188,7 +188,7 @@ class World:
         *happening: Callable[[], object],
         settings: Sequence[str] = (),
     ) -> Waited:
-        site = Site(self.root, None, tuple(settings), 0, JournalReporter(self.log))
+        site = Site(self.root, None, tuple(settings), 0)
         left = list(happening)
 
         def sleep(seconds: float) -> None:
@@ -196,7 +196,9 @@ class World:
             if left:
                 left.pop(0)()
 
-        return wait(site, timeout, clock=lambda: self.now, sleep=sleep)
+        return wait(
+            site, JournalReporter(self.log), timeout, clock=lambda: self.now, sleep=sleep
+        )
 
     @property
     def said(self) -> list[str]:
