@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
 import signal
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from types import FrameType
 
+from modulus.cli.parser import make_parser
 from modulus.errors import ModulusError, UsageError
 from modulus.host.report.reporter import Reporter, make_reporter
+
+_WAYS = ("watch", "repair")
+"""Options of ``up`` that have a file of their own among the commands."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -19,12 +26,8 @@ def run(argv: Sequence[str]) -> int:
     # Others read the store: nodes on NFS, and people who look at a log.
     os.umask(0o022)
     try:
-        from modulus.cli.parser import make_parser
-
         options = make_parser(*argv[:1]).parse_args(argv)
-        from modulus.cli.commands import find_command
-
-        return find_command(options.command)(options, reporter)
+        return _command(options)(options, reporter)
     except ModulusError as error:
         return _failed(error, reporter, argv)
     except KeyboardInterrupt as interrupt:
@@ -38,12 +41,18 @@ def run(argv: Sequence[str]) -> int:
         return _failed(_unexpected(error), reporter, argv)
 
 
+def _command(options: argparse.Namespace) -> Callable[[argparse.Namespace, Reporter], int]:
+    """What does the command; only that is imported, since imports are most of a quick one."""
+    own = [way for way in _WAYS if getattr(options, way, False)]
+    module = importlib.import_module(f"modulus.cli.commands.{[*own, options.command][0]}")
+    command: Callable[[argparse.Namespace, Reporter], int] = module.run
+    return command
+
+
 def _failed(error: ModulusError, reporter: Reporter, argv: Sequence[str]) -> int:
     from modulus.cli import output
 
     if not {"-v", "--verbose"}.isdisjoint(argv):
-        import traceback
-
         reporter.error(traceback.format_exc())
     if "--json" in argv:
         output.show({"error": output.error_value(error)}, True, "")

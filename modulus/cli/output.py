@@ -16,6 +16,8 @@ from modulus.redact import redact_text
 if TYPE_CHECKING:
     from modulus.core.config.settings import Settings
     from modulus.core.findings import Finding
+    from modulus.core.instance import Instance
+    from modulus.pipeline.build.built import Built
 
 _T = TypeVar("_T")
 
@@ -41,6 +43,19 @@ def show_error(error: ModulusError, reporter: Reporter) -> None:
 def error_value(error: ModulusError) -> dict[str, object]:
     """``error`` as the contract's JSON."""
     return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def built_value(instance: Instance, built: Built) -> dict[str, Any]:
+    """A build as the contract's JSON."""
+    return {
+        "instance": str(instance),
+        "kernel": built.release,
+        "key": built.entry.key,
+        "hit": built.hit,
+        "seconds": round(built.seconds, 1),
+        "path": str(built.entry.path),
+        "error": None,
+    }
 
 
 def settings_value(settings: Settings) -> dict[str, Any]:

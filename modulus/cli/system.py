@@ -6,16 +6,14 @@ import argparse
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modulus.cli.parser import EXAMPLE
+from modulus.cli.root import find_root
 from modulus.core.instance import parse_instance
-from modulus.errors import ConfigError, UsageError
+from modulus.errors import ConfigError
 from modulus.host.report.reporter import Reporter
-
-if TYPE_CHECKING:
-    from modulus.pipeline.node import Node
-    from modulus.pipeline.site import Site
+from modulus.pipeline.node import Node
+from modulus.pipeline.site import Site
 
 Command = Callable[[argparse.Namespace, Reporter], int]
 """Options in, the result printed, an exit code out."""
@@ -23,11 +21,8 @@ Command = Callable[[argparse.Namespace, Reporter], int]
 
 def make_site(options: argparse.Namespace) -> Site:
     """The system that ``--root`` names."""
-    root = find_root(options)
-    from modulus.pipeline.site import Site
-
     return Site(
-        root=root,
+        root=find_root(options),
         config=Path(options.config) if options.config else None,
         assignments=(*options.early_settings, *options.settings),
         lock_timeout=options.lock_timeout,
@@ -43,22 +38,9 @@ def make_store_site(options: argparse.Namespace, reporter: Reporter) -> Site:
     return site
 
 
-def find_root(options: argparse.Namespace) -> Path:
-    """The folder that ``--root`` names, with every link followed."""
-    for name in ("root", "config"):
-        if getattr(options, name) == "":
-            raise UsageError(f"--{name} is empty", "leave it out, or give it a path")
-    root = Path(options.root).resolve()
-    if not root.is_dir():
-        raise UsageError(f"there is no folder {root}", "give --root the root of a system")
-    return root
-
-
 def make_node(options: argparse.Namespace, reporter: Reporter) -> Node:
     """The instance that is named, its settings and profile checked."""
     instance = parse_instance(options.instance, EXAMPLE)
-    from modulus.pipeline.node import Node
-
     node = Node(make_site(options), instance)
     # What is wrong with either is said before anything is done, and once.
     settings, _ = node.settings, node.profile

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from modulus.cli import building, run
+from modulus.cli import run
+from modulus.cli.commands import plan
 from modulus.cli.parser import make_parser
 from modulus.errors import UsageError
 
@@ -154,7 +155,7 @@ def test_a_bug_is_said_to_be_one(
     def broken(*_: object) -> int:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(building, "show_plan", broken)
+    monkeypatch.setattr(plan, "run", broken)
     assert run(["plan", "nvidia-1", "--root", str(root)]) == 1
     error, hint = error_lines(capsys)
     assert "ZeroDivisionError: oops" in error

@@ -237,7 +237,7 @@ def test_nodes_that_the_driver_wants_left_alone(
 def test_nothing_heavy_is_loaded() -> None:
     """The bar is a node that is right again within two seconds, where Python is slow."""
     code = (
-        "import sys, json, modulus.cli, modulus.cli.parser, modulus.cli.repair;"
+        "import sys, json, modulus.cli, modulus.cli.parser, modulus.cli.commands.repair;"
         "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(

@@ -1,54 +1,25 @@
-"""``modulus plan`` and ``modulus build``."""
+"""``modulus build``: builds modules into the store."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modulus.cli import output
 from modulus.cli.system import make_node
 from modulus.core.store.keys import SHORT
 from modulus.errors import ModulusError
+from modulus.host.generation.install import Generation
 from modulus.host.report.reporter import Reporter
-
-if TYPE_CHECKING:
-    from modulus.host.generation.install import Generation
-    from modulus.pipeline.build.built import Built
-    from modulus.pipeline.node import Node
-
-
-def show_plan(options: argparse.Namespace, reporter: Reporter) -> int:
-    """Prints the plan for one kernel."""
-    from modulus.pipeline.build.plan import plan, start_steps
-    from modulus.pipeline.build.twin import explained
-
-    node = make_node(options, reporter)
-    node.site.tell_store_problems(reporter)
-    release = node.kernel.release if options.kernel is None else options.kernel
-    result = explained(node, plan(node, release, start_steps(node)))
-    value = {
-        "instance": str(node.instance),
-        "kernel": result.facts.kernel,
-        "flavour": result.facts.flavour,
-        "flavour_reason": result.facts.flavour_reason,
-        "key": result.facts.key,
-        "hit": result.hit,
-        "miss": [asdict(difference) for difference in result.miss],
-        "steps": [asdict(step) for step in result.steps],
-        "settings": output.settings_value(node.settings),
-    }
-    output.show(value, options.json, output.plan_text(value, options.verbose))
-    return 0
+from modulus.pipeline.build.build import build
+from modulus.pipeline.build.prebuild import in_place, urgent_first
+from modulus.pipeline.build.proof import prove, wants_proof
+from modulus.pipeline.inspect.status import record_kernels
+from modulus.pipeline.node import Node
 
 
-def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Tries every release; the exit code is the first failure's."""
-    from modulus.pipeline.build.build import build
-    from modulus.pipeline.build.prebuild import in_place, urgent_first
-    from modulus.pipeline.build.proof import prove, wants_proof
-    from modulus.pipeline.inspect.status import record_kernels
-
     node = make_node(options, reporter)
     node.site.tell_store_problems(reporter)
     if options.all_kernels:
@@ -74,7 +45,7 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
             results.append(_failed(node, release, error))
             output.show_error(error, reporter)
         else:
-            results.append(done_value(node, built))
+            results.append(output.built_value(node.instance, built))
             output.show({}, False, "" if options.json else built.text(node.instance))
     record_kernels(node)
     if options.json:
@@ -83,19 +54,6 @@ def build_modules(options: argparse.Namespace, reporter: Reporter) -> int:
             result["error"] = output.error_value(failures[0])
         output.show(result, True, "")
     return failures[0].code if failures else 0
-
-
-def done_value(node: Node, built: Built) -> dict[str, Any]:
-    """A build as the contract's JSON."""
-    return {
-        "instance": str(node.instance),
-        "kernel": built.release,
-        "key": built.entry.key,
-        "hit": built.hit,
-        "seconds": round(built.seconds, 1),
-        "path": str(built.entry.path),
-        "error": None,
-    }
 
 
 def _active_value(node: Node, release: str, active: Generation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``modulus up --repair``: its own module, since it has to start fast."""
+"""``modulus up --repair``: a file of its own, since it has to start fast."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 
 from modulus.cli import output
 from modulus.cli.parser import EXAMPLE
-from modulus.cli.system import find_root
+from modulus.cli.root import find_root
 from modulus.core.instance import parse_instance
 from modulus.host.report.reporter import Reporter
-from modulus.pipeline.activate.repair import repair as put_right
+from modulus.pipeline.activate.repair import repair
 
 
-def repair(options: argparse.Namespace, reporter: Reporter) -> int:
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Puts right what is around a driver that is loaded."""
     instance = parse_instance(options.instance, EXAMPLE)
-    done = put_right(find_root(options), instance, reporter, options.lock_timeout)
+    done = repair(find_root(options), instance, reporter, options.lock_timeout)
     value = {
         "instance": str(instance),
         "generation": done.generation,

@@ -9,28 +9,28 @@ from typing import Any
 
 from modulus.cli import output
 from modulus.cli.system import Command, make_store_site
+from modulus.core.config.units import parse_duration, parse_size
 from modulus.core.store.keys import SHORT
 from modulus.errors import IntegrityError, ModulusError, UnprovedError, UsageError
 from modulus.host.build.resources import make_idle
 from modulus.host.report.reporter import Reporter
+from modulus.pipeline.build.proof import prove, unproved
+from modulus.pipeline.cache import extract, listing, verify, verify_provided
+from modulus.pipeline.cleaning import Bounds, collect
 
 
-def manage(options: argparse.Namespace, reporter: Reporter) -> int:
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Does what is asked for with the store."""
     return _ACTIONS[options.action](options, reporter)
 
 
 def _list(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.cache import listing
-
     entries = listing(make_store_site(options, reporter))
     output.show({"entries": entries}, options.json, output.entries_text(entries))
     return 0
 
 
 def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.cache import verify, verify_provided
-
     site = make_store_site(options, reporter)
     entries, provided = verify(site, reporter), verify_provided(site, reporter)
     bad = [entry["key"] for entry in entries if entry["state"] == "bad"]
@@ -54,8 +54,6 @@ def _verify(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.cache import extract
-
     _check_key(options.key)
     written = [
         str(path)
@@ -68,8 +66,6 @@ def _extract(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _reproduce(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.pipeline.build.proof import prove, unproved
-
     site = make_store_site(options, reporter)
     if options.idle:
         make_idle(site.root)
@@ -110,9 +106,6 @@ def _check_key(prefix: str) -> None:
 
 
 def _gc(options: argparse.Namespace, reporter: Reporter) -> int:
-    from modulus.core.config.units import parse_duration, parse_size
-    from modulus.pipeline.cleaning import Bounds, collect
-
     bounds = Bounds(
         max_age=output.argument("--max-age", options.max_age, parse_duration),
         max_size=output.argument("--max-size", options.max_size, parse_size),

@@ -1,0 +1,1 @@
+"""A file for each command, imported when it is asked for: ``run`` does it."""
