@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -228,8 +229,6 @@ class Agent:
 
         The work that it cut short is made up for by doing everything, a while later.
         """
-        import traceback
-
         now = self._clock()
         if self._stopping or self._bugs.wait(now) > 0:
             raise error

@@ -6,6 +6,7 @@ the types the program works with; that value is of use only where no problem was
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -167,8 +168,6 @@ def join(key: str, name: str) -> str:
 
 def close(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``name`` probably means, or None."""
-    import difflib
-
     return next(iter(difflib.get_close_matches(name, known, 1)), None)
 
 

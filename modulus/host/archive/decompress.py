@@ -6,9 +6,12 @@ bytes, or none at the end, and raises IntegrityError for damaged or cut data.
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import zlib
 from collections.abc import Callable
 from io import BufferedReader
+from lzma import LZMAError
 from typing import BinaryIO, Protocol, cast
 
 from modulus.errors import IntegrityError
@@ -99,8 +102,6 @@ class _Streams:
                 return plain
 
     def _decode(self, data: bytes, limit: int) -> bytes:
-        from lzma import LZMAError
-
         try:
             return self._decoder.decompress(data, limit)
         except (LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
@@ -138,14 +139,10 @@ class _Zstd:
 
 
 def _xz() -> _Decoder:
-    import lzma
-
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
 
 def _bzip2() -> _Decoder:
-    import bz2
-
     return bz2.BZ2Decompressor()
 
 

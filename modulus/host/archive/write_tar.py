@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,6 @@ _LEVEL = 3
 
 def write_tar(path: Path, folder: Path, names: Iterable[str]) -> None:
     """Writes the regular files ``names`` below ``folder`` to ``path``, which must not exist."""
-    import tarfile
-
     import zstandard
 
     with (

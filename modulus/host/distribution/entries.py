@@ -8,6 +8,7 @@ same layout.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -163,8 +164,6 @@ def _entries(folder: Path) -> list[Path]:
 def _sync(path: Path) -> None:
     """Writes out the whole file system: for 16,000 files this is thirty times faster than
     fsync(2) of each."""
-    import ctypes
-
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         libc = ctypes.CDLL(None, use_errno=True)

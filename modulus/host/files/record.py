@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from modulus.core.record.json_text import MOST, parse_json
 from modulus.host.files.regular import read_bytes
+from modulus.host.report.reporter import make_reporter
 
 _T = TypeVar("_T")
 
@@ -62,6 +63,4 @@ def _complain(path: Path, why: str) -> None:
     told = (os.fspath(path), why)
     if told not in _said and len(_said) < _MOST_SAID:
         _said.add(told)
-        from modulus.host.report.reporter import make_reporter
-
         make_reporter().warn(f"{path} is damaged and not used: {why}")

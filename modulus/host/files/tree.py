@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -136,8 +137,6 @@ def copy_file(source: Path, target: Path, mode: int) -> None:
         if not _clone(old.fileno(), new.fileno()) and not _copy_range(
             old.fileno(), new.fileno()
         ):
-            import shutil
-
             shutil.copyfileobj(old, new, 1 << 20)
         new.flush()
         os.fchmod(new.fileno(), mode)

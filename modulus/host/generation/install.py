@@ -7,6 +7,7 @@ symlink to one of them. At any moment, a power cut included, it points to a whol
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
 from collections.abc import Mapping
@@ -243,8 +244,6 @@ def _create(
                 f"what was copied to {path} is not what was recorded: {problem}",
                 "run the same command again; if it stays, check disk and memory",
             )
-        import datetime
-
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         atomic.write_json(folder / MANIFEST, manifest_value(contents, created))
         return atomic.commit_tree(folder, path)

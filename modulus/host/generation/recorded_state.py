@@ -18,6 +18,7 @@ from modulus.core.generation.recorded_state import (
     parse_recorded_state,
     recorded_state_value,
 )
+from modulus.core.pci import devices_of
 from modulus.host.devices.facts import in_dev, look
 from modulus.host.files import sysfs
 from modulus.host.files.driver_paths import DriverPaths
@@ -25,6 +26,7 @@ from modulus.host.files.place import below, replace_file, writing
 from modulus.host.files.record import read_record
 from modulus.host.files.regular import read_bytes
 from modulus.host.kernel.firmware_path import firmware_path
+from modulus.host.kernel.probe import pci_devices
 
 
 def write_recorded_state(driver: DriverPaths, state: RecordedState) -> bool:
@@ -158,9 +160,6 @@ def driven_gpus(root: Path, state: RecordedState) -> dict[str, str | None]:
     """The drivers, by address, of the devices that ``state.pci`` describes."""
     if not state.pci:
         return {}
-    from modulus.core.pci import devices_of
-    from modulus.host.kernel.probe import pci_devices
-
     return {
         gpu.address: sysfs.link_name(root / "sys/bus/pci/devices" / gpu.address / "driver")
         for gpu in devices_of(state.pci, pci_devices(root))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modulus.core.distribution.families import identify
+from modulus.core.distribution.os_release import parse_os_release
 from modulus.core.kernel.identity import KernelId, parse_build_id
 from modulus.core.pci import PciDevice
 from modulus.core.version import release_order
@@ -36,15 +38,11 @@ class Host:
     @property
     def os_release(self) -> Mapping[str, str]:
         """What its os-release(5) assigns."""
-        from modulus.core.distribution.os_release import parse_os_release
-
         return parse_os_release(self.os_release_text)
 
     @property
     def distribution(self) -> Distribution | None:
         """Its distribution, None for one whose packages Modulus does not know."""
-        from modulus.core.distribution.families import identify
-
         return identify(self.os_release, self.machine)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -192,8 +193,6 @@ def _copy_file(source: Path, target: Path) -> None:
     atomic.sweep(target.parent, target.name)
     with atomic.scratch(target.parent, target.name) as scratch:
         copy = scratch / target.name
-        import shutil
-
         shutil.copyfile(source, copy)
         copy.chmod(PLAIN)
         atomic.fsync_tree(scratch)

@@ -7,6 +7,7 @@ process it came from.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,6 @@ class Journal:
         """Adds an entry; False where the journal did not take it."""
         with contextlib.suppress(OSError):
             if self._socket is None:
-                import socket
-
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             # Not connected: a journald that was restarted may have another socket.
             self._socket.sendto(encode({**self._always, **fields}), self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Mapping
 
 from modulus.redact import redact_text
@@ -46,8 +47,6 @@ class Notifier:
         ]
         if not self._address or not lines:
             return False
-        import socket
-
         address = b"\0" + self._address[1:] if self._address[:1] == b"@" else self._address
         with (
             contextlib.suppress(OSError),

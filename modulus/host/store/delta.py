@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 from modulus.host.archive.decompress import CHUNK, Reader
@@ -40,8 +41,6 @@ def make_patch(new: BinaryIO, base: Reader, target: BinaryIO, limit: int) -> boo
 
     False where that takes more than ``limit`` bytes; ``target`` then holds nothing of use.
     """
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     window, moved, offset, floor, left = _Window(base), 0, 0, 0, limit
     underway: deque[tuple[int, int, Future[bytes]]] = deque()
 

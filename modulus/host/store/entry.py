@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -86,8 +87,6 @@ class Stored:
     def _read(self, use: Callable[[bytes], object]) -> None:
         """Calls ``use`` with each piece; ValueError, at the latest at the end, if the content
         is wrong. A thread hashes it meanwhile."""
-        from concurrent.futures import Future, ThreadPoolExecutor
-
         digest, left = hashlib.sha256(), self.file.size
         hashed: Future[None] | None = None
         with ThreadPoolExecutor(1) as pool, contextlib.closing(self._pieces()) as pieces:

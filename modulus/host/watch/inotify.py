@@ -6,6 +6,7 @@ Gio's monitors are not used: they also wake for every write to a file in a folde
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from collections.abc import Iterator
@@ -40,8 +41,6 @@ class Inotify:
     """A queue of notices."""
 
     def __init__(self) -> None:
-        import ctypes
-
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._handle = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
@@ -87,7 +86,5 @@ class Inotify:
     def _checked(self, result: int, path: Path | None = None) -> int:
         if result >= 0:
             return result
-        import ctypes
-
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path) if path else None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from modulus.errors import ModulusError
 from modulus.host.files import atomic
 from modulus.host.report.reporter import Reporter
+from modulus.host.retention import collect_generations
+from modulus.host.status.files import sweep_states
 from modulus.pipeline.node import Node
 
 
@@ -13,9 +15,6 @@ def collect_old(node: Node, reporter: Reporter) -> None:
 
     The caller has the driver's lock. Trouble is a warning: the driver works.
     """
-    from modulus.host.retention import collect_generations
-    from modulus.host.status.files import sweep_states
-
     try:
         sweep_states(node.site.root)
         atomic.sweep_all(node.paths.records)

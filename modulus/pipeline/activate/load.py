@@ -25,6 +25,7 @@ from modulus.host.modules.other_drivers import (
     foreign_findings,
     foreign_names,
 )
+from modulus.host.modules.rivals import remove_rivals
 from modulus.host.report.reporter import Reporter
 from modulus.pipeline.activate.remember import remember
 from modulus.pipeline.node import Node
@@ -139,8 +140,6 @@ def _free_gpus(
     # None is loaded after a boot with our file in modprobe.d.
     if not loaded(root, rivals):
         return census, (), ()
-    from modulus.host.modules.rivals import remove_rivals
-
     found = remove_rivals(
         root,
         rivals,

@@ -19,6 +19,7 @@ from modulus.host.devices.facts import read_facts
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.place import DRIVERS, below
 from modulus.host.files.tree import problems
+from modulus.host.generation.enabled import selected_instance, selected_instances
 from modulus.host.generation.install import Generation, active_generation
 from modulus.host.gpu.census import take_census
 from modulus.host.health.verify import verify
@@ -46,8 +47,6 @@ def check_all(site: Site, *, deep: bool = False) -> tuple[Checked, ...]:
 
     Files are hashed only if ``deep``.
     """
-    from modulus.host.generation.enabled import selected_instances
-
     links = below(site.root, DRIVERS).glob("[!.]*")
     selected = (instance.profile for instance in selected_instances(site.root))
     names = sorted({*selected, *(link.name for link in links)})
@@ -63,8 +62,6 @@ def _checked(site: Site, name: str, deep: bool) -> Checked | None:
     finding = missing_generation(driver)
     if finding is None:
         return None
-    from modulus.host.generation.enabled import selected_instance
-
     instance = selected_instance(driver)
     return Checked(str(instance or name), (finding,), failure((finding,), finding.level))
 
@@ -82,8 +79,6 @@ def check(node: Node, *, deep: bool = False) -> Checked:
 
 def missing_generation(driver: DriverPaths) -> Finding | None:
     """The finding where ``driver`` is there or selected, but not its generation."""
-    from modulus.host.generation.enabled import selected_instance
-
     link, name = driver.link, driver.name
     instance = selected_instance(driver)
     ours = link.is_symlink() and os.readlink(link).startswith(f".{name}/")
@@ -113,8 +108,6 @@ def missing_generation(driver: DriverPaths) -> Finding | None:
 def _check(node: Node, deep: bool) -> tuple[Finding, ...]:
     generation = active_generation(node.paths)
     if generation is None:
-        from modulus.host.generation.enabled import selected_instance
-
         finding = missing_generation(node.paths)
         chosen = selected_instance(node.paths)
         if finding and chosen in (None, node.instance):
