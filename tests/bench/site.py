@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from modulus.host.files.atomic import sha256_file
+from modulus.host.files.digest import hash_file
 from tests.bench.measure import FailedError, Meter, clone, remove, sizes
 from tests.support import packages, runfile
 from tests.support.kernels import available, make_kernel
@@ -111,7 +111,7 @@ class Site:
                 make_kernel(kept / CACHE, self.kernels[0], release, wider=wider)
         base = self.work / "base"
         path, version = self.run
-        digest = sha256_file(path)
+        digest = hash_file(path)
         name = f"NVIDIA-Linux-x86_64-{version}.run"
         _make_root(base, offline=True, checksums={name: digest})
         for kind in _INPUTS:
@@ -205,5 +205,5 @@ def _digests(tree: Path) -> dict[str, str]:
             for name in names:
                 path = Path(parent, name)
                 if path.is_file():
-                    found[str(path.relative_to(tree))] = sha256_file(path)
+                    found[str(path.relative_to(tree))] = hash_file(path)
     return found

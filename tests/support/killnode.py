@@ -19,7 +19,7 @@ from typing import Any
 from modulus.core.generation.generation import MANIFEST, parse_generation
 from modulus.core.instance import parse_instance
 from modulus.core.tree import parse_tree
-from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.record import load_record
 from modulus.host.files.tree import damage
 from modulus.host.store.store import Store
@@ -160,7 +160,7 @@ def provide_sources(node: FakeNode, version: str = "1.0") -> None:
             info = tarfile.TarInfo(path)
             info.size = len(text)
             tar.addfile(info, io.BytesIO(text.encode()))
-    sha256 = atomic.sha256_file(package)
+    sha256 = hash_file(package)
     package.rename(package.with_name(sha256))
     node.define(sha256={version: sha256})
     node.configure(build={"container": "none"})

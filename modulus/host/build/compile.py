@@ -25,7 +25,8 @@ from modulus.core.profile.build_causes import DISK_FULL, OUT_OF_MEMORY, Diagnosi
 from modulus.core.profile.progress import KBUILD, Progress, globs, predict
 from modulus.errors import BuildError, ToolchainError
 from modulus.host.build.inspect import Module, inspect_modules
-from modulus.host.files.atomic import remove_tree, sha256_file
+from modulus.host.files.atomic import remove_tree
+from modulus.host.files.digest import hash_file
 from modulus.host.files.regular import read_text
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def compile_modules(
 
 def digest_of(recipe: Recipe, *, contained: bool) -> str:
     """The digest of ``recipe`` for the key of a build, ``contained`` in a container or not."""
-    payload = {name: sha256_file(_PAYLOAD / name) for name in payload_names(recipe)}
+    payload = {name: hash_file(_PAYLOAD / name) for name in payload_names(recipe)}
     return recipe_digest(recipe, payload, contained=contained)
 
 

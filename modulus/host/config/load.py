@@ -15,7 +15,7 @@ from modulus.core.profile.profile import BuildFile, Patch, Profile
 from modulus.core.profile.schema import parse_profile
 from modulus.errors import ConfigError
 from modulus.host.config.yaml import parse_yaml, read_yaml
-from modulus.host.files.atomic import sha256_file
+from modulus.host.files.digest import hash_file
 from modulus.host.files.paths import resolve
 
 VENDOR = "/usr/share/modulus"
@@ -193,7 +193,7 @@ def _read_profile(base: Path, folder: str, path: Path, name: str) -> Profile:
 
 def _with_file(beside: Beside, key: str, path: Path, problems: Problems) -> Beside:
     try:
-        return replace(beside, path=str(path), sha256=sha256_file(path))
+        return replace(beside, path=str(path), sha256=hash_file(path))
     except OSError as error:
         problems.add(key, f"{path} cannot be read: {error.strerror}")
         return beside

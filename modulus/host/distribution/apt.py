@@ -21,6 +21,7 @@ from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
 from modulus.host.distribution.apt_config import write_config
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import check_full
 from modulus.host.process.run import CommandError, Result, find, run
 from modulus.host.report.reporter import Reporter
@@ -182,7 +183,7 @@ class Apt:
                 raise ToolchainError(
                     f"apt did not deliver {package.name} {package.version}", "try again"
                 )
-            if not package.sha256 or atomic.sha256_file(path) != package.sha256:
+            if not package.sha256 or hash_file(path) != package.sha256:
                 raise IntegrityError(
                     f"{path.name} is not what the distribution's signed lists say",
                     "try again; if it stays so, the mirror in the apt sources is broken",

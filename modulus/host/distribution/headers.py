@@ -23,6 +23,7 @@ from modulus.host.distribution.dpkg_status import installed_versions
 from modulus.host.distribution.entries import Entries
 from modulus.host.distribution.header_packages import HeaderChoice, missing
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.paths import inside
 from modulus.host.files.regular import read_text
 from modulus.host.report.reporter import Reporter
@@ -183,7 +184,7 @@ class HeaderProvider:
                 "origin": origin,
                 "found_by": list(names),
                 "packages": packages,
-                "symvers_sha256": atomic.sha256_file(folder / "tree/build/Module.symvers"),
+                "symvers_sha256": hash_file(folder / "tree/build/Module.symvers"),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             },
         )

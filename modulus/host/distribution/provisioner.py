@@ -22,6 +22,7 @@ from modulus.host.distribution.entries import Entries, explained
 from modulus.host.distribution.headers import HeaderProvider, Headers
 from modulus.host.distribution.toolchain import Toolchain, ToolchainProvider
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.lock import locked
 from modulus.host.files.place import make_dirs
 from modulus.host.files.record import read_record
@@ -174,7 +175,7 @@ class Provisioner:
             return None
         sha256, version = known
         path = record.parent / sha256
-        if not path.is_file() or atomic.sha256_file(path) != sha256:
+        if not path.is_file() or hash_file(path) != sha256:
             return None
         return SourcePackage(path, sha256, version)
 

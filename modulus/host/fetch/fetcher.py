@@ -19,7 +19,7 @@ from modulus.host.fetch.http import Client, ClientOptions
 from modulus.host.fetch.partial import Partial, held
 from modulus.host.fetch.retry import Pace
 from modulus.host.fetch.transfer import Transfer, local_path
-from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import is_full
 from modulus.host.files.regular import open_regular
 from modulus.host.report.notify import ask_for_time
@@ -227,7 +227,7 @@ class Fetcher:
             try:
                 if not path.is_file():
                     continue
-                if atomic.sha256_file(path) == sha256:
+                if hash_file(path) == sha256:
                     return path
             except OSError as error:
                 self._reporter.warn(f"{path}: {error.strerror}")

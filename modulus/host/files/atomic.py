@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, durable renames, hashes, tree removal."""
+"""Files that are whole or absent: atomic writes, durable renames, tree removal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from modulus.host.files import sysfs
-from modulus.host.files.digest import hash_file
 
 _T = TypeVar("_T")
 
@@ -21,11 +20,6 @@ _CHUNK = 1 << 20
 _RANDOM = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _RANDOM_LENGTH = 8
 """How names of temporary files end."""
-
-
-def sha256_file(path: Path) -> str:
-    """The file's sha256 in hexadecimal, read in pieces."""
-    return hash_file(path)
 
 
 def fsync_dir(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from modulus.core.tree import FOLDER, FileRecord, Link, Tree
-from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.regular import open_regular
 from modulus.host.report.reporter import Reporter
 
@@ -45,9 +45,7 @@ def record_file(path: Path, name: str) -> FileRecord:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return FileRecord(
-        name, atomic.sha256_file(path), status.st_size, stat.S_IMODE(status.st_mode)
-    )
+    return FileRecord(name, hash_file(path), status.st_size, stat.S_IMODE(status.st_mode))
 
 
 def damage(folder: Path, tree: Tree, counted: Counted | None = None) -> str | None:
@@ -94,7 +92,7 @@ def _file_problem(path: Path, file: FileRecord, deep: bool) -> str | None:
             return f"is {status.st_size} bytes, not {file.size}"
         if stat.S_IMODE(status.st_mode) != file.mode:
             return f"has mode {stat.S_IMODE(status.st_mode):04o}, not {file.mode:04o}"
-        if deep and atomic.sha256_file(path) != file.sha256:
+        if deep and hash_file(path) != file.sha256:
             return "has another sha256 than recorded"
     except FileNotFoundError:
         return "is gone"

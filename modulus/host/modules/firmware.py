@@ -19,6 +19,7 @@ from modulus.core.record.forms import Fields
 from modulus.core.tree import PLAIN
 from modulus.errors import RefusedError
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.files.paths import inside
 from modulus.host.files.place import below, make_dirs, writing
@@ -94,7 +95,7 @@ def release_firmware(driver: DriverPaths, reporter: Reporter) -> tuple[str, ...]
     for path, sha256 in record.files.items():
         file = below(root, path)
         try:
-            if file.is_file() and atomic.sha256_file(file) == sha256:
+            if file.is_file() and hash_file(file) == sha256:
                 file.unlink()
                 removed.append(path)
         except OSError as error:
@@ -146,10 +147,10 @@ def _copy(
     for relative, source in wanted.items():
         path = f"{current.rstrip('/')}/{relative}"
         target = below(root, path)
-        digest = atomic.sha256_file(source)
+        digest = hash_file(source)
         if not os.path.lexists(target):
             hashes[path] = digest
-        elif not target.is_file() or atomic.sha256_file(target) != digest:
+        elif not target.is_file() or hash_file(target) != digest:
             if path not in record.files:
                 raise RefusedError(
                     f"{path} is not the driver's and lies where the kernel looks for its "

@@ -11,6 +11,7 @@ from pathlib import Path
 from modulus.errors import IntegrityError
 from modulus.host.archive.unpack import unpacked
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.regular import open_regular
 
 _MOST = 1 << 30
@@ -33,7 +34,7 @@ class Blobs:
         """Keeps ``source`` durably, by way of the folder ``scratch``; returns its sha256."""
         import zstandard
 
-        sha256 = atomic.sha256_file(source)
+        sha256 = hash_file(source)
         final = self.path(sha256)
         if final.exists():
             os.utime(final)  # It is wanted again.
@@ -55,7 +56,7 @@ class Blobs:
             with open_regular(self.path(sha256)) as old, open(target, "xb") as new:
                 for piece in unpacked(old, _MOST):
                     new.write(piece)
-            sound = atomic.sha256_file(target) == sha256
+            sound = hash_file(target) == sha256
         except ValueError:
             sound = False
         if not sound:

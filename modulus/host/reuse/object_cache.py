@@ -26,6 +26,7 @@ from modulus.errors import IntegrityError
 from modulus.host.archive.reader import Archive
 from modulus.host.archive.write_tar import write_tar
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import is_full
 from modulus.host.files.record import load_record, read_record
 from modulus.host.files.regular import read_bytes
@@ -47,7 +48,7 @@ def rule_digest() -> str:
     So a change of the code counts as one of the rule, and nobody has to remember it.
     """
     code = (twin.__file__, reuse_rules.__file__, header_digest.__file__, __file__)
-    return digest([atomic.sha256_file(Path(path)) for path in code])
+    return digest([hash_file(Path(path)) for path in code])
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class KeptObjects:
         """
         archive = kept.path / "objects.tar.zst"
         try:
-            if atomic.sha256_file(archive) != kept.archive:
+            if hash_file(archive) != kept.archive:
                 raise IntegrityError("the kept objects are damaged", "build it again")
             Archive(archive, "tar").extract(work, lambda name: name)
             for blob in kept.blobs:
@@ -181,7 +182,7 @@ class KeptObjects:
                 "schema": _SCHEMA,
                 "release": release,
                 "recipe": recipe,
-                "archive": atomic.sha256_file(entry / "objects.tar.zst"),
+                "archive": hash_file(entry / "objects.tar.zst"),
                 "blobs": large,
                 "comments": sorted(chosen.comments),
                 "left_out": sorted(chosen.left_out),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from modulus.host.files import atomic
+from modulus.host.files.digest import hash_file
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -24,11 +25,11 @@ def names(folder: Path) -> list[str]:
 def test_sha256_reads_all_of_a_file_larger_than_one_piece(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
-    assert atomic.sha256_file(file) == EMPTY_SHA256
+    assert hash_file(file) == EMPTY_SHA256
     file.write_bytes(b"x" * (1 << 20) + b"y")
-    whole = atomic.sha256_file(file)
+    whole = hash_file(file)
     file.write_bytes(b"x" * (1 << 20) + b"z")
-    assert atomic.sha256_file(file) != whole
+    assert hash_file(file) != whole
 
 
 @pytest.mark.parametrize(("data", "mode"), [(b"\0\xff", 0o644), ("tëxt\n", 0o600)])
