@@ -13,8 +13,8 @@ from pathlib import Path
 
 from modulus.core.generation.generation import MANIFEST, parse_generation
 from modulus.core.generation.last_good import parse_good
+from modulus.core.generation.retention import Found, Records, mentioned, reasons
 from modulus.core.kernel.moddep import module_name
-from modulus.core.store.retention import Found, Records, mentioned, reasons
 from modulus.errors import IntegrityError
 from modulus.host.files import atomic, sysfs
 from modulus.host.files.driver_paths import DriverPaths

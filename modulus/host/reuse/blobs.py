@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from modulus.errors import IntegrityError
-from modulus.host.archive.unpack import unpacked
+from modulus.host.archive.zstd import unpacked
 from modulus.host.files import atomic
 from modulus.host.files.digest import hash_file
 from modulus.host.files.regular import open_regular

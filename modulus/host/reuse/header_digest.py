@@ -12,7 +12,7 @@ from modulus.core.build.twin import Survey, names_release, neutral
 from modulus.core.record import forms
 from modulus.core.record.json_text import parse_json
 from modulus.core.store.keys import digest
-from modulus.host.archive.unpack import unpack
+from modulus.host.archive.zstd import unpack
 from modulus.host.files.regular import open_regular
 
 _SHORT = 16

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from modulus.errors import IntegrityError
 from modulus.host.archive.decompress import CHUNK, Reader
-from modulus.host.archive.unpack import LARGEST_WINDOW
+from modulus.host.archive.zstd import LARGEST_WINDOW
 from modulus.host.files import atomic
 from modulus.host.files.place import make_dirs
 from modulus.host.files.regular import open_regular

@@ -34,7 +34,7 @@ class Target:
         return is_active(node.paths, self.generation.name)
 
     @property
-    def has_rival(self) -> bool:
+    def another_is_loaded(self) -> bool:
         """Whether another generation, or somebody else's driver, is loaded in its place."""
         return bool(strangers(self.node.site.root, self.wanted))
 

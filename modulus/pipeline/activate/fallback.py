@@ -164,7 +164,7 @@ def _bring_back(node: Node, reporter: Reporter, generation: Generation) -> Targe
 
 def _make_room(target: Target, reporter: Reporter) -> None:
     """Unloads what is in the place of ``target``; BusyError, with its users, if in use."""
-    if not target.has_rival:
+    if not target.another_is_loaded:
         return
     node = target.node
     use = look_in_use(node, reporter)

@@ -110,7 +110,7 @@ def work(
 def _bring_up(target: Target, reporter: Reporter, census: Census) -> Begun:
     """Brings ``target`` up, by a switch or by a start."""
     node = target.node
-    if target.has_rival:
+    if target.another_is_loaded:
         from modulus.pipeline.activate.switch import loaded_target, switch
 
         old = loaded_target(node)
@@ -186,7 +186,7 @@ def _warm(node: Node, reporter: Reporter) -> Target | None:
         return None
     try:
         target = make_target(node, generation)
-        if target.has_rival:
+        if target.another_is_loaded:
             # What works now is replaced only by what is whole.
             _check_whole(generation, reporter)
         else:

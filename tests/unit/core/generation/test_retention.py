@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from modulus.core.generation.retention import Found, Records, mentioned, reasons
 from modulus.core.instance import Instance
-from modulus.core.store.retention import Found, Records, mentioned, reasons
 
 ONE, TWO = Instance("gpu", "1.0"), Instance("gpu", "2.0")
 OLD = "1.0-6.1.0-9-amd64-0123456789ab-01234567"
