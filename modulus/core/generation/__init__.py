@@ -1,1 +1,1 @@
-"""Generations: what an installed driver consists of, and what is remembered of one."""
+"""Generations: what a driver consists of, what is remembered of one, and which stay."""

@@ -1,1 +1,1 @@
-"""The store: keys, manifests, and what is kept."""
+"""The store: keys and manifests."""

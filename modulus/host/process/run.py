@@ -12,8 +12,11 @@ its caller is started by ``spawn``.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
+import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +63,6 @@ class CommandError(ModulusError):
         self.output = output
         last = output.strip().splitlines()[-1] if output.strip() else "no output"
         how = "ran out of time" if status is None else f"failed with status {status}"
-        import shlex
-
         super().__init__(f"{argv[0]} {how}: {last}", f"run it by hand: {shlex.join(argv)}")
 
 
@@ -73,8 +74,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def find(program: str) -> Path | None:
     """Where PATH has ``program``, or None."""
-    import shutil
-
     found = shutil.which(program)
     return Path(found) if found else None
 
@@ -191,8 +190,6 @@ def tie(parent: int, number: int) -> None:
 def prctl() -> Any:
     """prctl(2); the first call must come before a fork."""
     # Cached: each CDLL makes a class of its own, and an agent starts programs for months.
-    import ctypes
-
     found = ctypes.CDLL(None, use_errno=True).prctl
     found.argtypes = (ctypes.c_int, ctypes.c_ulong)
     return found

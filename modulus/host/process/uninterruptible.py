@@ -19,6 +19,7 @@ from pathlib import Path
 
 from modulus.host.process.cgroup import find_hierarchies
 from modulus.host.process.run import Result, find, run
+from modulus.host.process.spawn import spawn
 from modulus.host.report import own_unit
 
 _OUR_UNITS = "modulus@"
@@ -63,8 +64,6 @@ def _in_unit() -> bool:
 @contextlib.contextmanager
 def _scope(what: str) -> Iterator[tuple[Path, ...]]:
     """The control groups of a new scope; none where systemd makes none."""
-    from modulus.host.process.spawn import spawn
-
     tool, sleep = find("systemd-run"), find("sleep")
     if not tool or not sleep:
         yield ()
