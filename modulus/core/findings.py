@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 LEVELS = ("loaded", "nodes", "usable")
@@ -29,6 +29,17 @@ class Finding:
     def value(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
+
+
+def weighed(findings: Iterable[Finding], ready_when: str) -> tuple[Finding, ...]:
+    """``findings``, with an error that keeps no driver from being ready as a warning."""
+    counting = LEVELS[: LEVELS.index(ready_when) + 1]
+    return tuple(
+        replace(finding, severity="warning")
+        if finding.severity == "error" and finding.level not in counting
+        else finding
+        for finding in findings
+    )
 
 
 def blocking(findings: Iterable[Finding], ready_when: str) -> tuple[Finding, ...]:

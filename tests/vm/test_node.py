@@ -257,11 +257,12 @@ def test_status_and_verify_say_what_is(node: Node) -> None:
     assert state["kernels"] == [{"release": release, "ready": True, "default_boot": True}]
     shown = node.guest.run("systemctl", "status", "--no-pager", "--full", node.unit).stdout
     assert f'Status: "ready: {state["generation"]}"' in shown
-    # A GPU that is a stand-in is not usable, and not said to be.
+    # A GPU that is a stand-in is not usable, and not said to be; it does not count here.
     verified = node.result("verify")
     assert verified["ok"]
-    wrong = [each for each in verified["findings"] if each["severity"] == "error"]
-    assert {each["level"] for each in wrong} == {"usable"}
+    told = {(each["level"], each["severity"]) for each in verified["findings"]}
+    assert ("usable", "warning") in told
+    assert "error" not in {severity for _, severity in told}
 
 
 def test_programs_find_the_libraries_by_name(node: Node) -> None:

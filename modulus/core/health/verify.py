@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modulus.core.findings import LEVELS, SEVERITIES, Finding
+from modulus.core.findings import LEVELS, SEVERITIES, Finding, weighed
 from modulus.core.gpu.census import Census, vgpu_findings
 from modulus.core.health.checks.answers import check_answers
+from modulus.core.health.checks.gpus import check_bound
 from modulus.core.health.checks.libraries import InstalledLibrary, check_libraries
 from modulus.core.health.checks.modules import LoadedModule, WantedModule, check_modules
 from modulus.core.health.checks.mount import check_mount
@@ -25,7 +26,7 @@ class Observed:
     know; ``mount`` is the mount of that folder. ``asked`` are the libraries to be asked, with
     None for one that is not installed. ``devices`` are the PCI addresses bound to the driver.
     ``others`` are findings of other checks: device nodes, foreign modules, rivals.
-    ``numa_fix`` and ``require_all_gpus`` are the settings.
+    ``numa_fix``, ``require_all_gpus`` and ``ready_when`` are the settings.
     """
 
     instance: str
@@ -40,11 +41,15 @@ class Observed:
     several_numa_nodes: bool = False
     numa_fix: bool = False
     require_all_gpus: bool = False
+    ready_when: str = LEVELS[-1]
     others: tuple[Finding, ...] = ()
 
 
 def findings(observed: Observed, level: str = LEVELS[-1]) -> tuple[Finding, ...]:
-    """What is wrong at ``level`` and the levels before it, level by level, the worst first."""
+    """What is wrong at ``level`` and the levels before it, level by level, the worst first.
+
+    Only what keeps the driver from being ready is an error.
+    """
     found = [
         *observed.others,
         *check_modules(observed.instance, observed.wanted, observed.loaded),
@@ -53,6 +58,7 @@ def findings(observed: Observed, level: str = LEVELS[-1]) -> tuple[Finding, ...]
             observed.instance, observed.folder, observed.libraries, observed.loaded
         ),
         *check_answers(observed.asked, observed.devices, observed.require_all_gpus),
+        *check_bound(observed.census, observed.devices, observed.require_all_gpus),
         *vgpu_findings(observed.census),
         *check_numa(
             observed.instance,
@@ -64,7 +70,7 @@ def findings(observed: Observed, level: str = LEVELS[-1]) -> tuple[Finding, ...]
     levels = LEVELS[: LEVELS.index(level) + 1]
     return tuple(
         sorted(
-            (finding for finding in found if finding.level in levels),
+            weighed((one for one in found if one.level in levels), observed.ready_when),
             key=lambda one: (LEVELS.index(one.level), SEVERITIES.index(one.severity)),
         )
     )

@@ -58,6 +58,7 @@ def verify(
         devices=tuple(gpu.address for gpu in census.held_by(profile.build)),
         numa_fix=settings.numa_fix,
         require_all_gpus=settings.require_all_gpus,
+        ready_when=settings.ready_when,
         others=tuple(others),
     )
     if level == LEVELS[-1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modulus.core.findings import Finding
+from modulus.core.findings import Finding, weighed
 from modulus.core.gpu.census import Census
 from modulus.errors import ModulusError
 from modulus.host.generation.install import Generation, activate, is_active, write_selected
@@ -67,10 +67,11 @@ def begin(target: Target, reporter: Reporter, census: Census, *, select: bool = 
     node, generation = target.node, target.generation
     changed = put_in_place(target, reporter, select=select)
     others = start(node, reporter, generation, target.wanted, census)
-    reporter.phase("verify", f"to the level {node.settings.ready_when}")
-    found = look(node, generation, target.wanted, others, node.settings.ready_when)
+    ready_when = node.settings.ready_when
+    reporter.phase("verify", f"to the level {ready_when}")
+    found = look(node, generation, target.wanted, others, ready_when)
     # A level says what readiness takes, not what a person may hear of.
-    findings = (*found, *(one for one in others if one not in found))
+    findings = (*found, *weighed((one for one in others if one not in found), ready_when))
     tell(node, reporter, findings)
     try:
         record_good(node.paths, generation)

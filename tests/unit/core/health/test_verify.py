@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.findings import Finding, blocking
+from modulus.core.findings import LEVELS, Finding, blocking
 from modulus.core.gpu.census import Census, Gpu
 from modulus.core.health.checks.libraries import InstalledLibrary
 from modulus.core.health.checks.numa import has_several_nodes
@@ -221,6 +221,42 @@ def test_one_thing_is_wrong(facts: dict[str, Any], expected: str) -> None:
         assert line.startswith(expected[:-1])
     else:
         assert f"{line}; {found.cause}; {found.fix}" == expected
+
+
+UNDRIVEN = Census(True, (gpu(ADDRESSES[0]), replace(gpu(ADDRESSES[1]), driver=None)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, [("gpu-unbound", "warning")]),
+        ({"require_all_gpus": True}, [("gpu-unbound", "error")]),
+        # Then that is what is wrong.
+        ({"devices": (), "asked": ()}, []),
+    ],
+)
+def test_a_gpu_that_the_driver_did_not_take(
+    facts: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    found = findings(broken(census=UNDRIVEN, **{"devices": ADDRESSES[:1], **facts}))
+    assert [(one.id, one.severity) for one in found] == expected
+    assert all("GPU 0000:00:06.0 0001:0002 has no driver" in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    ("ready_when", "severities"),
+    [
+        ("loaded", ["error", "warning", "warning"]),
+        ("nodes", ["error", "error", "warning"]),
+        ("usable", ["error", "error", "error"]),
+    ],
+)
+def test_what_does_not_count_is_a_warning(ready_when: str, severities: list[str]) -> None:
+    others = tuple(Finding(level, level, "error", "", "", "") for level in LEVELS)
+    found = findings(broken(others=others, ready_when=ready_when))
+    assert [one.level for one in found] == list(LEVELS)
+    assert [one.severity for one in found] == severities
+    assert len(blocking(found, ready_when)) == severities.count("error")
 
 
 def test_no_gpu_that_works() -> None:

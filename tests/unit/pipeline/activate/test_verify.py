@@ -177,7 +177,13 @@ def test_all_is_told_and_what_counts_is_a_setting(
     (node.root / "etc/ld.so.cache").unlink()
     done = verify(node, capsys)
     assert done["code"] == code
-    assert [finding["id"] for finding in done["findings"]] == ["library-unresolved"]
+    (finding,) = done["findings"]
+    assert finding["id"] == "library-unresolved"
+    # What does not count is no error.
+    assert finding["severity"] == ("error" if code else "warning")
+    assert ("error" in done) is (code != 0)
+    assert node.run("verify") == code
+    assert (code != 0) is ("error" in capsys.readouterr().out)
 
 
 def test_what_is_not_active_cannot_be_verified(
