@@ -98,6 +98,10 @@ class VerifyError(ModulusError):
     code = 19
 
 
+class GpuFaultError(VerifyError):
+    """A GPU that the driver is for does not answer or start; that passes, unlike a misfit."""
+
+
 class LockedError(ModulusError):
     """Another process held a lock past ``--lock-timeout``, or a wait passed its limit."""
 

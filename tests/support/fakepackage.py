@@ -29,6 +29,7 @@ _CAUSES = (
     ("firmware is missing", "the GPU's firmware is not found", "look for it", "refused"),
     ("claimed by another", "another driver has a GPU", "unload that driver", "busy"),
     ("no GPU found", "this node has no GPU for it", "look at lspci", "no-gpu"),
+    ("does not answer", "a GPU does not answer", "reset it", "gpu-fault"),
 )
 PROFILE: Mapping[str, Any] = {
     "name": NAME,

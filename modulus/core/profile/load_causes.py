@@ -17,6 +17,7 @@ from modulus.errors import (
     BuildError,
     BusyError,
     ConfigError,
+    GpuFaultError,
     ModulusError,
     NoGpuError,
     RefusedError,
@@ -30,10 +31,11 @@ ERRORS: Mapping[str, type[ModulusError]] = {
     "refused": RefusedError,
     "busy": BusyError,
     "no-gpu": NoGpuError,
+    "gpu-fault": GpuFaultError,
 }
 """The error of a cause, by the word in ``LoadCause.error``."""
 
-PROFILE_ERRORS = ("unsupported", "refused", "busy", "no-gpu")
+PROFILE_ERRORS = ("unsupported", "refused", "busy", "no-gpu", "gpu-fault")
 """The words of ERRORS that a profile may name."""
 
 _MOST_FINDINGS = 20
@@ -218,8 +220,10 @@ def log_findings(
 
 
 def _finding(known: LoadCause, line: str, release: str) -> Finding:
+    # The state that a GPU is in is not the driver's: its line is one of many.
+    kind = "warning" if known.error in (None, "gpu-fault") else known.error
     return Finding(
-        id=f"kernel-log-{known.error or 'warning'}",
+        id=f"kernel-log-{kind}",
         level="usable",
         severity="warning",
         message=_cut(line),

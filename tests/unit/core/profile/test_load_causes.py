@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modulus.core.agent.backoff import PERMANENT
 from modulus.core.config.schema import Problems
 from modulus.core.kernel.log import parse_messages
 from modulus.core.profile.load_causes import CAUSES, ERRORS, LoadCause, explain, log_findings
 from modulus.core.profile.profile import Profile
 from modulus.core.profile.schema import parse_profile
+from modulus.errors import GpuFaultError
 
 RELEASE = "6.1.0-9-amd64"
 FATAL = "modprobe: ERROR: could not insert 'nvidia': {}\n"
@@ -36,6 +38,49 @@ LEGACY = (
 UNBOUND = (
     "3,1,5,-;NVRM: The NVIDIA probe routine was not called for 1 device(s).\n"
     "3,2,5,-;NVRM: No NVIDIA devices probed.\n"
+)
+
+# HeyMeco/Rockchip-pcie-devices, RTX 3090: the only GPU of an RK3588 board, with 535.129.03.
+OFF_THE_BUS = (
+    r"3,1,5,-;NVRM: The NVIDIA GPU 0002:21:00.0\x0a"
+    r"NVRM: (PCI ID: 10de:2204) installed in this system has\x0a"
+    r"NVRM: fallen off the bus and is not responding to commands.\x0a"
+    "\n4,2,5,-;nvidia: probe of 0002:21:00.0 failed with error -1\n"
+)
+NONE_STARTED = (
+    "3,3,6,-;NVRM: The NVIDIA probe routine failed for 1 device(s).\n"
+    "3,4,6,-;NVRM: None of the NVIDIA devices were initialized.\n"
+)
+# Before it, on the same board.
+NO_ROOM = (
+    r"3,1,4,-;NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:\x0a"
+    r"NVRM: BAR1 is 0M @ 0x0 (PCI:0002:21:00.0)\x0a"
+    "\n"
+)
+# NVIDIA/open-gpu-kernel-modules, issue 1230.
+WPR2 = (
+    "3,1,5,-;NVRM: GPU6 _kgspBootGspRm: unexpected WPR2 already up, cannot proceed with "
+    "booting GSP\n"
+    "3,2,5,-;NVRM: GPU6 _kgspBootGspRm: (the GPU is likely in a bad state and may need to be "
+    "reset)\n"
+    "3,3,5,-;NVRM: GPU6 RmInitAdapter: Cannot initialize GSP firmware RM\n"
+)
+# The same issue.
+RM_INIT = (
+    "3,4,5,-;NVRM: GPU 0000:a1:00.0: RmInitAdapter failed! (0x62:0x40:2168)\n"
+    "3,5,5,-;NVRM: GPU 0000:a1:00.0: rm_init_adapter failed, device minor number 7\n"
+)
+# NVIDIA/open-gpu-kernel-modules, issue 688.
+LOST = (
+    "3,1,5,-;NVRM: nvAssertOkFailedNoLog: Assertion failed: GPU lost from the bus "
+    "[NV_ERR_GPU_IS_LOST] (0x0000000F) returned from rmStatus @ kernel_ce_gv100.c:106\n"
+)
+# A Blackwell GPU with the proprietary flavour of 580.105.08.
+NEEDS_OPEN = (
+    r"3,1,5,-;NVRM: The NVIDIA GPU 0000:02:00.0 (PCI ID: 10de:2c58)\x0a"
+    r"NVRM: installed in this system requires use of the NVIDIA open kernel modules.\x0a"
+    "\n3,2,5,-;NVRM: GPU 0000:02:00.0: RmInitAdapter failed! (0x22:0x56:884)\n"
+    "3,3,5,-;NVRM: GPU 0000:02:00.0: rm_init_adapter failed, device minor number 0\n"
 )
 
 
@@ -125,12 +170,49 @@ def test_what_keeps_any_module_out(log: str, said: str, code: int, words: str) -
             16,
             "firmware",
         ),
-        ("NVRM: None of the NVIDIA devices were initialized.\n", 15, "could not start"),
+        (NEEDS_OPEN, 15, "open flavour only"),
     ],
 )
 def test_what_the_vendors_driver_says(log: str, code: int, words: str) -> None:
     error = explain("nvidia", RELEASE, parse_messages(log), NO_DEVICE, nvidia().load_causes)
     assert (error.code, words in error.message) == (code, True), error.message
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (OFF_THE_BUS + NONE_STARTED, "no longer answers"),
+        (OFF_THE_BUS.replace(r"\x0a", "\n") + NONE_STARTED, "no longer answers"),
+        (NO_ROOM + OFF_THE_BUS + NONE_STARTED, "no longer answers"),
+        # Once it is back the driver works, whatever the other one is.
+        (LEGACY + "\n" + OFF_THE_BUS + NONE_STARTED, "no longer answers"),
+        # Xid 79 of NVIDIA's list of Xid errors.
+        ("NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n", "no longer"),
+        (LOST + NONE_STARTED, "no longer answers"),
+        (WPR2 + RM_INIT + NONE_STARTED, "in a bad state"),
+        (RM_INIT + NONE_STARTED, "does not start"),
+        (NONE_STARTED, "could not start a GPU"),
+    ],
+)
+def test_a_gpu_that_does_not_answer_is_no_misfit_and_tried_again(log: str, words: str) -> None:
+    error = explain("nvidia", RELEASE, parse_messages(log), NO_DEVICE, nvidia().load_causes)
+    assert (error.code, words in error.message) == (19, True), error.message
+    assert error.code not in PERMANENT
+    assert isinstance(error, GpuFaultError)
+
+
+def test_where_others_work_it_is_told_of() -> None:
+    # NVIDIA/NVSentinel, issue 155: one of several.
+    log = parse_messages(
+        r"3,1,5,-;NVRM: The NVIDIA GPU 0000:b3:00.0\x0a"
+        r"NVRM: (PCI ID: 10de:26b5) installed in this system has\x0a"
+        r"NVRM: fallen off the bus and is not responding to commands.\x0a"
+        "\n3,2,5,-;NVRM: The NVIDIA probe routine failed for 1 device(s).\n"
+        "3,3,5,-;NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  570.158.01\n"
+    )
+    first, _ = log_findings(log, ["nvidia"], RELEASE, nvidia().load_causes)
+    assert (first.id, first.cause) == ("kernel-log-warning", "a GPU no longer answers")
+    assert "0000:b3:00.0 (PCI ID: 10de:26b5)" in first.message
 
 
 @pytest.mark.parametrize(
