@@ -81,6 +81,7 @@ def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
     lines = [f"hit: {what} ({plan['key'][:SHORT]})"] if plan["hit"] else []
     lines += [f"miss: {Difference(**miss)}" for miss in plan["miss"]]
     lines.append(f"flavour: {plan['flavour']} ({plan['flavour_reason']})")
+    lines += [f"left out: {gpu['cause']} ({gpu['fix']})" for gpu in plan["dropped"]]
     lines.append(f"key: {plan['key'] or 'unknown until provisioned'}")
     lines += [f"{step['phase']}: {step['what']} ({step['why']})" for step in plan["steps"]]
     if verbose:

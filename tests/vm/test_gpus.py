@@ -204,13 +204,20 @@ def test_an_unsupported_gpu_fails_for_good_and_names_the_branch(node: Node) -> N
     errors = node.journal("--priority=err")
     assert f"GPU {node.machine.address(1)} (10de:1180" in errors
     assert "modulus: hint: use a driver of the 470" in errors
-    # Beside one that is supported, too.
+
+
+def test_beside_one_that_is_supported_it_is_left_out(node: Node) -> None:
     node.guest.write(f"{PCI}/rescan", "1")
     node.guest.run("udevadm", "settle")
-    done = node.modulus("up", node.instance)
-    assert done.status == 15
-    assert f"GPU {node.machine.address(1)} (10de:1180" in done.stderr
+    refused = node.modulus("up", node.instance, "--set", "require_all_gpus=true")
+    assert refused.status == 15
+    assert f"GPU {node.machine.address(1)} (10de:1180" in refused.stderr
     assert node.loaded() <= {"nouveau"}
+    done = node.modulus("up", node.instance)
+    assert done.status == 0
+    assert f"warning: GPU {node.machine.address(1)} (10de:1180" in done.stderr
+    assert (node.driver(0), node.driver(1)) == ("nvidia", "")
+    assert node.gpu_nodes() == {"/dev/nvidia0 195:0"}
 
 
 def test_a_gpu_that_is_passed_through_does_not_count(node: Node) -> None:

@@ -23,6 +23,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         "kernel": result.facts.kernel,
         "flavour": result.facts.flavour,
         "flavour_reason": result.facts.flavour_reason,
+        "dropped": [asdict(gpu) for gpu in result.facts.dropped],
         "key": result.facts.key,
         "hit": result.hit,
         "miss": [asdict(difference) for difference in result.miss],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from modulus.core.gpu.flavour import DroppedGpu
 from modulus.core.instance import Instance
 from modulus.core.store.keys import UNKNOWN, Difference, build_key, nearest
 
@@ -25,7 +26,7 @@ class Facts:
     """The facts that decide a plan; a node knows them without the network.
 
     ``recipe``, ``source``, ``headers``, ``symvers`` and ``toolchain`` are digests, None while
-    unknown.
+    unknown. ``dropped`` are the GPUs that the flavour does not drive.
     """
 
     instance: Instance
@@ -40,6 +41,7 @@ class Facts:
     headers: str | None
     symvers: str | None
     toolchain: str | None
+    dropped: tuple[DroppedGpu, ...] = ()
 
     @cached_property
     def inputs(self) -> Mapping[str, Any]:

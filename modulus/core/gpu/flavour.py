@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from modulus.core.gpu.supported import GpuList, parse_gpu_list
+from modulus.core.gpu.fit import GpuFit, fit
+from modulus.core.gpu.supported import parse_gpu_list
 from modulus.core.pci import PciDevice, devices_of
 from modulus.core.profile.profile import FlavourRule, Profile
 from modulus.errors import ConfigError, UnsupportedError
 
 
 @dataclass(frozen=True)
-class FlavourChoice:
-    """A flavour, and in a few words what decided for it."""
+class DroppedGpu:
+    """A GPU that the driver leaves out beside one that it drives: why, and what would do."""
 
-    flavour: str
-    reason: str
+    gpu: str
+    cause: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.cause}; the driver leaves it out: {self.fix}"
 
 
 @dataclass(frozen=True)
-class _Gpu:
-    """A GPU with the flavours that work with it, and why each other one does not."""
+class FlavourChoice:
+    """A flavour, in a few words what decided for it, and the GPUs that it does not drive."""
 
-    title: str
-    works: tuple[str, ...]
-    excluded: Mapping[str, str]
-
-    @property
-    def why(self) -> str:
-        return next(iter(self.excluded.values()), "")
+    flavour: str
+    reason: str
+    dropped: tuple[DroppedGpu, ...] = ()
 
 
 def decide(
@@ -39,13 +40,16 @@ def decide(
     version: str,
     gpus: Sequence[PciDevice],
     gpu_list: Any,
+    *,
+    require_all: bool = False,
 ) -> FlavourChoice:
     """The flavour for driver ``version`` on a node with the PCI devices ``gpus``.
 
-    ``wanted`` is a flavour or ``auto``; ``gpu_list`` the JSON of the package's own list, None
-    where there is none or it is not at hand yet. Raises ConfigError for a flavour the profile
-    does not know, UnsupportedError where no flavour, or not the wanted one, works with all
-    GPUs, IntegrityError for a damaged list.
+    ``wanted`` is a flavour or ``auto``, the one that drives most of the GPUs; ``gpu_list`` the
+    JSON of the package's own list, None where there is none or it is not at hand yet. Raises
+    ConfigError for a flavour the profile does not know, UnsupportedError where no flavour, or
+    not the wanted one, works with any of the GPUs, or with ``require_all`` not with each,
+    IntegrityError for a damaged list.
     """
     if wanted != "auto" and wanted not in profile.flavours:
         raise ConfigError(
@@ -64,52 +68,43 @@ def decide(
         )
     listed = parse_gpu_list(profile.gpu_list, gpu_list) if profile.gpu_list else {}
     ours = [
-        _gpu(profile, version, device, listed, missing)
+        fit(profile, version, device, listed, missing)
         for device in devices_of(profile.pci, gpus)
     ]
-    for gpu in ours:
-        if not gpu.works:
-            raise UnsupportedError(
-                f"{gpu.title} cannot work with {profile.name} {version}: {gpu.why}",
-                "choose a version that supports this GPU",
-            )
     if wanted != "auto":
-        return _explicit(wanted, ours)
-    return _automatic(profile, version, ours, missing)
-
-
-def _explicit(wanted: str, gpus: Iterable[_Gpu]) -> FlavourChoice:
-    for gpu in gpus:
-        if wanted not in gpu.works:
-            raise UnsupportedError(
-                f"{gpu.title} does not work with the {wanted} flavour: {gpu.excluded[wanted]}",
-                f"set flavour: auto, or flavour: {gpu.works[0]}",
-            )
-    return FlavourChoice(wanted, "set by the settings")
+        flavour, reason = wanted, "set by the settings"
+    else:
+        flavour, reason = _automatic(profile, version, ours, missing)
+    # The wrong flavour for a GPU is a smaller matter than the wrong version.
+    left_out = sorted((gpu for gpu in ours if flavour not in gpu.works), key=_is_unfit)
+    if left_out and (require_all or len(left_out) == len(ours)):
+        raise _refused(flavour, wanted, left_out, ours)
+    dropped = tuple(DroppedGpu(gpu.address, *_why(gpu, flavour, wanted)) for gpu in left_out)
+    return FlavourChoice(flavour, reason, dropped)
 
 
 def _automatic(
-    profile: Profile, version: str, gpus: Sequence[_Gpu], missing: Mapping[str, str]
-) -> FlavourChoice:
-    fitting = [
-        name
+    profile: Profile, version: str, gpus: Sequence[GpuFit], missing: Mapping[str, str]
+) -> tuple[str, str]:
+    """The flavour that drives most of ``gpus``, and what decided for it."""
+    driven = {
+        name: sum(name in gpu.works for gpu in gpus)
         for name in profile.flavours
-        if name not in missing and all(name in gpu.works for gpu in gpus)
-    ]
-    if not fitting:
-        _no_common(gpus)
+        if name not in missing
+    }
+    fitting = [name for name, count in driven.items() if count == max(driven.values())]
     if len(profile.flavours) == 1:
-        return FlavourChoice(fitting[0], "the only one there is")
+        return fitting[0], "the only one there is"
     rule = _default(profile, version)
     if rule.flavour in fitting and len(fitting) > 1:
         absent = profile.pci and not gpus
         reason = f"{rule.why}; no GPU is here to say otherwise" if absent else rule.why
-        return FlavourChoice(rule.flavour, reason)
+        return rule.flavour, reason
     for gpu in gpus:
         for name, why in gpu.excluded.items():
-            if name not in missing:
-                return FlavourChoice(fitting[0], f"{gpu.title}: {why}")
-    return FlavourChoice(fitting[0], next(iter(missing.values()), rule.why))
+            if name not in missing and fitting[0] in gpu.works:
+                return fitting[0], f"{gpu.title}: {why}"
+    return fitting[0], next(iter(missing.values()), rule.why)
 
 
 def _default(profile: Profile, version: str) -> FlavourRule:
@@ -119,56 +114,38 @@ def _default(profile: Profile, version: str) -> FlavourRule:
     )
 
 
-def _gpu(
-    profile: Profile,
-    version: str,
-    device: PciDevice,
-    listed: GpuList,
-    missing: Mapping[str, str],
-) -> _Gpu:
-    """Raises UnsupportedError where the package or a rule says that the GPU does not work."""
-    entry = listed.get(device.device)
-    title = f"GPU {device.address} ({device.vendor:04x}:{device.device:04x}"
-    title += f", {entry.name})" if entry and entry.name else ")"
-    rule = next(
-        (
-            rule
-            for rule in profile.flavour_rules
-            if rule.pci and rule.speaks_of(device.device, version)
-        ),
-        None,
+def _is_unfit(gpu: GpuFit) -> bool:
+    return not gpu.works
+
+
+def _why(gpu: GpuFit, flavour: str, wanted: str) -> tuple[str, str]:
+    """Why ``flavour`` does not work with ``gpu``, and what to do."""
+    if not gpu.works:
+        return gpu.refusal, gpu.remedy
+    other = f"flavour: {gpu.works[0]}"
+    return (
+        f"{gpu.title} does not work with the {flavour} flavour: {gpu.excluded[flavour]}",
+        f"set flavour: auto, or {other}"
+        if wanted != "auto"
+        else f"set {other}, without others",
     )
-    if entry and entry.legacy:
-        raise UnsupportedError(
-            f"{title} is not supported by {profile.name} {version}",
-            f"use a driver of the {entry.legacy} branch",
+
+
+def _refused(
+    flavour: str, wanted: str, left_out: Sequence[GpuFit], gpus: Sequence[GpuFit]
+) -> UnsupportedError:
+    """Why ``flavour`` is not enough: for none of ``gpus``, or not for all that have to work."""
+    if wanted == "auto" and all(gpu.works for gpu in gpus):
+        needs = "; ".join(
+            f"{gpu.title} needs the {' or '.join(gpu.works)} one ({gpu.why})"
+            for gpu in gpus
+            if gpu.excluded
         )
-    if rule and rule.flavour is None:
-        raise UnsupportedError(f"{title}: {rule.why}", rule.instead or "use another version")
-    excluded: dict[str, str] = {}
-    for name in profile.flavours:
-        feature = profile.gpu_list.flavours.get(name) if profile.gpu_list else None
-        if rule and rule.flavour != name:
-            excluded[name] = rule.why
-        elif name in missing:
-            excluded[name] = missing[name]
-        elif entry and feature and feature not in entry.features:
-            excluded[name] = f"the package does not list it for the {name} flavour"
-    works = tuple(name for name in profile.flavours if name not in excluded)
-    if not works and rule:
-        # Messages end with why the one flavour that the rule allows does not work.
-        excluded = {rule.flavour or "": f"{rule.why}, and {excluded[rule.flavour or '']}"}
-    return _Gpu(title, works, excluded)
-
-
-def _no_common(gpus: Sequence[_Gpu]) -> NoReturn:
-    """Each GPU has a flavour, but there is none for all."""
-    needs = "; ".join(
-        f"{gpu.title} needs the {' or '.join(gpu.works)} one ({gpu.why})"
-        for gpu in gpus
-        if gpu.excluded
-    )
-    raise UnsupportedError(
-        f"no flavour works with all GPUs: {needs}",
-        "take one of them out of this node, or pass it through to a virtual machine",
-    )
+        return UnsupportedError(
+            f"no flavour works with all GPUs, and require_all_gpus is set: {needs}",
+            "take one of them out of this node, or pass it through to a virtual machine",
+        )
+    message, hint = _why(left_out[0], flavour, wanted)
+    if len(left_out) < len(gpus):
+        message = f"{message}, and require_all_gpus is set"
+    return UnsupportedError(message, hint)

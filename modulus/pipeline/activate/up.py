@@ -84,6 +84,11 @@ def up(node: Node, reporter: Reporter, *, load: bool = True) -> Activated:
         target, built = _warm(node, reporter), None
         if target is None:
             target, built = _provided(node, reporter)
+        elif node.settings.require_all_gpus:
+            from modulus.pipeline.build import source
+            from modulus.pipeline.build.plan import flavour
+
+            flavour(node, source.recorded(node))  # A GPU may have come since.
         return work(target, reporter, census, built)
 
 

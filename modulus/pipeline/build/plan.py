@@ -80,6 +80,7 @@ def gather(node: Node, release: str) -> Facts:
         headers=headers.id if headers else None,
         symvers=headers.symvers_sha256 if headers else None,
         toolchain=toolchain.id if toolchain else None,
+        dropped=choice.dropped,
     )
 
 
@@ -94,7 +95,10 @@ def check_kernel(node: Node, headers: Headers) -> None:
 
 
 def flavour(node: Node, record: PackageRecord | None) -> FlavourChoice:
-    """Which flavour this node's GPUs and the driver's branch call for."""
+    """Which flavour this node's GPUs and the driver's branch call for.
+
+    Raises UnsupportedError where it drives none of the GPUs, or not all that have to work.
+    """
     return decide(
         node.profile,
         node.settings.flavour,
@@ -102,4 +106,5 @@ def flavour(node: Node, record: PackageRecord | None) -> FlavourChoice:
         # What is passed through to virtual machines is not this driver's business.
         [gpu.device for gpu in node.census.usable],
         record.gpus if record else None,
+        require_all=node.settings.require_all_gpus,
     )

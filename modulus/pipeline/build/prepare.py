@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from modulus.core.build.plan import Facts
+from modulus.core.gpu.flavour import DroppedGpu
 from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
 from modulus.host.files import atomic
@@ -33,6 +34,7 @@ def prepare(node: Node, reporter: Reporter, release: str) -> Job:
     """
     with counting(node):
         facts = gather(node, release)
+        _warn_of(reporter, facts.dropped)
         found = stored(node, reporter, facts)
         if found is None:
             return provide(node, reporter, facts)
@@ -96,6 +98,8 @@ def provide(
                 facts = gather(node, release)  # The package may decide the flavour.
                 basis = Basis(facts, headers, toolchain)
                 job = FromPackage(basis, fetched, one_pass, plain)
+        # The package may have brought its own list of GPUs.
+        _warn_of(reporter, [gpu for gpu in facts.dropped if gpu not in first.dropped])
         found = None if plain else stored(node, reporter, facts)
         if found:
             return Done(found)
@@ -104,3 +108,8 @@ def provide(
                 reporter.phase("plan", f"miss: {difference}")
         unless_used.pop_all()
         return job
+
+
+def _warn_of(reporter: Reporter, dropped: Iterable[DroppedGpu]) -> None:
+    for gpu in dropped:
+        reporter.warn(str(gpu))

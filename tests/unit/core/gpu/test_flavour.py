@@ -18,6 +18,7 @@ NVIDIA = load_profile(Path("/nonexistent"), "nvidia")
 SMALL = load_profile(Path("/nonexistent"), "v4l2loopback")
 
 T4, A100, V100, H100, GH200, B200, K80 = 0x1EB8, 0x20B0, 0x1DB4, 0x2330, 0x2342, 0x2901, 0x102D
+GT710, GTX1080, RTX5090 = 0x128B, 0x1B80, 0x2B85
 OLD = "proprietary is the default of drivers before 560"
 HOPPER = "self-hosted Hopper GPUs work with the open flavour only"
 
@@ -35,10 +36,14 @@ def auto(version: str, *devices: int, listed: Any = None) -> str:
 
 
 def refused(
-    version: str, *devices: int, wanted: str = "auto", listed: Any = None
+    version: str,
+    *devices: int,
+    wanted: str = "auto",
+    listed: Any = None,
+    require_all: bool = False,
 ) -> UnsupportedError:
     with pytest.raises(UnsupportedError) as raised:
-        decide(NVIDIA, wanted, version, gpus(*devices), listed)
+        decide(NVIDIA, wanted, version, gpus(*devices), listed, require_all=require_all)
     assert raised.value.code == 15 and "\n" not in raised.value.message + raised.value.hint
     return raised.value
 
@@ -112,12 +117,89 @@ def test_the_reason(version: str, devices: tuple[int, ...], reason: str) -> None
         ("560.28.03", (B200,), "not supported by drivers before 570", "570 branch or newer"),
         ("535.309.01", (K80,), "not supported by drivers from 495", "470 branch"),
         ("510.47.03", (GH200,), "has no open flavour (versions >=515 do)", "choose a version"),
-        ("570.86.15", (GH200, V100), f"2342) needs the open one ({HOPPER}); GPU 0", "take one"),
+        ("550.163.01", (GT710, K80), "128b): GPUs before Maxwell", "470 branch"),
+        ("590.48.01", (K80, V100), "102d): GPUs before Maxwell", "470 branch"),
     ],
 )  # fmt: skip
 def test_refusals(version: str, devices: tuple[int, ...], message: str, hint: str) -> None:
     error = refused(version, *devices)
     assert message in error.message and hint in error.hint
+
+
+# A GPU that the driver leaves out beside one that it drives.
+
+
+@pytest.mark.parametrize(
+    ("version", "devices", "flavour", "left_out", "why", "fix"),
+    [
+        # The vendor's driver ignores the GT 710 and drives the T4.
+        ("550.163.01", (GT710, T4), "proprietary", [1], "before Maxwell", "470 branch"),
+        ("495.44", (T4, K80), "proprietary", [2], "before Maxwell", "390 branch for Fermi"),
+        ("590.48.01", (GTX1080, T4, V100), "open", [1, 3], "Volta GPUs are not", "580 branch"),
+        ("565.57.01", (RTX5090, T4), "open", [1], "before 570", "570 branch or newer"),
+        ("550.163.01", (B200, T4), "proprietary", [1], "before 570", "570 branch or newer"),
+        # The one that is left decides, not the version's default.
+        ("570.86.15", (GT710, V100), "proprietary", [1], "before Maxwell", "470 branch"),
+        ("550.163.01", (GT710, GH200), "open", [1], "before Maxwell", "470 branch"),
+        # Each would work with another flavour: the one for most of them.
+        ("570.86.15", (GH200, V100, GTX1080), "proprietary", [1], HOPPER, "flavour: open"),
+        ("570.86.15", (V100, GH200, B200), "open", [1], "have no GSP", "flavour: proprietary"),
+        ("570.86.15", (GH200, V100), "open", [2], "have no GSP", "flavour: proprietary"),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_the_driver_does_not_drive_is_left_out(
+    version: str,
+    devices: tuple[int, ...],
+    flavour: str,
+    left_out: list[int],
+    why: str,
+    fix: str,
+) -> None:
+    choice = decide(NVIDIA, "auto", version, gpus(*devices), None)
+    assert choice.flavour == flavour
+    assert [gpu.gpu for gpu in choice.dropped] == [f"0000:{n:02x}:00.0" for n in left_out]
+    for gpu in choice.dropped:
+        assert why in gpu.cause and fix in gpu.fix
+        assert f"GPU {gpu.gpu} (10de:" in str(gpu) and "leaves it out" in str(gpu)
+        assert gpu.gpu not in choice.reason
+    error = refused(version, *devices, require_all=True)
+    assert "require_all_gpus is set" in error.message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "devices", "why"),
+    [
+        ("proprietary", "550.163.01", (GT710, T4), "before Maxwell"),
+        ("open", "550.163.01", (GT710, T4), "before Maxwell"),
+        ("open", "570.86.15", (V100, T4), "open flavour: Maxwell, Pascal and Volta"),
+        ("proprietary", "570.86.15", (GH200, T4), HOPPER),
+    ],
+)
+def test_with_a_flavour_that_is_set_too(
+    wanted: str, version: str, devices: tuple[int, ...], why: str
+) -> None:
+    choice = decide(NVIDIA, wanted, version, gpus(*devices), None)
+    assert (choice.flavour, choice.reason) == (wanted, "set by the settings")
+    (dropped,) = choice.dropped
+    assert dropped.gpu == "0000:01:00.0" and why in dropped.cause
+    assert why in refused(version, *devices, wanted=wanted, require_all=True).message
+
+
+def test_a_set_flavour_for_none_of_them_says_which_one_to_set() -> None:
+    error = refused("570.86.15", K80, V100, wanted="open")
+    assert "1db4) does not work with the open flavour" in error.message
+    assert error.hint == "set flavour: auto, or flavour: proprietary"
+
+
+def test_gpus_that_need_different_flavours_are_told_of_where_all_have_to_work() -> None:
+    error = refused("570.86.15", GH200, V100, require_all=True)
+    assert f"2342) needs the open one ({HOPPER}); GPU 0" in error.message
+    assert error.hint.startswith("take one of them out")
+
+
+def test_all_that_the_driver_drives_is_all_that_is_required() -> None:
+    choice = decide(NVIDIA, "auto", "570.86.15", gpus(T4, A100), None, require_all=True)
+    assert (choice.flavour, choice.dropped) == ("open", ())
 
 
 def test_a_version_without_the_wanted_flavour() -> None:
@@ -174,6 +256,9 @@ def test_a_gpu_that_needs_what_the_package_lacks() -> None:
 def test_a_legacy_gpu_is_refused_with_its_branch() -> None:
     error = refused("570.1", T4, listed=listed(chip(T4, legacybranch="580.xx")))
     assert error.hint == "use a driver of the 580.xx branch"
+    legacy = listed(chip(T4, legacybranch="580.xx"), chip(A100, "kernelopen"))
+    (dropped,) = decide(NVIDIA, "auto", "570.1", gpus(T4, A100), legacy).dropped
+    assert (dropped.gpu, dropped.fix) == ("0000:01:00.0", "use a driver of the 580.xx branch")
     # One board that is still supported is enough.
     both = listed(chip(T4, legacybranch="580.xx"), chip(T4, "kernelopen"))
     assert auto("570.1", T4, listed=both) == "open"
@@ -256,7 +341,7 @@ def test_a_class_is_matched_without_its_programming_interface() -> None:
     st.lists(st.integers(0, 0xFFFF), max_size=4),
     st.lists(st.tuples(st.integers(0, 0xFFFF), st.booleans()), max_size=4),
 )
-def test_any_gpus_get_a_flavour_that_suits_them_all_or_a_reason(
+def test_any_gpus_get_a_flavour_that_drives_one_or_a_reason(
     wanted: str, version: str, devices: list[int], known: list[tuple[int, bool]]
 ) -> None:
     document = listed(*(chip(device, *(["kernelopen"] * works)) for device, works in known))
@@ -266,6 +351,12 @@ def test_any_gpus_get_a_flavour_that_suits_them_all_or_a_reason(
         assert error.message and error.hint
         return
     assert wanted in ("auto", choice.flavour) and choice.reason
-    for device in devices:
-        # With the GPU alone, the flavour is not refused either.
-        decide(NVIDIA, choice.flavour, version, gpus(device), document)
+    dropped = {gpu.gpu for gpu in choice.dropped}
+    assert not devices or len(dropped) < len(devices)
+    for one in gpus(*devices):
+        # With the GPU alone, the flavour is refused just where it is left out.
+        if one.address in dropped:
+            with pytest.raises(UnsupportedError):
+                decide(NVIDIA, choice.flavour, version, [one], document)
+        else:
+            decide(NVIDIA, choice.flavour, version, [one], document)

@@ -359,6 +359,63 @@ def test_a_gpu_that_is_passed_through_is_left_to_its_guest(
     assert tuple(node.nodes()) == NODES
 
 
+TOO_OLD = f"GPU {SECOND} (10de:1180): Kepler GPUs are too old for it"
+RULE = {"pci": "0x1180", "why": "Kepler GPUs are too old for it", "instead": "use 0.9"}
+
+
+def plug_an_old_one(node: FakeNode) -> None:
+    """The driver does not take it: its class tells the tool that stands in for the kernel."""
+    node.define(flavour_rules=[RULE])
+    node.sys.device(SECOND, "10de:1180", "0x030201", numa_node="0")
+
+
+def test_a_gpu_that_the_driver_is_not_for_is_left_out(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_an_old_one(node)
+    for warm in (False, True):
+        done = up(node, capsys)
+        assert (done["code"], done["phase"], done["warm"]) == (0, "ready", warm)
+        assert (
+            f"warning: {TOO_OLD}; the driver leaves it out: use 0.9" in done["said"]
+        ) is not warm
+        assert [(one["id"], one["severity"]) for one in done["findings"]] == [
+            ("gpu-unbound", "warning")
+        ]
+    assert tuple(node.nodes()) == NODES
+    assert node.run("plan", "gpu-1.0", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["dropped"] == [
+        {"gpu": SECOND, "cause": TOO_OLD, "fix": "use 0.9"}
+    ]
+    assert node.run("plan", "gpu-1.0") == 0
+    assert f"left out: {TOO_OLD} (use 0.9)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_where_all_gpus_have_to_work_it_is_refused(
+    node: FakeNode, capsys: pytest.CaptureFixture[str], warm: bool
+) -> None:
+    if warm:
+        assert up(node, capsys)["code"] == 0
+        node.reboot()
+    plug_an_old_one(node)
+    node.configure(require_all_gpus=True, ready_when="nodes")
+    done = up(node, capsys)
+    assert (done["code"], node.loaded()) == (15, {})
+    assert done["error"]["message"] == f"{TOO_OLD}, and require_all_gpus is set"
+    assert node.run("plan", "gpu-1.0") == 15
+
+
+def test_where_it_is_the_only_one_it_is_refused(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_an_old_one(node)
+    (node.root / "sys/bus/pci/devices" / GPU).unlink()
+    done = up(node, capsys)
+    assert (done["code"], done["error"]["message"], node.loaded()) == (15, TOO_OLD, {})
+    assert done["error"]["hint"] == "use 0.9"
+
+
 def test_each_gpu_has_its_node(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     node.sys.device(SECOND, numa_node="0")
     assert up(node, capsys)["code"] == 0
@@ -379,6 +436,7 @@ def test_each_gpu_has_its_node(node: FakeNode, capsys: pytest.CaptureFixture[str
         ("gpu: the firmware is missing", "No such device", 16, "firmware is not found"),
         ("gpu: registers claimed by another", "No such device", 17, "another driver has"),
         ("gpu: no GPU found", "No such device", 18, "no GPU for it"),
+        ("gpu 0000:00:05.0: it does not answer", "No such device", 19, "a GPU does not answer"),
         ("gpu: it is Monday", "modprobe: ERROR: Bad day", 16, "gpu: it is Monday"),
         ("", "", 16, "modprobe does not say why"),
     ],
