@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modulus.core.gpu.flavour import decide
 from modulus.core.gpu.supported import ListedGpu, parse_gpu_list
-from modulus.core.pci import IdRange, PciDevice, PciMatch, devices_of
+from modulus.core.pci import PciDevice, devices_of
 from modulus.core.profile.profile import GpuListFormat
 from modulus.errors import ConfigError, IntegrityError, ModulusError, UnsupportedError
 from modulus.host.config.load import load_profile
@@ -309,30 +309,6 @@ def test_any_document_is_a_list_or_refused(document: Any) -> None:
     except IntegrityError:
         return
     assert set(found) <= {T4, 0}
-
-
-# Ids.
-
-
-@pytest.mark.parametrize(
-    ("value", "first", "last"),
-    [(0x31A1, 0x31A1, 0x31A1), ("0x31a1", 0x31A1, 0x31A1), ("0x2340-0x237F", 0x2340, 0x237F)],
-)
-def test_id_ranges(value: object, first: int, last: int) -> None:
-    assert IdRange.parse(value) == IdRange(first, last)
-
-
-@pytest.mark.parametrize(
-    "value", ["", "0x1", "0x2340-", "0x237f-0x2340", "2340", True, None, 0x10000, -1, [], 1.5]
-)
-def test_what_is_no_id_range(value: object) -> None:
-    with pytest.raises(ValueError, match="must be a device id"):
-        IdRange.parse(value)
-
-
-def test_a_class_is_matched_without_its_programming_interface() -> None:
-    assert PciMatch(0x10DE, 0x0302).matches(gpu(T4, kind=0x030201))
-    assert not PciMatch(0x10DE, 0x0302).matches(gpu(T4, kind=0x030001))
 
 
 @given(

@@ -477,6 +477,18 @@ def test_what_the_kernel_says_of_one_gpu_is_a_warning_where_others_work(
     assert node.state()["findings"] == done["findings"]
 
 
+def test_what_is_wrong_beyond_the_level_of_readiness_is_a_warning(
+    node: FakeNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.configure(ready_when="loaded")
+    write(node.root / "dev/gpu0", "mine\n")
+    done = up(node, capsys)
+    assert (done["code"], done["phase"]) == (0, "ready")
+    (finding,) = done["findings"]
+    assert (finding["level"], finding["severity"]) == ("nodes", "warning")
+    assert f"warning: {finding['message']}" in done["said"]
+
+
 def test_a_module_to_load_before_may_fail(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
