@@ -6,6 +6,7 @@ made.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,20 @@ def test_the_next_kernels_modules_are_those_of_a_whole_build(
     assert len(node.digests(new)) == 5
     assert node.digests(new) == whole.digests
     assert node.leftovers() == []
+
+
+def test_headers_that_come_with_the_build_are_looked_at_too(
+    twin: str, new: str, instance: str, tmp_path: Path
+) -> None:
+    """As on a node that gets its next kernel: nobody has seen its headers before."""
+    node = small_node(tmp_path / "node", twin)
+    built(node, instance, twin)
+    for tree in (node.cache / "headers").iterdir():
+        if twin not in str(json.loads((tree / "record.json").read_text())["found_by"]):
+            tree.unlink()
+    done = built(node, instance, new)
+    assert f"headers: {new}" in done.stderr
+    assert AGAIN in done.stderr
 
 
 def test_a_small_module_is_compiled_after_all_where_its_objects_are_damaged(

@@ -82,6 +82,10 @@ class KeptObjects:
         self.folder = cache / FOLDER
         self._blobs = Blobs(self.folder / "blobs")
 
+    def any(self) -> bool:
+        """Whether there are objects of any family."""
+        return any(self.folder.glob("*/*/manifest.json"))
+
     def has(self, family: str) -> bool:
         """Whether ``family`` has objects to compare with."""
         return (self.folder / family).is_dir()

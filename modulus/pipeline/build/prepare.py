@@ -66,8 +66,7 @@ def provide(
     even where a build is stored. Neither is explained: what came before was.
     """
     release, again = first.kernel, whole or plain
-    distrusted = takes_no_shortcuts(node, first.recipe)
-    hoped_for = not (again or distrusted) and twin.is_hoped_for(node, first)
+    hoped_for = not again and twin.is_hoped_for(node, first)
     shared = SharedReporter(reporter)
     members = source.members(node, first.flavour)
     what = source.sources_text(node, first.flavour)
@@ -86,8 +85,10 @@ def provide(
             toolchain = node.toolchain(headers.config.compiler, shared)
             kept = None
             if hoped_for:
+                # A new kernel's headers are known only now.
                 facts = gather(node, release)
-                kept = twin.find(node, shared, facts, headers)
+                if not takes_no_shortcuts(node, facts.recipe):
+                    kept = twin.find(node, shared, facts, headers)
             if kept:
                 basis = Basis(facts, headers, toolchain)
                 job: Job = FromKept(
@@ -106,7 +107,8 @@ def provide(
         if not again:
             for difference in why_missing(node, facts):
                 reporter.phase("plan", f"miss: {difference}")
-        unless_used.pop_all()
+        if job.package:
+            unless_used.pop_all()
         return job
 
 

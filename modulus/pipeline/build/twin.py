@@ -23,9 +23,17 @@ from modulus.pipeline.node import Node
 
 
 def is_hoped_for(node: Node, facts: Facts) -> bool:
-    """Whether anything was kept that may do, if the headers turn out to be the same."""
-    family = _family(node, facts)
-    return family is not None and KeptObjects(node.site.cache).has(family)
+    """Whether anything was kept that may do, if the headers turn out to be the same.
+
+    Before headers and toolchain are there, anything may that was kept, of a package that is
+    known.
+    """
+    objects = KeptObjects(node.site.cache)
+    if not _may_use_kept(node) or facts.source is None:
+        return False
+    if facts.headers is None or facts.toolchain is None:
+        return objects.any()
+    return objects.has(family_of(facts))
 
 
 def find(node: Node, reporter: Reporter, facts: Facts, headers: Headers) -> Kept | None:
@@ -62,14 +70,13 @@ def forget(node: Node, kept: Kept) -> None:
 
 def keep(node: Node, reporter: Reporter, facts: Facts, headers: Headers, scratch: Path) -> None:
     """Keeps what a build has compiled; objects of no further use are no failure."""
-    family = _family(node, facts)
-    if family is None or node.profile.remake is None:
+    if not _may_use_kept(node) or node.profile.remake is None:
         return
     objects = KeptObjects(node.site.cache)
     release = facts.kernel
     try:
         objects.keep(
-            family,
+            family_of(facts),
             survey(headers.path, release),
             release,
             recipe=recipe_of(facts.inputs),
@@ -84,19 +91,20 @@ def keep(node: Node, reporter: Reporter, facts: Facts, headers: Headers, scratch
         reporter.warn(f"no objects kept for other kernels: {error}")
 
 
-def _family(node: Node, facts: Facts) -> str | None:
-    """The family of ``facts``; None where no kept object may be used."""
+def _may_use_kept(node: Node) -> bool:
     # Without a container more takes part in a build than its key has.
-    if node.profile.remake is None or node.settings.build.container == "none":
-        return None
+    return node.profile.remake is not None and node.settings.build.container != "none"
+
+
+def family_of(facts: Facts) -> str:
+    """What names the objects that a build with ``facts`` may use, but for the headers."""
     return twin.family(facts.inputs, rule_digest())
 
 
 def _look(node: Node, facts: Facts, headers: Headers) -> tuple[Kept | None, str]:
     """The kept objects of a twin, and a line about them; "" where nothing was kept."""
-    family = _family(node, facts)
-    objects = KeptObjects(node.site.cache)
-    if family is None or not objects.has(family):
+    family, objects = family_of(facts), KeptObjects(node.site.cache)
+    if not _may_use_kept(node) or not objects.has(family):
         return None, ""
     release = facts.kernel
     try:
