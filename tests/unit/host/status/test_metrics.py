@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from modulus.core.build.plan import Facts
 from modulus.core.findings import Finding
 from modulus.core.instance import Instance
 from modulus.core.status.build_counts import BuildRecord, parse_record
@@ -226,8 +227,9 @@ def test_whoever_builds_counts(
         monkeypatch.setattr(Done, "make", made)
         return Done(_MADE)
 
-    for name in ("gather", "stored"):
-        monkeypatch.setattr(f"modulus.pipeline.build.prepare.{name}", lambda *_: None)
+    facts = Facts(*[None] * 12)  # type: ignore[arg-type]  # what they say does not matter
+    monkeypatch.setattr("modulus.pipeline.build.prepare.gather", lambda *_: facts)
+    monkeypatch.setattr("modulus.pipeline.build.prepare.stored", lambda *_: None)
     monkeypatch.setattr("modulus.pipeline.build.prepare.provide", provided)
     node = Node(Site(tmp_path, None, (), 0), Instance("driver", "1.0"))
     with contextlib.suppress(ModulusError):
