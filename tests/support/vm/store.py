@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from modulus.host.files.digest import hash_file
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.system import parts_of, stored
@@ -106,6 +107,18 @@ def _forget(root: Path, releases: Sequence[str], keep: Sequence[Path]) -> None:
             shutil.rmtree(old)
 
 
+def _forget_other(root: Path, run: Path) -> None:
+    """Removes what is recorded of another file that was called as ``run`` is: nodes get this
+    one from the mirror, and would not find what was built of the other."""
+    sha256 = hash_file(run)
+    version = run.stem.rpartition("-")[2]
+    for record in (root / CACHE / "sources").glob(f"nvidia-{version}-*.json"):
+        recorded = json.loads(record.read_text())["sha256"]
+        if recorded != sha256:
+            (root / CACHE / "downloads" / recorded).unlink(missing_ok=True)
+            record.unlink()
+
+
 def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
@@ -117,6 +130,7 @@ def _build(
     settings = root / "etc/modulus/modulus.yaml"
     settings.parent.mkdir(parents=True, exist_ok=True)
     (root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
+    _forget_other(root, run)
     place = f"/{run.name}"
     with Mirror() as mirror:
         mirror.serve(place, run)
