@@ -45,6 +45,20 @@ SH_VERSIONS = {
 }
 
 
+SLOW = (
+    # Whole commands, one after another, on nodes made of stand-ins.
+    "tests/unit/core/build/test_revoked.py",
+    "tests/unit/pipeline/activate/",
+    # Real compilers.
+    "tests/unit/payload/",
+    # All that can be damaged, at random.
+    "tests/unit/test_damage.py",
+    "tests/unit/test_hostile.py",
+)
+"""Files of unit tests, and folders of them, that take most of the time of all of them: not for
+the inner loop (scripts/test --fast). ``@pytest.mark.slow`` does the same for a single test."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
@@ -64,8 +78,11 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
         for mark in item.iter_markers("required"):
             _check_names(mark.args)
     # What is quick first. Also, unit tests fork, which the threads do not survive that

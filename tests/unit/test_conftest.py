@@ -120,3 +120,8 @@ def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
     patterns = pytestconfig.getini("norecursedirs")
     assert "build" in folders
     assert [name for name in folders if any(fnmatch(name, one) for one in patterns)] == []
+
+
+def test_what_is_slow_is_there() -> None:
+    top = Path(__file__).parents[2]
+    assert [name for name in conftest.SLOW if not (top / name).exists()] == []

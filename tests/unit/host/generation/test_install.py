@@ -260,6 +260,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_kill_at_every_step_leaves_the_old_or_the_new(node: FakeRoot) -> None:
     old = node.up("1.0")
     seen: set[str] = set()
