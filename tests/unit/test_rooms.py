@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -142,3 +143,12 @@ FOLDERS = sorted(
 def test_a_folder_is_taken_in_at_a_glance(folder: Path) -> None:
     files = [path.name for path in folder.iterdir() if path.is_file()]
     assert len(files) <= MOST_FILES
+
+
+def test_every_file_that_the_docs_name_is_there() -> None:
+    """Paths from a floor, or from the top; a bare name is of the file named before it."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`((?:cli|agent|pipeline|host|core|units|tests)/[\w./-]+)`", text)
+    assert len(named) > 50
+    tops = (ROOT, PACKAGE)
+    assert [name for name in named if not any((top / name).exists() for top in tops)] == []

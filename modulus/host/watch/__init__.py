@@ -1,1 +1,1 @@
-"""Events of the kernel: inotify, uevents, its messages."""
+"""Events of the kernel: inotify and uevents."""

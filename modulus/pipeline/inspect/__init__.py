@@ -1,1 +1,1 @@
-"""Looks at instances and changes nothing."""
+"""The state of instances, told and waited for."""
