@@ -740,7 +740,9 @@ def test_a_warm_start_imports_nothing_that_builds(
     code, *imported = done.stdout.splitlines()[-1].split()
     assert code == "0"
     assert "modulus.pipeline.activate.up" in imported
-    assert BUILDING.isdisjoint(imported)
+    # asyncio, which sh 2 imports, has ssl.
+    came_with_sh = {"ssl"} if "asyncio" in imported else set()
+    assert (BUILDING & set(imported)) - came_with_sh == set()
     # There is nothing to run where all is loaded.
     assert ("sh" in imported) is loads
 
