@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modulus.core.gpu.census import Census
-from modulus.errors import BusyError, FallbackError, GpuFaultError, ModulusError
+from modulus.errors import BusyError, FallbackError, ModulusError
 from modulus.host.build.proofs import sound_first, why_condemned
 from modulus.host.generation.enabled import enabled_instances
 from modulus.host.generation.install import Generation, write_selected
@@ -39,8 +39,8 @@ def fall_back_from(failed: Target, reporter: Reporter, error: Exception) -> None
     """
     node = failed.node
     back = ways_back(node, failed.generation)
-    if not back or isinstance(error, (BusyError, GpuFaultError)):
-        # Another driver has the GPUs, the kernel hangs, or a GPU does: no version mends that.
+    if not back or isinstance(error, BusyError):
+        # Another driver has the GPUs, or the kernel hangs: no version mends that.
         return
     again = fall_back(failed, reporter, error, back)
     if again:

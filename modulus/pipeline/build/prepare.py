@@ -100,7 +100,8 @@ def provide(
                 basis = Basis(facts, headers, toolchain)
                 job = FromPackage(basis, fetched, one_pass, plain)
         # The package may have brought its own list of GPUs.
-        _warn_of(reporter, [gpu for gpu in facts.dropped if gpu not in first.dropped])
+        told = {dropped.gpu for dropped in first.dropped}
+        _warn_of(reporter, [dropped for dropped in facts.dropped if dropped.gpu not in told])
         found = None if plain else stored(node, reporter, facts)
         if found:
             return Done(found)

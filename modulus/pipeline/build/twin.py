@@ -26,13 +26,13 @@ def is_hoped_for(node: Node, facts: Facts) -> bool:
     """Whether anything was kept that may do, if the headers turn out to be the same.
 
     Before headers and toolchain are there, anything may that was kept, of a package that is
-    known.
+    at hand: another one is fetched meanwhile.
     """
     objects = KeptObjects(node.site.cache)
-    if not _may_use_kept(node) or facts.source is None:
+    if not _may_use_kept(node):
         return False
     if facts.headers is None or facts.toolchain is None:
-        return objects.any()
+        return facts.downloaded and objects.any()
     return objects.has(family_of(facts))
 
 
