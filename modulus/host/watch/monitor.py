@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from modulus.host.watch.inotify import Inotify, Notice
 
-_MANY = 100
-"""So many messages at once are a flood."""
+_MANY = 50
+"""So many messages within a second are a flood."""
 _PAUSE = 250
 """Milliseconds from a part of a flood to the next."""
 
@@ -107,8 +108,9 @@ class FolderMonitor:
 class _Hub:
     """One queue for many monitors: a user may have few, inotify(7), max_user_instances.
 
-    Any user can cause messages without end, such as by touch(1) of /dev/null. So the hub pauses
-    after a flood; the kernel holds few messages, and tells when it has lost some.
+    Any user can cause messages without end, such as by touch(1) of /dev/null, many at a time or
+    one after another. So the hub pauses while there is a flood; the kernel holds few messages,
+    and tells when it has lost some.
     """
 
     def __init__(self) -> None:
@@ -118,6 +120,7 @@ class _Hub:
         self._listeners: dict[int, list[_Listener]] = {}
         self._glib = GLib
         self._open = True
+        self._since, self._count = time.monotonic(), 0
         self._source = self._listen()
 
     @property
@@ -164,10 +167,18 @@ class _Hub:
                     sys.excepthook(*sys.exc_info())
         if not self._open:
             return False
-        if len(notices) < _MANY:
+        if not self._is_flood(len(notices)):
             return True
         self._source = self._glib.timeout_add(_PAUSE, self._go_on)
         return False
+
+    def _is_flood(self, count: int) -> bool:
+        """Whether ``count`` more messages are too many for the second that they came in."""
+        now = time.monotonic()
+        if now - self._since >= 1:
+            self._since, self._count = now, 0
+        self._count += count
+        return self._count >= _MANY
 
     def _go_on(self) -> bool:
         self._source = self._listen()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from modulus.agent.loop import Loop
+from modulus.host.watch import monitor as monitor_module
 from modulus.host.watch.inotify import Inotify, Notice
-from modulus.host.watch.monitor import FolderMonitor, _Hub
+from modulus.host.watch.monitor import _MANY, FolderMonitor, _Hub
 from tests.support.mainloop import run_until, turn
 
 
@@ -174,6 +177,35 @@ def test_a_flood_is_taken_in_parts(tmp_path: Path, monitor: Make, told: Told) ->
     (tmp_path / "last").touch()
     run_until(lambda: "last" in told.names)
     other.close()
+
+
+def test_a_flood_of_single_messages(
+    tmp_path: Path, monitor: Make, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is taken before the next comes."""
+    monkeypatch.setattr(monitor_module, "_PAUSE", 3_600_000)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    there = tmp_path / "there"
+    there.touch()
+    monitor(tmp_path)
+    for _ in range(2 * _MANY):
+        there.touch()
+        turn()
+    assert len(told.names) == _MANY
+
+
+def test_messages_in_their_time_are_no_flood(
+    tmp_path: Path, monitor: Make, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    there = tmp_path / "there"
+    there.touch()
+    monitor(tmp_path)
+    for _ in range(2 * _MANY):
+        there.touch()
+        turn()
+    assert len(told.names) == 2 * _MANY
 
 
 def test_what_a_listener_raises_does_not_end_the_watching(
