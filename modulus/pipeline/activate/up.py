@@ -84,11 +84,6 @@ def up(node: Node, reporter: Reporter, *, load: bool = True) -> Activated:
         target, built = _warm(node, reporter), None
         if target is None:
             target, built = _provided(node, reporter)
-        elif node.settings.require_all_gpus:
-            from modulus.pipeline.build import source
-            from modulus.pipeline.build.plan import flavour
-
-            flavour(node, source.recorded(node))  # A GPU may have come since.
         return work(target, reporter, census, built)
 
 
@@ -203,8 +198,28 @@ def _warm(node: Node, reporter: Reporter) -> Target | None:
     except IntegrityError as error:
         reporter.warn(f"{generation.name} is damaged: {error.message}")
         return None
+    if not node.census.missing and not _is_for_all_gpus(target, reporter):
+        return None
     reporter.phase("plan", f"warm: {generation.name} is for this kernel")
     return target
+
+
+def _is_for_all_gpus(target: Target, reporter: Reporter) -> bool:
+    """Whether no GPU that came since calls for another flavour, where all have to work.
+
+    Raises UnsupportedError where no flavour drives them all.
+    """
+    if not target.node.settings.require_all_gpus:
+        return True
+    from modulus.pipeline.build import source
+    from modulus.pipeline.build.plan import flavour
+
+    try:
+        choice = flavour(target.node, source.recorded(target.node))
+    except IntegrityError as error:
+        reporter.warn(f"it is not known which GPUs the driver is for: {error.message}")
+        return True
+    return choice.flavour == target.generation.contents.identity.flavour
 
 
 def _check_whole(generation: Generation, reporter: Reporter) -> None:
