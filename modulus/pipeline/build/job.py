@@ -31,6 +31,10 @@ SCRATCH = "build"
 """The name of the scratch folders of builds."""
 
 
+_Made = tuple[tuple[Module, ...], str]
+"""Modules, and how they were made, for the manifest."""
+
+
 def _nothing() -> None:
     pass
 
@@ -92,23 +96,24 @@ class FromPackage:
     ) -> Built:
         """The build, unless another process has just made it."""
         with contextlib.closing(self.one_pass):
-            recipe = _recipe(node, self.basis)
-            if self.plain:
-                recipe = plainly(recipe)
 
-            def compiled(scratch: Path) -> tuple[Module, ...]:
+            def compiled(scratch: Path) -> _Made:
+                recipe = _recipe(node, self.basis)
+                if self.plain:
+                    recipe = plainly(recipe)
+
                 def lay_out() -> None:
                     unpack(
                         node, reporter, self.basis, self.package, scratch / "src", self.one_pass
                     )
                     meanwhile()
 
-                return compile_job(
+                modules = compile_job(
                     node, reporter, self.basis, recipe, scratch, lay_out, shell=shell
                 )
+                return modules, TOGETHER if takes_shortcuts(recipe) else WHOLE
 
-            made = TOGETHER if takes_shortcuts(recipe) else WHOLE
-            return _commit(node, reporter, self.basis, compiled, made, anew=self.plain)
+            return _commit(node, reporter, self.basis, compiled, anew=self.plain)
 
 
 @dataclass(frozen=True)
@@ -132,17 +137,21 @@ class FromKept:
         meanwhile: Callable[[], None] = _nothing,
     ) -> Built:
         """The build, unless another process has just made it."""
-        recipe = replace(_recipe(node, self.basis), work=())
 
-        def finished(scratch: Path) -> tuple[Module, ...]:
+        def finished(scratch: Path) -> _Made:
+            recipe = replace(_recipe(node, self.basis), work=())
+
             def lay_out() -> None:
                 twin.restore(node, reporter, self.kept, scratch / "work", recipe.release)
                 meanwhile()
 
-            return compile_job(node, reporter, self.basis, recipe, scratch, lay_out, again=True)
+            modules = compile_job(
+                node, reporter, self.basis, recipe, scratch, lay_out, again=True
+            )
+            return modules, TWIN
 
         try:
-            return _commit(node, reporter, self.basis, finished, TWIN)
+            return _commit(node, reporter, self.basis, finished, of_kept=True)
         except (BuildError, IntegrityError) as error:
             twin.forget(node, self.kept)
             reporter.warn(f"all is compiled after all: {error.message}")
@@ -158,13 +167,16 @@ def _commit(
     node: Node,
     reporter: Reporter,
     basis: Basis,
-    make: Callable[[Path], tuple[Module, ...]],
-    made: str,
+    make: Callable[[Path], _Made],
     *,
+    of_kept: bool = False,
     anew: bool = False,
 ) -> Built:
     """What ``make`` leaves in a scratch folder, in the store; unless ``anew``, what is there by
-    now. ``made`` is how it is made, for the manifest."""
+    now. ``of_kept``: of objects of another build, which are not kept once more.
+
+    ``make`` is called with the build's lock: what was disproved by then counts.
+    """
     facts = basis.facts
     key, release = facts.key, facts.kernel
     if key is None:
@@ -184,15 +196,15 @@ def _commit(
             scratch = stack.enter_context(atomic.scratch(parent, SCRATCH))
             log = scratch / "entry" / "build.log"
             try:
-                modules = make(scratch)
+                modules, made = make(scratch)
             except ModulusError:
                 if log.exists():
                     log.replace(failed)
-                    if made != TWIN:
+                    if not of_kept:
                         reporter.error(f"build: the whole log is in {failed}")
                 raise
             entry = commit(node, reporter, facts, modules, scratch, started, made)
-            if made != TWIN:
+            if not of_kept:
                 twin.keep(node, reporter, facts, basis.headers, scratch)
         failed.unlink(missing_ok=True)
         return Built(entry, release, facts.flavour, False, time.time() - started)

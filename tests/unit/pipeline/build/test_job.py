@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from modulus.core.build.proof import Disproof
 from modulus.core.store.manifest import TWIN, WHOLE
 from modulus.errors import BuildError
+from modulus.host.build.proofs import add_disproof
 from modulus.host.report.reporter import PlainReporter
 from modulus.host.reuse.object_cache import Kept
 from modulus.host.store.store import Entry, Store
@@ -17,6 +21,7 @@ from modulus.pipeline.build import twin
 from modulus.pipeline.build.build import build
 from modulus.pipeline.build.job import FromKept, FromPackage
 from modulus.pipeline.build.prepare import prepare
+from modulus.pipeline.build.recipe import recipe_for
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
@@ -81,6 +86,32 @@ def test_where_kept_objects_are_of_no_use_they_go_and_all_is_compiled(
     assert built.entry.manifest and built.entry.manifest.made == WHOLE
     assert not kept.path.exists()
     assert "all is compiled after all: modpost: no such symbol" in said.getvalue()
+
+
+def test_what_is_disproved_while_it_waits_for_the_lock_is_built_plainly(
+    node: FakeNode,  # noqa: F811 - the fixture
+    driver: Node,
+    compiles: Compiles,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node.define(make={"targets": "modules", "batch": True})
+    whole = prepare(driver, QUIET, RELEASE)
+    assert isinstance(whole, FromPackage)
+    lock, recipe = Site.lock, whole.basis.facts.recipe
+    assert recipe and recipe_for(driver, RELEASE, "gcc").batch
+
+    @contextlib.contextmanager
+    def locked(self: Site, *arguments: Any, **options: Any) -> Iterator[None]:
+        with lock(self, *arguments, **options):
+            disproof = Disproof(recipe, "0" * 64, (), (), "2026-01-01T00:00:00Z")
+            add_disproof(driver.paths, disproof)
+            yield
+
+    monkeypatch.setattr(Site, "lock", locked)
+    compiles.makes = [SOUND]
+    built = whole.make(driver, QUIET)
+    assert built.entry.manifest and built.entry.manifest.made == WHOLE
+    assert [recipe.batch for recipe in compiles.recipes] == [False]
 
 
 @pytest.mark.parametrize("outcome", ["compiled", "kept", "stored"])
