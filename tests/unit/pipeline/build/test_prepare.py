@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,14 @@ from modulus.errors import FetchError, ToolchainError, UnsupportedError
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.report.reporter import PlainReporter, Reporter
+from modulus.host.reuse.object_cache import Kept
+from modulus.pipeline.build import source, twin
 from modulus.pipeline.build.job import FromPackage
 from modulus.pipeline.build.prepare import prepare
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
+from tests.support.headertrees import write
 from tests.support.mirror import Mirror, Resource
 from tests.support.quiet import QUIET
 
@@ -84,6 +88,59 @@ def test_the_package_is_fetched_while_headers_are_provisioned(
     assert isinstance(job, FromPackage)
     assert job.package.path.is_file()
     assert job.basis.facts.key
+
+
+def keep_others(fake: FakeNode) -> None:
+    """Objects are kept, but of no use for this driver."""
+    fake.define(remake={"harmless": []})
+    write(fake.cache / "compiled/another/survey/manifest.json", "{}")
+
+
+def test_it_is_fetched_beside_that_too_where_objects_are_kept(
+    node: Node, fake: FakeNode, asked: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may do, but the package would be fetched late if they do not."""
+    keep_others(fake)
+    provide = Provisioner.headers
+
+    def headers(self: Provisioner, release: str, reporter: Reporter) -> Headers:
+        assert asked()
+        return provide(self, release, reporter)
+
+    monkeypatch.setattr(Provisioner, "headers", headers)
+    assert isinstance(prepare(node, QUIET, RELEASE), FromPackage)
+
+
+def test_a_package_at_hand_is_not_looked_at_before_kept_objects(
+    node: Node, fake: FakeNode, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_others(fake)
+    source.provide(node, QUIET)
+    mirror.requests.clear()
+    recorded = Provisioner.headers_recorded
+    looks: list[str] = []
+    # The headers are not known before they are provided.
+    monkeypatch.setattr(
+        Provisioner,
+        "headers_recorded",
+        lambda self, release: recorded(self, release) if looks else None,
+    )
+
+    def headers(self: Provisioner, release: str, _: Reporter) -> Headers | None:
+        looks.append(release)
+        return recorded(self, release)
+
+    monkeypatch.setattr(Provisioner, "headers", headers)
+    find = twin.find
+
+    def found(*arguments: Any) -> Kept | None:
+        looks.append("kept")
+        return find(*arguments)
+
+    monkeypatch.setattr(twin, "find", found)
+    assert isinstance(prepare(node, QUIET, RELEASE), FromPackage)
+    assert looks == [RELEASE, "kept"]
+    assert not mirror.requests
 
 
 @pytest.mark.parametrize("package", ["absent", "stalls"])
