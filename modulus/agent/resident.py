@@ -100,7 +100,7 @@ class Resident:
 
     def _inputs(self) -> str:
         # Needed only after a failure.
-        from modulus.agent.inputs import inputs_digest
+        from modulus.agent.inputs_digest import inputs_digest
 
         return inputs_digest(self._site.root, self._site.config)
 

@@ -13,8 +13,8 @@ def some(names: Collection[str], shown: int = 3, *, between: str = ", ") -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time as people read it, such as ``15:00 min``, without parts of a second."""
-    minutes, rest = divmod(int(seconds), 60)
+    """A span of time as people read it, such as ``15:00 min``."""
+    minutes, rest = divmod(round(seconds), 60)
     if minutes >= 120:
         return f"{minutes // 60} h"
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"

@@ -15,7 +15,7 @@ from modulus.agent.prebuild.reboot_hold import RebootHold
 from modulus.agent.show.bus_link import BusLink
 from modulus.host.bus.connection import SystemBus
 from modulus.host.report.reporter import PlainReporter
-from modulus.host.status.reboot_hold import DROP_IN
+from modulus.host.status.shutdown_delay import DROP_IN
 from tests.support.privatebus import PrivateBus, Steps, drive, private_bus
 
 pytestmark = [

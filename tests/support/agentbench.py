@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modulus.agent.agent import Agent
-from modulus.agent.inputs import inputs_digest
+from modulus.agent.inputs_digest import inputs_digest
 from modulus.agent.job_queue import Work
 from modulus.agent.loop import Loop
 from modulus.agent.show.instance_status import InstanceStatus

@@ -14,7 +14,7 @@ import yaml
 from modulus import errors
 from modulus.cli.parser import make_parser
 from modulus.core.config import settings
-from modulus.core.config.schema import ListOf, MapOf, Maybe, Problems, Record, Schema
+from modulus.core.config.schema_types import ListOf, MapOf, Maybe, Problems, Record, Schema
 from modulus.core.profile import schema as profile_schema
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from modulus.core.wording import span
 from modulus.errors import ModulusError
 from modulus.host.process.spawn import spawn
 from modulus.host.report.reporter import Reporter
-from modulus.host.status.reboot_hold import claim, claimed, lock_command
+from modulus.host.status.shutdown_delay import claim, claimed, lock_command
 
 _READ_AGAIN = (0.2, 0.5, 1.0, 3.0)
 """Seconds between looks at logind's limit, which reads its files some time after a signal."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modulus import __version__
 from modulus.agent.commands import ahead_command
-from modulus.agent.inputs import settings_digest
+from modulus.agent.inputs_digest import settings_digest
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.prover import Prover
 from modulus.agent.prebuild.queue import Prebuild, PrebuildQueue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from modulus.cli import output
-from modulus.cli.activated import activated_text, activated_value, finish
 from modulus.cli.system import make_site
+from modulus.cli.up_text import activated_text, activated_value, finish
 from modulus.host.report.reporter import Reporter
 from modulus.host.status.reporter import StatusReporter
 from modulus.pipeline.activate.rollback import choose, rollback

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from modulus.cli import output
-from modulus.cli.activated import activated_text, activated_value, finish
 from modulus.cli.parser import EXAMPLE
 from modulus.cli.system import make_node, make_site
+from modulus.cli.up_text import activated_text, activated_value, finish
 from modulus.core.instance import parse_instance
 from modulus.host.report.reporter import Reporter
 from modulus.host.status.reporter import StatusReporter

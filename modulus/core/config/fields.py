@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modulus.core.config.schema import MapOf, Scalar, text
+from modulus.core.config.schema_types import MapOf, Scalar, text
 
 COMPONENTS = ("compute", "utility", "graphics", "video", "display")
 MODULE_NAME = text(r"[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module")

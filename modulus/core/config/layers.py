@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modulus.core.config.schema import MapOf, Problems, Record, Schema, join
+from modulus.core.config.schema_types import MapOf, Problems, Record, Schema, join
 from modulus.core.config.settings import DEFAULTS, GENERAL, RENAMED, Settings
 
 

@@ -1,4 +1,4 @@
-"""The wanted state of a driver, as data: what ``up`` leaves is to stay."""
+"""The recorded state of a driver, as data: what ``up`` leaves is to stay."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def recorded_state_value(state: RecordedState) -> dict[str, Any]:
 
 def parse_recorded_state(value: object) -> RecordedState:
     """The state in a ``recorded_state_value``; ValueError for anything else."""
-    of = Fields(value, "the wanted state")
+    of = Fields(value, "the recorded state")
     of("schema", forms.exactly(_SCHEMA))
     modules, majors = forms.module_name, forms.number(0, MOST_MAJOR)
     return RecordedState(

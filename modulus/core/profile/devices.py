@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from modulus.core.config.fields import MODULE_NAME
-from modulus.core.config.schema import ListOf, Problems, Record, integer, text
+from modulus.core.config.schema_types import ListOf, Problems, Record, integer, text
 from modulus.core.devices.proc_devices import MOST_MAJOR, MOST_MINOR
 from modulus.core.devices.wanted import MINOR, Minors, NodeRule, Params, When
 

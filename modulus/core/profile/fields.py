@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modulus.core.config.fields import url
-from modulus.core.config.schema import MapOf, Scalar, integer, text
+from modulus.core.config.schema_types import MapOf, Scalar, integer, text
 from modulus.core.record.forms import is_inside
 from modulus.core.version import Range
 

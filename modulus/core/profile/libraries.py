@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from modulus.core.config.fields import MODULE_NAME
-from modulus.core.config.schema import ListOf, Problems, Record, choice, integer, text
+from modulus.core.config.schema_types import ListOf, Problems, Record, choice, integer, text
 from modulus.core.findings import SEVERITIES
 from modulus.core.profile.fields import NOTE
 

@@ -12,7 +12,7 @@ from modulus.core.config.fields import (
     SHA256,
     url,
 )
-from modulus.core.config.schema import (
+from modulus.core.config.schema_types import (
     BOOLEAN,
     ListOf,
     MapOf,

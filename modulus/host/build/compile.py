@@ -24,7 +24,7 @@ from modulus.core.kernel.symvers import Export, parse_symvers
 from modulus.core.profile.build_causes import DISK_FULL, OUT_OF_MEMORY, Diagnosis
 from modulus.core.profile.progress import KBUILD, Progress, globs, predict
 from modulus.errors import BuildError, ToolchainError
-from modulus.host.build.inspect import Module, inspect_modules
+from modulus.host.build.module_check import Module, check_modules
 from modulus.host.files.atomic import remove_tree
 from modulus.host.files.digest import hash_file
 from modulus.host.files.regular import read_text
@@ -120,7 +120,7 @@ def compile_modules(
         raise _failure(status, container.oom, diagnosis, out)
     if written.error:
         raise BuildError(f"cannot write {log}: {written.error.strerror}", DISK_FULL.remedy)
-    modules = inspect_modules(
+    modules = check_modules(
         recipe,
         kernel,
         out,

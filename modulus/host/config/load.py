@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modulus.core.config.layers import SettingsSource, merge, place, with_new_names
-from modulus.core.config.schema import Problems, close
+from modulus.core.config.schema_types import Problems, close
 from modulus.core.config.settings import SCHEMA, Settings
 from modulus.core.profile.profile import BuildFile, Patch, Profile
 from modulus.core.profile.schema import parse_profile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modulus.host.files.regular import read_bytes
 
 if TYPE_CHECKING:
-    from modulus.core.config.schema import Problems
+    from modulus.core.config.schema_types import Problems
 
 _MOST_BYTES = 1 << 20
 _MOST_VALUES = 20_000

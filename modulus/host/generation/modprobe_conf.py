@@ -16,7 +16,7 @@ def configure_modprobe(driver: DriverPaths, options: Options, blacklist: Iterabl
     """Writes the driver's file; False if it is there already.
 
     ``blacklist`` are the modules that udev must not load: the profile's rivals, the driver's
-    own, and foreign ones in their place (``host.modules.other_drivers``). Raises ConfigError
+    own, and foreign ones in their place (``host.modules.foreign``). Raises ConfigError
     where ``/etc`` cannot be written.
     """
     values = config_values(driver.name, options, blacklist)

@@ -1,4 +1,4 @@
-"""The wanted state of a driver in ``/run/modulus/NAME/wanted.json``, and whether it holds.
+"""The recorded state of a driver, ``/run/modulus/NAME/wanted.json``, and whether it holds.
 
 Quick repairs and the resident agent go by it alone: they read no profile and no manifest.
 """
@@ -30,7 +30,7 @@ from modulus.host.kernel.probe import pci_devices
 
 
 def write_recorded_state(driver: DriverPaths, state: RecordedState) -> bool:
-    """Records the wanted state of ``driver``; False if it is recorded already."""
+    """Records the state of ``driver`` that is to stay; False if it is recorded already."""
     path = driver.recorded_state
     with writing(path):
         text = json.dumps(recorded_state_value(state), indent=1) + "\n"

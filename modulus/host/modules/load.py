@@ -15,8 +15,8 @@ from modulus.host.files import sysfs
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.kernel.log import KernelLog, kernel_log
 from modulus.host.kernel.module_file import read_module_file
+from modulus.host.modules.foreign import origin_of
 from modulus.host.modules.module_root import ModuleRoot
-from modulus.host.modules.other_drivers import origin_of
 from modulus.host.process.run import CommandError
 from modulus.host.process.uninterruptible import Whole, shelter
 from modulus.host.report.notify import ask_for_time

@@ -16,18 +16,18 @@ from modulus.host.generation.install import Generation
 from modulus.host.generation.modprobe_conf import configure_modprobe
 from modulus.host.gpu.census import bind_free, fix_numa, take_census
 from modulus.host.modules.firmware import provide_firmware
-from modulus.host.modules.initramfs import check_initramfs
-from modulus.host.modules.load import WantedModule, check_loaded, load, loaded, read_wanted
-from modulus.host.modules.module_root import ModuleRoot, compose
-from modulus.host.modules.other_drivers import (
+from modulus.host.modules.foreign import (
     ModuleOrigin,
     find_foreign,
     foreign_findings,
     foreign_names,
 )
+from modulus.host.modules.initramfs import check_initramfs
+from modulus.host.modules.load import WantedModule, check_loaded, load, loaded, read_wanted
+from modulus.host.modules.module_root import ModuleRoot, compose
 from modulus.host.modules.rivals import remove_rivals
 from modulus.host.report.reporter import Reporter
-from modulus.pipeline.activate.remember import remember
+from modulus.pipeline.activate.record_state import record_state
 from modulus.pipeline.node import Node
 
 FORCE = "rivals_unbind"
@@ -127,7 +127,7 @@ def start(
         said = load(node.paths, modules, wanted, profile.load_causes, reporter)
     bind_free(root, unbound, [module.name for module in wanted])
     nodes = provide_nodes(root, profile.nodes, reporter)
-    remember(node, reporter, generation, wanted, nodes)
+    record_state(node, reporter, generation, wanted, nodes)
     return (*foreign_findings(name, foreign), *rivals, *said, *nodes.findings)
 
 

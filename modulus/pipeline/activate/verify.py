@@ -23,8 +23,8 @@ from modulus.host.generation.enabled import selected_instance, selected_instance
 from modulus.host.generation.install import Generation, active_generation
 from modulus.host.gpu.census import take_census
 from modulus.host.health.verify import verify
+from modulus.host.modules.foreign import find_foreign, foreign_findings
 from modulus.host.modules.load import WantedModule, loaded
-from modulus.host.modules.other_drivers import find_foreign, foreign_findings
 from modulus.pipeline.activate.load import modules_of
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site

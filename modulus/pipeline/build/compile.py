@@ -22,7 +22,7 @@ from modulus.host.build.container import (
     most_memory,
     open_container,
 )
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.toolchain import Toolchain
 from modulus.host.report.clock import rfc3339

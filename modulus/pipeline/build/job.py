@@ -14,7 +14,7 @@ from typing import Protocol
 from modulus.core.build.recipe import Recipe, plainly, takes_shortcuts
 from modulus.core.store.manifest import TOGETHER, TWIN, WHOLE
 from modulus.errors import BuildError, IntegrityError, ModulusError
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.files import atomic
 from modulus.host.files.place import writing
 from modulus.host.report.reporter import Reporter

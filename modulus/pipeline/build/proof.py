@@ -22,7 +22,7 @@ from modulus.core.instance import parse_instance
 from modulus.core.store.keys import SHORT, differences
 from modulus.core.store.manifest import WHOLE, Manifest
 from modulus.errors import LockedError, ModulusError, UnprovedError, WrongBuildError
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.build.proofs import add_disproof, read_proof, write_proof
 from modulus.host.build.resources import fitting_jobs
 from modulus.host.files import atomic

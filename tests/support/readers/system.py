@@ -15,7 +15,7 @@ from modulus.host.files.regular import read_text
 from modulus.host.generation.soname import read_soname
 from modulus.host.health.library_probe import _Heard
 from modulus.host.kernel.module_file import read_module_file
-from modulus.host.modules.other_drivers import _installed
+from modulus.host.modules.foreign import _installed
 from tests.support.damage import Reader
 from tests.support.elfmaker import kernel_module
 from tests.support.headertrees import write

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modulus.cli.parser import make_parser
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.config.settings import SCHEMA
 from modulus.core.instance import parse_instance
 from modulus.core.userdata import Package, parse_package, user_data

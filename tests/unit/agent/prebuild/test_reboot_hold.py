@@ -12,10 +12,10 @@ import pytest
 
 from modulus.agent.loop import Loop
 from modulus.agent.prebuild.reboot_hold import RebootHold
-from modulus.core.agent.reboot_hold import parse_claims, render_claims
+from modulus.core.agent.logind_drop_in import parse_claims, render_claims
 from modulus.errors import ModulusError
 from modulus.host.report.reporter import PlainReporter
-from modulus.host.status.reboot_hold import DROP_IN, claim, claimed
+from modulus.host.status.shutdown_delay import DROP_IN, claim, claimed
 from tests.support.mainloop import run_until, turn
 
 FAKE = """\

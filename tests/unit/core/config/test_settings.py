@@ -7,7 +7,7 @@ import pytest
 
 from modulus.core.config.fields import SHA256, url
 from modulus.core.config.layers import SettingsSource, merge, place
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.config.settings import (
     DEFAULTS,
     GENERAL,

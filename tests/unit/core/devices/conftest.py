@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modulus.core.config.schema import ListOf, Problems
+from modulus.core.config.schema_types import ListOf, Problems
 from modulus.core.devices.proc_devices import CharDevices
 from modulus.core.devices.wanted import DeviceNode, NodeFacts, NodeRule, Seen
 from modulus.core.profile.devices import NODE, check_nodes

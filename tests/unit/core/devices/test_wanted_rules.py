@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.profile.schema import parse_profile
 from tests.unit.core.devices.conftest import CAPS, CHANNEL, GPU, SWITCH, TOOLS, parse, rules
 

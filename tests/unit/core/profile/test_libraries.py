@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.profile.libraries import SCHEMA, Library, Status, check_fit
 from modulus.host.config.load import load_profile
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from modulus.core.agent.backoff import PERMANENT
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.kernel.log import parse_messages
 from modulus.core.profile.load_causes import CAUSES, ERRORS, LoadCause, explain, log_findings
 from modulus.core.profile.profile import Profile

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modulus.core.build.recipe import Recipe, make_argv
 from modulus.core.config.fields import COMPONENTS
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.kernel.release import KernelConfig, check
 from modulus.core.package.vendor_manifest import TYPES
 from modulus.core.pci import PciMatch

@@ -10,7 +10,7 @@ from typing import Any
 
 from modulus.core.build.recipe import Recipe
 from modulus.host.build.compile import compile_modules
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.distribution.headers import Headers
 from modulus.host.process.run import Result
 from tests.support.elfmaker import kernel_module

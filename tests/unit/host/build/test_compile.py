@@ -12,7 +12,7 @@ from modulus.core.build.recipe import make_argv
 from modulus.core.profile.profile import BuildFile
 from modulus.core.profile.progress import Work
 from modulus.errors import BuildError, ConfigError
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.process.run import run
 from tests.unit.host.build.conftest import RELEASE, Bench
 

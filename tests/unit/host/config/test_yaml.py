@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.host.config.yaml import parse_yaml
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.gpu.census import Census, Gpu, has_signature, kind_of, no_gpu, vgpu_findings
 from modulus.core.pci import PciDevice
 from modulus.core.profile.profile import Profile

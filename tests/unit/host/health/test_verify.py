@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modulus.core.config.schema import Problems
+from modulus.core.config.schema_types import Problems
 from modulus.core.config.settings import Settings
 from modulus.core.generation.ldcache import find_library, parse_ldcache
 from modulus.core.profile.profile import Profile

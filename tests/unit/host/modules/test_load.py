@@ -22,6 +22,7 @@ from modulus.errors import (
 )
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.modprobe_conf import configure_modprobe
+from modulus.host.modules.foreign import find_foreign, foreign_findings, foreign_names
 from modulus.host.modules.load import (
     WantedModule,
     check_loaded,
@@ -31,7 +32,6 @@ from modulus.host.modules.load import (
     settled,
 )
 from modulus.host.modules.module_root import ModuleRoot, compose
-from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
 from modulus.host.modules.unload import unload
 from modulus.host.process.run import run
 from modulus.host.report.reporter import PlainReporter
@@ -336,7 +336,7 @@ def test_a_generation_of_ours_is_told_apart(
     if active:
         generation = SimpleNamespace(path=home)
         monkeypatch.setattr(
-            "modulus.host.modules.other_drivers.active_generation", lambda *_: generation
+            "modulus.host.modules.foreign.active_generation", lambda *_: generation
         )
     node.sysfs("gpu", version="1.0", srcversion="OLD")
     with pytest.raises(BusyError, match=rf"\.gpu/old/.*\({words} generation\)") as error:

@@ -25,7 +25,7 @@ from modulus.errors import (
     WrongBuildError,
 )
 from modulus.host.build import resources
-from modulus.host.build.inspect import Module
+from modulus.host.build.module_check import Module
 from modulus.host.build.proofs import read_disproofs, read_proof
 from modulus.host.report.reporter import PlainReporter, Reporter
 from modulus.host.store.store import Entry

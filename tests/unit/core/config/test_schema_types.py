@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modulus.core.config.schema import (
+from modulus.core.config.schema_types import (
     BOOLEAN,
     ListOf,
     MapOf,

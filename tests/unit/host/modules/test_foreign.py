@@ -6,7 +6,7 @@ import pytest
 
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.modprobe_conf import configure_modprobe
-from modulus.host.modules.other_drivers import find_foreign, foreign_findings, foreign_names
+from modulus.host.modules.foreign import find_foreign, foreign_findings, foreign_names
 
 RELEASE = "6.1.0-9-amd64"
 MODULES = ("gpu", "gpu-uvm")

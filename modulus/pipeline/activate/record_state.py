@@ -25,7 +25,7 @@ from modulus.host.report.reporter import Reporter
 from modulus.pipeline.node import Node
 
 
-def remember(
+def record_state(
     node: Node,
     reporter: Reporter,
     generation: Generation,

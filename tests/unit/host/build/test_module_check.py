@@ -14,8 +14,8 @@ import pytest
 
 from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
-from modulus.host.build import inspect as modules
-from modulus.host.build.inspect import Module, inspect_modules
+from modulus.host.build import module_check as modules
+from modulus.host.build.module_check import Module, check_modules
 from modulus.host.files.data import FileData
 from modulus.host.files.regular import open_regular
 from tests.support.elfmaker import kernel_module
@@ -37,7 +37,7 @@ def out(tmp_path: Path) -> Path:
 
 def inspect(out: Path, *names: str) -> tuple[Module, ...]:
     recipe = replace(RECIPE, modules=names or RECIPE.modules)
-    return inspect_modules(recipe, {}, out, srcversion=False)
+    return check_modules(recipe, {}, out, srcversion=False)
 
 
 def test_what_is_taken_over_is_ours_alone(out: Path) -> None:
@@ -137,9 +137,9 @@ import re, sys
 from pathlib import Path
 from modulus.core.build.recipe import Recipe
 from modulus.errors import BuildError
-from modulus.host.build.inspect import inspect_modules
+from modulus.host.build.module_check import check_modules
 try:
-    inspect_modules({RECIPE!r}, {{}}, Path(sys.argv[1]), srcversion=False)
+    check_modules({RECIPE!r}, {{}}, Path(sys.argv[1]), srcversion=False)
 except BuildError:
     # Not getrusage(2), whose peak begins with that of the process that forked this one.
     print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modulus.core.agent.reboot_hold import parse_claims, render_claims
+from modulus.core.agent.logind_drop_in import parse_claims, render_claims
 from modulus.host.files import atomic
 from modulus.host.files.place import below, replace_file, writing
 from modulus.host.files.regular import read_text

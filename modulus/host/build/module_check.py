@@ -42,7 +42,7 @@ class Module:
     srcversion: str | None
 
 
-def inspect_modules(
+def check_modules(
     recipe: Recipe, kernel: Mapping[str, Export], out: Path, *, srcversion: bool
 ) -> tuple[Module, ...]:
     """The built modules; BuildError with every reason why the kernel would refuse one.
