@@ -1,51 +1,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from modulus.core.gpu.flavour import decide
-from modulus.core.gpu.supported import ListedGpu, parse_gpu_list
-from modulus.core.pci import PciDevice, devices_of
-from modulus.core.profile.profile import GpuListFormat
-from modulus.errors import ConfigError, IntegrityError, ModulusError, UnsupportedError
+from modulus.core.pci import devices_of
+from modulus.errors import ConfigError
 from modulus.host.config.load import load_profile
+from tests.support.realgpus import (
+    A100,
+    B200,
+    GH200,
+    H100,
+    K80,
+    NVIDIA,
+    T4,
+    V100,
+    auto,
+    gpu,
+    gpus,
+    refused,
+)
 
-NVIDIA = load_profile(Path("/nonexistent"), "nvidia")
 SMALL = load_profile(Path("/nonexistent"), "v4l2loopback")
-
-T4, A100, V100, H100, GH200, B200, K80 = 0x1EB8, 0x20B0, 0x1DB4, 0x2330, 0x2342, 0x2901, 0x102D
 GT710, GTX1080, RTX5090 = 0x128B, 0x1B80, 0x2B85
 OLD = "proprietary is the default of drivers before 560"
 HOPPER = "self-hosted Hopper GPUs work with the open flavour only"
-
-
-def gpu(device: int, slot: int = 1, vendor: int = 0x10DE, kind: int = 0x030200) -> PciDevice:
-    return PciDevice(f"0000:{slot:02x}:00.0", vendor, device, kind)
-
-
-def gpus(*devices: int) -> list[PciDevice]:
-    return [gpu(device, slot) for slot, device in enumerate(devices, 1)]
-
-
-def auto(version: str, *devices: int, listed: Any = None) -> str:
-    return decide(NVIDIA, "auto", version, gpus(*devices), listed).flavour
-
-
-def refused(
-    version: str,
-    *devices: int,
-    wanted: str = "auto",
-    listed: Any = None,
-    require_all: bool = False,
-) -> UnsupportedError:
-    with pytest.raises(UnsupportedError) as raised:
-        decide(NVIDIA, wanted, version, gpus(*devices), listed, require_all=require_all)
-    assert raised.value.code == 15 and "\n" not in raised.value.message + raised.value.hint
-    return raised.value
 
 
 @pytest.mark.parametrize(
@@ -126,9 +107,6 @@ def test_refusals(version: str, devices: tuple[int, ...], message: str, hint: st
     assert message in error.message and hint in error.hint
 
 
-# A GPU that the driver leaves out beside one that it drives.
-
-
 @pytest.mark.parametrize(
     ("version", "devices", "flavour", "left_out", "why", "fix"),
     [
@@ -158,10 +136,10 @@ def test_a_gpu_that_the_driver_does_not_drive_is_left_out(
     choice = decide(NVIDIA, "auto", version, gpus(*devices), None)
     assert choice.flavour == flavour
     assert [gpu.gpu for gpu in choice.dropped] == [f"0000:{n:02x}:00.0" for n in left_out]
-    for gpu in choice.dropped:
-        assert why in gpu.cause and fix in gpu.fix
-        assert f"GPU {gpu.gpu} (10de:" in str(gpu) and "leaves it out" in str(gpu)
-        assert gpu.gpu not in choice.reason
+    for left in choice.dropped:
+        assert why in left.cause and fix in left.fix
+        assert f"GPU {left.gpu} (10de:" in str(left) and "leaves it out" in str(left)
+        assert left.gpu not in choice.reason
     error = refused(version, *devices, require_all=True)
     assert "require_all_gpus is set" in error.message
 
@@ -222,117 +200,3 @@ def test_only_the_drivers_own_devices_count() -> None:
     others = [gpu(GH200, vendor=0x1002), gpu(GH200, kind=0x040300), gpu(GH200, kind=0x068000)]
     assert decide(NVIDIA, "auto", "535.1", others, None).flavour == "proprietary"
     assert devices_of(NVIDIA.pci, [gpu(T4, kind=0x030000)]) != ()
-
-
-# The package's own list.
-
-
-def listed(*entries: dict[str, Any]) -> dict[str, Any]:
-    return {"chips": list(entries)}
-
-
-def chip(device: int, *features: str, **more: str) -> dict[str, Any]:
-    return {"devid": f"0x{device:04X}", "name": "A name", "features": list(features), **more}
-
-
-def test_the_list_decides_for_what_the_rules_leave_open() -> None:
-    without = listed(chip(T4, "runtimepm"))
-    choice = decide(NVIDIA, "auto", "570.1", gpus(T4), without)
-    assert choice.flavour == "proprietary"
-    title, _, why = choice.reason.partition("): ")
-    assert title == "GPU 0000:01:00.0 (10de:1eb8, A name"
-    assert why == "the package does not list it for the open flavour"
-    assert auto("570.1", T4, listed=listed(chip(T4, "kernelopen"))) == "open"
-    assert auto("570.1", T4, A100, listed=without) == "proprietary"
-    error = refused("570.1", T4, wanted="open", listed=without)
-    assert "does not list it" in error.message
-
-
-def test_a_gpu_that_needs_what_the_package_lacks() -> None:
-    error = refused("535.1", GH200, listed=listed(chip(GH200)))
-    assert "self-hosted Hopper" in error.message and "does not list it" in error.message
-
-
-def test_a_legacy_gpu_is_refused_with_its_branch() -> None:
-    error = refused("570.1", T4, listed=listed(chip(T4, legacybranch="580.xx")))
-    assert error.hint == "use a driver of the 580.xx branch"
-    legacy = listed(chip(T4, legacybranch="580.xx"), chip(A100, "kernelopen"))
-    (dropped,) = decide(NVIDIA, "auto", "570.1", gpus(T4, A100), legacy).dropped
-    assert (dropped.gpu, dropped.fix) == ("0000:01:00.0", "use a driver of the 580.xx branch")
-    # One board that is still supported is enough.
-    both = listed(chip(T4, legacybranch="580.xx"), chip(T4, "kernelopen"))
-    assert auto("570.1", T4, listed=both) == "open"
-
-
-def test_a_gpu_the_list_does_not_have_goes_by_the_rules() -> None:
-    assert auto("570.1", T4, listed=listed()) == "open"
-    assert auto("570.1", V100, listed=listed(chip(T4))) == "proprietary"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        [], "x", {}, {"chips": {}}, {"chips": ["x"]}, {"chips": [{}]},
-        {"chips": [{"devid": 5}]}, {"chips": [{"devid": "zz"}]},
-        {"chips": [{"devid": "0x1eb8", "features": "kernelopen"}]},
-    ],
-)  # fmt: skip
-def test_what_is_no_list(document: Any) -> None:
-    with pytest.raises(IntegrityError, match=r"supported-gpus\.json: "):
-        decide(NVIDIA, "auto", "570.1", [], document)
-
-
-def test_another_vendors_list_is_read_as_its_profile_says() -> None:
-    form = GpuListFormat("gpus.json", "gpus", "pci", "title", "can", "old", {})
-    found = parse_gpu_list(
-        form, {"gpus": [{"pci": "0x0001", "title": "X", "can": ["a"], "old": "3"}]}
-    )
-    assert found == {1: ListedGpu("X", frozenset({"a"}), "3")}
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from(["0x1eb8", "kernelopen", "x"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["chips", "devid", "features", "name"]), inner)
-    ),
-    max_leaves=10,
-)
-
-
-@given(JSON)
-def test_any_document_is_a_list_or_refused(document: Any) -> None:
-    form = NVIDIA.gpu_list
-    assert form is not None
-    try:
-        found = parse_gpu_list(form, document)
-    except IntegrityError:
-        return
-    assert set(found) <= {T4, 0}
-
-
-@given(
-    st.sampled_from(["auto", "open", "proprietary"]),
-    st.sampled_from(["470.1", "535.309.01", "570.1", "590.48.01"]),
-    st.lists(st.integers(0, 0xFFFF), max_size=4),
-    st.lists(st.tuples(st.integers(0, 0xFFFF), st.booleans()), max_size=4),
-)
-def test_any_gpus_get_a_flavour_that_drives_one_or_a_reason(
-    wanted: str, version: str, devices: list[int], known: list[tuple[int, bool]]
-) -> None:
-    document = listed(*(chip(device, *(["kernelopen"] * works)) for device, works in known))
-    try:
-        choice = decide(NVIDIA, wanted, version, gpus(*devices), document)
-    except ModulusError as error:
-        assert error.message and error.hint
-        return
-    assert wanted in ("auto", choice.flavour) and choice.reason
-    dropped = {gpu.gpu for gpu in choice.dropped}
-    assert not devices or len(dropped) < len(devices)
-    for one in gpus(*devices):
-        # With the GPU alone, the flavour is refused just where it is left out.
-        if one.address in dropped:
-            with pytest.raises(UnsupportedError):
-                decide(NVIDIA, choice.flavour, version, [one], document)
-        else:
-            decide(NVIDIA, choice.flavour, version, [one], document)

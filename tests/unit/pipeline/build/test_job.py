@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -25,15 +26,10 @@ from modulus.pipeline.build.recipe import recipe_for
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
+from tests.support.proving import INSTANCE, SOUND, Compiles
 from tests.support.quiet import QUIET
-from tests.unit.pipeline.build.test_proof import (  # noqa: F401 - fixtures
-    INSTANCE,
-    SOUND,
-    Compiles,
-    compiles,
-    node,
-    pytestmark,
-)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def said() -> io.StringIO:
 
 
 @pytest.fixture
-def driver(node: FakeNode) -> Node:  # noqa: F811 - the fixture
+def driver(node: FakeNode) -> Node:
     """Its store has no build."""
     shutil.rmtree(node.cache / "builds")
     return Node(Site(node.root, None, (), 0), INSTANCE)
@@ -66,7 +62,7 @@ def test_a_build_of_kept_objects_says_so(
     driver: Node,
     whole: FromPackage,
     kept: Kept,
-    compiles: Compiles,  # noqa: F811 - the fixture
+    compiles: Compiles,
 ) -> None:
     compiles.makes = [SOUND]
     built = FromKept(whole.basis, kept, lambda _: whole).make(driver, QUIET)
@@ -78,7 +74,7 @@ def test_where_kept_objects_are_of_no_use_they_go_and_all_is_compiled(
     driver: Node,
     whole: FromPackage,
     kept: Kept,
-    compiles: Compiles,  # noqa: F811 - the fixture
+    compiles: Compiles,
     said: io.StringIO,
 ) -> None:
     compiles.makes = [BuildError("modpost: no such symbol", "see the log"), SOUND]
@@ -89,9 +85,9 @@ def test_where_kept_objects_are_of_no_use_they_go_and_all_is_compiled(
 
 
 def test_what_is_disproved_while_it_waits_for_the_lock_is_built_plainly(
-    node: FakeNode,  # noqa: F811 - the fixture
+    node: FakeNode,
     driver: Node,
-    compiles: Compiles,  # noqa: F811 - the fixture
+    compiles: Compiles,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node.define(make={"targets": "modules", "batch": True})
@@ -116,8 +112,8 @@ def test_what_is_disproved_while_it_waits_for_the_lock_is_built_plainly(
 
 @pytest.mark.parametrize("outcome", ["compiled", "kept", "stored"])
 def test_a_build_reads_the_manifests_once_and_only_to_explain_itself(
-    node: FakeNode,  # noqa: F811 - the fixture
-    compiles: Compiles,  # noqa: F811 - the fixture
+    node: FakeNode,
+    compiles: Compiles,
     said: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
     outcome: str,
