@@ -61,6 +61,14 @@ class Distribution:
     def __str__(self) -> str:
         return f"{self.family.id}/{self.codename}/{self.arch}"
 
+    @property
+    def any_release(self) -> re.Pattern[str]:
+        """Matches what any release of the distribution is called on this architecture.
+
+        A node that was upgraded to the next release has kernels of the one before.
+        """
+        return re.compile(rf"{re.escape(self.family.id)}/[^/]+/{re.escape(self.arch)}")
+
     def suites(self, release: str = "") -> tuple[str, ...]:
         """Its own suites; with backports only if kernel ``release`` is from them."""
         mark = self.family.backports_mark

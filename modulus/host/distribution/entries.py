@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,23 @@ class Entries:
         self._bad: set[Path] = set()
         self._folders = (self.folder, *(store / kind for store in stores))
 
-    def find(self, *names: str) -> tuple[Path, Mapping[str, Any]] | None:
-        """The folder and the record of the newest entry that any of ``names`` finds; the
-        node's own entries go first."""
+    def find(self, *names: str | re.Pattern[str]) -> tuple[Path, Mapping[str, Any]] | None:
+        """The folder and the record of the newest entry that has any of ``names``, in whole;
+        the node's own entries go first."""
+
+        def fits(known: str) -> bool:
+            return any(
+                known == name if isinstance(name, str) else name.fullmatch(known) is not None
+                for name in names
+            )
+
         for folder in self._folders:
             found = [
                 (path, record)
                 for path in _entries(folder)
                 if path not in self._bad
                 and (record := self._record(path))
-                and any(name in record["found_by"] for name in names)
+                and any(map(fits, record["found_by"]))
             ]
             if found:
                 return max(found, key=lambda entry: str(entry[1].get("created")))

@@ -5,6 +5,7 @@ Trees are kept by content in ``headers/ID/tree``, in the normal form of ``header
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class HeaderProvider:
             found = self._find(self._node_name(tree, release))
             if found or header_tree.objection(tree, release) is None:
                 return found
-        return self._find(self._packages_name(release))
+        return self._find_packaged(release)
 
     def provide(self, release: str, reporter: Reporter) -> Headers:
         """The tree for ``release``, from the node or downloaded. The caller holds a lock."""
@@ -112,9 +113,7 @@ class HeaderProvider:
                     objection = error.message
             reason = f"{inside(self._root, tree.build)} is no use: {objection}"
             reporter.phase("provision", reason)
-        return self._find(self._packages_name(release)) or self._download(
-            release, reason, reporter
-        )
+        return self._find_packaged(release) or self._download(release, reason, reporter)
 
     def _import(
         self, tree: header_tree.HeaderTree, release: str, reporter: Reporter
@@ -198,20 +197,20 @@ class HeaderProvider:
     def _find(self, name: str) -> Headers | None:
         # Older records have the same digests, and one figure more in their names.
         kind, _, rest = name.partition("/")
-        found = self.entries.find(name, f"{kind}/1/{rest}")
-        if found is None:
-            return None
-        path, record = found
-        return Headers(
-            path.name,
-            path / "tree",
-            str(record["release"]),
-            str(record["origin"]),
-            str(record["symvers_sha256"]),
-        )
+        return _headers(self.entries.find(name, f"{kind}/1/{rest}"))
 
-    def _packages_name(self, release: str) -> str:
-        return self._named(release, self._image_version(release))
+    def _find_packaged(self, release: str) -> Headers | None:
+        """The tree of packages: of the version that the kernel is of, or of any where it is of
+        none, such as while dpkg unpacks it; by whichever release of the distribution they were
+        provided."""
+        image = self._image_version(release)
+        found = self._find(self._named(release, image))
+        if found or self._distribution is None:
+            return found
+        version = re.escape(image) if image else "[^/]+"
+        any_release = self._distribution.any_release.pattern
+        name = rf"packages/(1/)?{any_release}/{re.escape(release)}/{version}"
+        return _headers(self.entries.find(re.compile(name)))
 
     def _named(self, release: str, image: str | None) -> str:
         return f"packages/{self._distribution}/{release}/{image or 'none'}"
@@ -228,3 +227,17 @@ class HeaderProvider:
             return None
         packages = self._distribution.image_packages(release)
         return next(iter(installed_versions(self._root, packages).values()), None)
+
+
+def _headers(found: tuple[Path, Mapping[str, Any]] | None) -> Headers | None:
+    """The headers of an entry and its record."""
+    if found is None:
+        return None
+    path, record = found
+    return Headers(
+        path.name,
+        path / "tree",
+        str(record["release"]),
+        str(record["origin"]),
+        str(record["symvers_sha256"]),
+    )

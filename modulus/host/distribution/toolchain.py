@@ -87,6 +87,10 @@ class ToolchainProvider:
     def recorded(self, compiler: Compiler) -> Toolchain | None:
         """The root with ``compiler`` if it is at hand; no process is run."""
         found = self.entries.find(self._name(compiler))
+        if found is None and self._distribution:
+            # A kernel of the release before was made by that one's compiler.
+            name = rf"{self._distribution.any_release.pattern}/{re.escape(compiler.command)}"
+            found = self.entries.find(re.compile(name))
         if found is None:
             return None
         path, record = found

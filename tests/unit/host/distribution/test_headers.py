@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution.families import DEBIAN, Distribution
+from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution
 from modulus.errors import ToolchainError
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.files.tree_digest import tree_digest
@@ -228,6 +228,42 @@ def test_headers_of_packages_are_found_by_the_image(a_node: Node, image: str | N
     assert found.id == stored[image or "none"].name
     assert a_node.provisioner().headers_recorded("6.1.0-1-amd64") is None
     assert a_node.provisioner().headers(RELEASE, a_node.reporter) == found
+
+
+TRIXIE = Distribution(DEBIAN, "trixie", "amd64")
+JAMMY = Distribution(UBUNTU, "jammy", "amd64")
+
+
+@pytest.mark.parametrize(
+    ("status", "known", "by", "is_found"),
+    [
+        ("install ok installed", "6.1.27-1", TRIXIE, True),
+        ("install ok installed", "6.1.20-1", TRIXIE, False),
+        # Whoever provided them had the kernel installed, or not.
+        ("install ok half-installed", "6.1.27-1", BOOKWORM, True),
+        ("install ok unpacked", "none", TRIXIE, True),
+        ("", "6.1.27-1", TRIXIE, True),
+        ("install ok installed", "6.1.27-1", JAMMY, False),
+        ("install ok installed", "6.1.27-1", Distribution(DEBIAN, "trixie", "arm64"), False),
+    ],
+)
+def test_headers_of_packages_are_found_after_an_upgrade_and_in_one(
+    a_node: Node, status: str, known: str, by: Distribution, is_found: bool
+) -> None:
+    if status:
+        image = f"Package: linux-image-{RELEASE}\nStatus: {status}\nVersion: 6.1.27-1\n"
+        write(a_node.root / "var/lib/dpkg/status", image)
+    store_entry(
+        a_node.store / "headers",
+        {"tree/build/Module.symvers": ""},
+        release=RELEASE,
+        origin="packages",
+        symvers_sha256="0" * 64,
+        found_by=[f"packages/{by}/{RELEASE}/{known}"],
+    )
+    provisioner = a_node.provisioner()
+    assert (provisioner.headers_recorded(RELEASE) is not None) is is_found
+    assert provisioner.headers_recorded(RELEASE.replace("6.1", "6x1")) is None
 
 
 def test_offline_says_what_to_do(a_node: Node) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modulus.core.distribution.families import DEBIAN, Distribution
+from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution
 from modulus.core.kernel.release import Compiler
 from modulus.errors import ToolchainError
 from modulus.host.distribution.provisioner import Provisioner
@@ -121,6 +121,23 @@ def test_a_recorded_root(tmp_path: Path) -> None:
     assert provisioner(tmp_path, BOOKWORM).toolchain(GCC, QUIET).id == newer.name
 
 
+def test_the_release_befores_compiler_serves_its_kernels(tmp_path: Path) -> None:
+    """After an upgrade of the distribution, until there is one of its own."""
+    trixie = provisioner(tmp_path, Distribution(DEBIAN, "trixie", "amd64"))
+    before = recorded(tmp_path / "store", "before")
+    assert (found := trixie.toolchain_recorded(GCC)) and found.id == before.name
+    own = store_entry(
+        tmp_path / "cache/toolchains",
+        {"root/usr/bin/make": "own"},
+        found_by=[NAME.replace("bookworm", "trixie")],
+        cc="gcc-12",
+        packages={},
+    )
+    assert (found := trixie.toolchain_recorded(GCC)) and found.id == own.name
+    for other in (Distribution(UBUNTU, "jammy", "amd64"), Distribution(DEBIAN, "x", "arm64")):
+        assert provisioner(tmp_path, other).toolchain_recorded(GCC) is None
+
+
 def change(entry: Path) -> None:
     """One letter of a file, of the same size, that nobody notices by size or time."""
     make = entry / "root/usr/bin/make"
@@ -150,7 +167,6 @@ def test_a_root_that_changed_is_not_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codename", "arch", "compiler"),
     [
-        ("trixie", "amd64", GCC),
         ("bookworm", "arm64", GCC),
         ("bookworm", "amd64", Compiler("gcc", "gcc-11", "11.3.0")),
     ],
