@@ -18,7 +18,7 @@ from modulus.host.fetch.failure import Kind, TransferError
 from modulus.host.fetch.http import Client, ClientOptions
 from modulus.host.fetch.partial import Partial, held
 from modulus.host.fetch.retry import Pace
-from modulus.host.fetch.transfer import Transfer, local_path
+from modulus.host.fetch.transfer import Transfer, local_path, page
 from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import is_full
 from modulus.host.files.regular import open_regular
@@ -176,7 +176,7 @@ class Fetcher:
     def _complete(self, part: Partial, candidate: Candidate, checksum: Checksum | None) -> None:
         """Fills ``part`` with the whole file, or raises TransferError."""
         for once_more in (True, False):
-            self._pace.again(
+            sent = self._pace.again(
                 lambda: self._transfer.into(part, candidate.url, judged=checksum is not None),
                 self._reporter,
                 lambda: part.size,
@@ -186,12 +186,9 @@ class Fetcher:
             digest, pieced = part.sha256, part.pieced
             part.restart()
             if not (pieced and once_more):
-                raise TransferError(
-                    Kind.INTEGRITY,
-                    f"its sha256 is {digest}, but {checksum.origin} says {checksum.sha256}",
-                    "do not use that file; if it was replaced on purpose, correct the checksum",
-                    status=None if local_path(candidate.url) else 200,
-                )
+                if sent.html:
+                    raise page(200)
+                raise _wrong(digest, sent.coding, checksum, candidate)
             self._reporter.phase("fetch", "the pieces do not fit; again from the start")
 
     def _beside(self, candidate: Candidate) -> Checksum | None:
@@ -256,6 +253,18 @@ def _finished(path: Path, checksum: Checksum, candidates: Sequence[Candidate]) -
     kind = formats.pop() if len(formats) == 1 else _format(path)
     size = path.stat().st_size
     return Download(path, checksum.sha256, size, str(path), kind, checksum.origin)
+
+
+def _wrong(digest: str, coding: str, checksum: Checksum, candidate: Candidate) -> TransferError:
+    """The error where a file is not what ``checksum`` says; ``coding`` may be the reason."""
+    hint = "do not use that file; if it was replaced on purpose, correct the checksum"
+    return TransferError(
+        Kind.INTEGRITY,
+        f"its sha256 is {digest}{f' with Content-Encoding: {coding}' if coding else ''}, but "
+        f"{checksum.origin} says {checksum.sha256}",
+        "have the mirror send files as they are" if coding else hint,
+        status=None if local_path(candidate.url) else 200,
+    )
 
 
 def _format(path: Path) -> str:

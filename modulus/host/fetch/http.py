@@ -54,6 +54,8 @@ class Response:
         self.status: int = answer.status_code
         self.headers: Mapping[str, str] = answer.headers
         length = self.headers.get("Content-Length", "")
+        coding = self.headers.get("Content-Encoding", "").strip().lower()
+        self.coding = "" if coding == "identity" else coding
         self.chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
         self.length = None if self.chunked else number(length)
 

@@ -23,7 +23,8 @@ from modulus.host.files.record import read_record
 from modulus.host.report.reporter import Reporter
 
 _CHUNK = 1 << 20
-_HEAD = 512
+HEAD = 512
+"""So many of the first bytes of a file tell what it is."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,6 @@ class Partial:
         self.origin: Origin | None = None
         self._handle = handle
         self._digest = hashlib.sha256()
-        self._head = b""
         origin = _read_origin(self._sidecar) if resume else None
         if origin and os.fstat(handle).st_size:
             while chunk := os.read(handle, _CHUNK):
@@ -71,16 +71,11 @@ class Partial:
         """The sha256 of the bytes so far."""
         return self._digest.hexdigest()
 
-    @property
-    def is_html(self) -> bool:
-        """Whether the bytes so far begin like a page for a browser."""
-        return looks_like_html(self._head)
-
     def restart(self) -> None:
         """Empties the file."""
         os.ftruncate(self._handle, 0)
         os.lseek(self._handle, 0, os.SEEK_SET)
-        self.size, self._digest, self._head = 0, hashlib.sha256(), b""
+        self.size, self._digest = 0, hashlib.sha256()
         self.origin, self.pieced = None, False
 
     def describe(self, origin: Origin) -> None:
@@ -98,8 +93,6 @@ class Partial:
     def _account(self, chunk: bytes) -> None:
         self._digest.update(chunk)
         self.size += len(chunk)
-        if len(self._head) < _HEAD:
-            self._head += chunk[: _HEAD - len(self._head)]
 
     def commit(self) -> Path:
         """Renames the file to its sha256, durably; returns the new path."""
@@ -176,6 +169,15 @@ def _parse(value: object) -> Origin:
 _HTML = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)\b", re.I
 )
+
+
+_MAGIC = (b"#!", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh", b"!<arch>\n")
+"""How archives begin: a .run, gzip, xz, zstd, bzip2, a .deb."""
+
+
+def looks_like_package(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is an archive, packed or a plain tar."""
+    return head.startswith(_MAGIC) or head[257:262] == b"ustar"
 
 
 def looks_like_html(head: bytes) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
@@ -12,13 +14,28 @@ from urllib.parse import unquote, urlsplit
 from modulus.core.profile.sources import scheme
 from modulus.host.fetch.failure import Kind, TransferError
 from modulus.host.fetch.http import Client, Response, number
-from modulus.host.fetch.partial import Origin, Partial, looks_like_html
+from modulus.host.fetch.partial import (
+    HEAD,
+    Origin,
+    Partial,
+    looks_like_html,
+    looks_like_package,
+)
 from modulus.host.files.regular import open_regular
 from modulus.host.report.reporter import Reporter
 from modulus.redact import redact
 
 _CHUNK = 1 << 20
 _TEXT_MAX = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a server said of the bytes it sent: the coding it has put on them unasked, such as
+    gzip, or ""; and whether it called them a page."""
+
+    coding: str = ""
+    html: bool = False
 
 
 class Transfer:
@@ -33,16 +50,16 @@ class Transfer:
         self._reporter = reporter
         self._offline = offline
 
-    def into(self, part: Partial, url: str, *, judged: bool) -> None:
+    def into(self, part: Partial, url: str, *, judged: bool) -> Sent:
         """Fills ``part`` with all of ``url``, continuing from what it holds if possible.
 
-        ``judged`` says that a known sha256 will judge the result.
+        ``judged`` says that a known sha256 will judge the result, whatever is said of it.
         """
         path = local_path(url)
         if path is None:
-            self._download(part, url, judged)
-        else:
-            self._copy(part, path)
+            return self._download(part, url, judged)
+        self._copy(part, path)
+        return Sent()
 
     def text(self, url: str) -> str | None:
         """The small text at ``url``, or None where there is none."""
@@ -52,7 +69,9 @@ class Transfer:
                 _, chunks = _open_file(path)
                 return _text(chunks)
             with self._get(url) as response:
-                return None if _is_html(response) else _text(response.chunks())
+                _refuse_coding(response)
+                text = _text(response.chunks())
+            return None if looks_like_html(text.encode()) else text
         except TransferError as error:
             # Object stores answer 403 for files they do not have.
             if error.kind is Kind.ABSENT or error.status == 403:
@@ -66,8 +85,7 @@ class Transfer:
             _open_file(path)
             return
         with self._get(url) as response:
-            if _is_html(response) or looks_like_html(next(response.chunks(), b"")):
-                raise _page(response.status)
+            _refuse_page(response, next(response.chunks(), b""), judged=False)
 
     @contextlib.contextmanager
     def _get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
@@ -77,21 +95,26 @@ class Transfer:
         with self._client.get(url, headers) as response:
             yield response
 
-    def _download(self, part: Partial, url: str, judged: bool) -> None:
+    def _download(self, part: Partial, url: str, judged: bool) -> Sent:
         shown = redact(url)
         headers: dict[str, str] = {}
         if part.size and part.origin:
             same = part.origin.url == shown
             if judged and part.size == part.origin.size:
-                return  # The last run was killed just before its commit.
+                return Sent()  # The last run was killed just before its commit.
             if same and part.origin.etag:
                 headers["If-Range"] = part.origin.etag
             if headers or judged:
                 headers["Range"] = f"bytes={part.size}-"
         with self._get(url, headers) as response:
-            if _is_html(response):
-                raise _page(response.status)
+            chunks = response.chunks()
+            if not judged:
+                _refuse_coding(response)
             if response.status == 200:
+                # Before anything is lost of what is there.
+                head = _head(chunks)
+                _refuse_page(response, head, judged=judged)
+                chunks = itertools.chain([head], chunks)
                 part.restart()
                 total = response.length
             elif "Range" in headers and _continues(response, part):
@@ -104,7 +127,7 @@ class Transfer:
                     status=response.status,
                 )
             part.describe(Origin(shown, _validator(response), total))
-            self._receive(part, response.chunks(), total)
+            self._receive(part, chunks, total)
             if total is None and not response.chunked and not judged:
                 raise TransferError(
                     Kind.REFUSED,
@@ -112,6 +135,7 @@ class Transfer:
                     "put its sha256 under `checksums`",
                     status=response.status,
                 )
+            return Sent(response.coding, _is_html(response))
 
     def _copy(self, part: Partial, path: Path) -> None:
         total, chunks = _open_file(path)
@@ -121,9 +145,6 @@ class Transfer:
     def _receive(self, part: Partial, chunks: Iterator[bytes], total: int | None) -> None:
         for chunk in chunks:
             part.append(chunk)
-            if part.is_html:
-                part.restart()
-                raise _page()
             self._reporter.progress("fetch", part.size, total or 0, "B")
         if total is not None and part.size != total:
             size = part.size
@@ -189,12 +210,45 @@ def _text(chunks: Iterator[bytes]) -> str:
     return text.decode("utf-8", "replace")
 
 
+def _head(chunks: Iterator[bytes]) -> bytes:
+    """The first bytes of a body: enough to tell a page by."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head
+
+
+def _refuse_page(response: Response, head: bytes, *, judged: bool) -> None:
+    """Raises TransferError for a page that begins with ``head``.
+
+    Servers call packages text/html whose name they do not know. So the bytes decide: here,
+    where no hash will (``judged``), by being those of a package.
+    """
+    unlike = _is_html(response) and not judged and not looks_like_package(head)
+    if unlike or looks_like_html(head):
+        raise page(response.status)
+
+
 def _is_html(response: Response) -> bool:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind in ("text/html", "application/xhtml+xml")
 
 
-def _page(status: int | None = None) -> TransferError:
+def _refuse_coding(response: Response) -> None:
+    if response.coding:
+        raise TransferError(
+            Kind.REFUSED,
+            f"it comes with Content-Encoding: {response.coding}, which was not asked for",
+            "have the mirror send files as they are, or put the sha256 of what it sends under "
+            "`checksums`",
+            status=response.status,
+        )
+
+
+def page(status: int | None = None) -> TransferError:
+    """The error where a page came in place of a file."""
     return TransferError(
         Kind.REFUSED,
         "a page of HTML came, not a driver",

@@ -168,7 +168,7 @@ def test_wrong_bytes_at_one_place_do_not_keep_from_the_next(
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (DATA, "text/html; charset=utf-8"),
+        (b"<p>Log in</p>", "text/html; charset=utf-8"),
         (b"\n <!DOCTYPE html>\n<title>Log in</title>", "application/octet-stream"),
         (b"\xef\xbb\xbf<HTML lang=en>", "text/plain"),
     ],
@@ -187,13 +187,55 @@ def test_a_page_is_not_a_driver(
     assert bench.fetch(page, mirror.serve(RUN, DATA)).url == mirror.url + RUN
 
 
+UNLIKE = DATA[100:]
+
+
+@pytest.mark.parametrize("data", [DATA, UNLIKE])
+def test_a_file_that_is_called_a_page_is_taken_where_its_hash_is_right(
+    bench: Bench, mirror: Mirror, data: bytes
+) -> None:
+    """Servers know no type for .run."""
+    digest = hashlib.sha256(data).hexdigest()
+    url = mirror.serve(RUN, data, content_type="text/html")
+    mirror.serve(f"{RUN}.sha256sum", f"{digest}  d.run\n".encode(), content_type="text/html")
+    assert bench.fetch(trusted(url), known=None).sha256 == digest
+    (bench.downloads / digest).unlink()
+    assert bench.fetch(url, known=digest).sha256 == digest
+
+
+@pytest.mark.parametrize(("data", "is_taken"), [(UNLIKE, False), (DATA, True)])
+def test_without_a_hash_its_first_bytes_must_be_those_of_a_package(
+    bench: Bench, mirror: Mirror, data: bytes, is_taken: bool
+) -> None:
+    url = mirror.serve(RUN, data, content_type="text/html")
+    if is_taken:
+        assert bench.fetch(url, known=None, allow_unverified=True).size == len(data)
+    else:
+        assert "a page of HTML" in bench.fails(url, known=None, allow_unverified=True).message
+
+
+def test_a_forced_coding_is_refused_as_such(bench: Bench, mirror: Mirror) -> None:
+    url = mirror.serve(RUN, gzip.compress(DATA), encoding="gzip")
+    error = bench.fails(url, known=SHA)
+    assert isinstance(error, IntegrityError)
+    assert "with Content-Encoding: gzip, but" in error.message
+    assert error.hint == "have the mirror send files as they are"
+    for unasked in (url, trusted(url)):
+        mirror.serve(f"{RUN}.sha256sum", b"x", encoding="gzip")
+        error = bench.fails(unasked, known=None, allow_unverified=True)
+        assert "it comes with Content-Encoding: gzip, which was not asked for" in error.message
+        assert error.hint.startswith("have the mirror send files as they are")
+
+
 def test_a_page_in_the_middle_leaves_the_part(bench: Bench, mirror: Mirror) -> None:
     url = mirror.serve(RUN, DATA, cuts=[700_000])
 
+    right = mirror.resources[RUN]
+
     def portal(seconds: float) -> None:
-        mirror.resources[RUN].content_type = "text/html"
+        mirror.serve(RUN, b"<html>Log in</html>", content_type="text/html")
 
     bench.fails(url, pace=Pace(sleep=portal))
-    mirror.resources[RUN].content_type = "application/octet-stream"
+    mirror.resources[RUN] = right
     bench.fetch(url)
     assert mirror.ranges(RUN)[-1] == "bytes=700000-"
