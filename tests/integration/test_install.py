@@ -121,7 +121,7 @@ def test_every_module_can_be_imported(system: System) -> None:
 
 
 def test_the_units_are_good(system: System) -> None:
-    units = "/lib/systemd/system/modulus*.service"
+    units = "/usr/lib/systemd/system/modulus*.service"
     # There is no man here to look its pages up.
     done = system.run("sh", "-c", f"systemd-analyze --man=no verify {units}")
     assert (done.status, done.text) == (0, "")
