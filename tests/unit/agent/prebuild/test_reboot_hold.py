@@ -17,12 +17,11 @@ from modulus.host.report.reporter import PlainReporter
 from modulus.host.status.shutdown_delay import DROP_IN, claim, claimed
 from tests.support.mainloop import run_until, turn
 
-FAKE = """\
-#!/bin/sh
+FAKE = """#!/bin/sh
 echo "$*" >>"$LOCKS"
 [ ! -e "$LOCKS.refuse" ] || exit 1
 trap 'echo released >>"$LOCKS"; exit 143' TERM
-while sleep 0.01; do :; done
+while :; do sleep 0.01; done
 """
 
 
