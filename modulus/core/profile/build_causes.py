@@ -1,4 +1,4 @@
-"""Why a build failed: the first real error in its log, and known causes with their remedy.
+"""Why a build failed: what made make stop, and known causes with their remedy.
 
 What is special to a driver comes from its profile as more ``Cause``s, which rank before these.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from modulus.core.profile.make_stop import Stop, StopFinder
 
 SHOWN_LINES = 15
 """How many of a log's last error lines a person is shown."""
@@ -20,12 +22,14 @@ _LINE_LENGTH = 300
 class Cause:
     """A known cause: the regular expression that finds it in a log line, and what to do.
 
-    ``{release}`` in ``cause`` and ``remedy`` is the kernel's.
+    ``{release}`` in ``cause`` and ``remedy`` is the kernel's. Without ``anywhere`` it counts
+    only in what was said where make stopped: elsewhere such a line may mean nothing.
     """
 
     pattern: str
     cause: str
     remedy: str
+    anywhere: bool = False
 
 
 OUT_OF_MEMORY = Cause(
@@ -33,11 +37,13 @@ OUT_OF_MEMORY = Cause(
     r"|Cannot allocate memory|\bKilled\b",
     "the compiler ran out of memory",
     "raise build.memory_max or lower build.jobs",
+    anywhere=True,
 )
 DISK_FULL = Cause(
     r"No space left on device|Disk quota exceeded",
     "no space left on the disk that holds the cache",
     "free some space, for example with modulus cache gc",
+    anywhere=True,
 )
 
 CAUSES = (
@@ -47,6 +53,19 @@ CAUSES = (
         r"\b[Cc]annot fork\b|: Resource temporarily unavailable",
         "the build wants more processes than it may have",
         "lower build.jobs",
+        anywhere=True,
+    ),
+    Cause(
+        r"error while loading shared libraries: ",
+        "a program of kernel {release}'s headers, or of the toolchain, lacks a shared library",
+        "install the library where the build runs (for libelf.so.1 Debian's libelf1), or set "
+        "build.container to auto",
+    ),
+    Cause(
+        r"unrecogni[sz]ed emulation mode: |LLVM IR|file format not recogni[sz]ed"
+        r"|file not recogni[sz]ed",
+        "GNU's linker was given what is for LLVM's, by which kernel {release} was linked",
+        "have the driver's makefile call no linker of its own: make is given LD by Modulus",
     ),
     Cause(
         r"\b(gcc|clang|cc|ld|make|strip|patch|find)(-[\w.-]+)?: (command )?not found"
@@ -120,7 +139,7 @@ CAUSES = (
 _ERROR = (
     r"(^|[\s:])(fatal |internal compiler )?error: |^ERROR: |undefined reference to"
     r"|: (command )?not found$|: No such file or directory$|No space left on device"
-    r"|Killed|FAILED"
+    r"|Killed|FAILED|error while loading |unrecogni[sz]ed |Permission denied$"
 )
 _AFTERMATH = r"\*\*\* .*(Error \d+|Stop\.|Waiting for)|^make.*Error \d+"
 
@@ -130,27 +149,27 @@ class Diagnosis:
 
     def __init__(self, causes: Sequence[Cause], release: str) -> None:
         self._release = release
-        self._causes = (*causes, *CAUSES)
+        self._causes = (*(replace(cause, anywhere=True) for cause in causes), *CAUSES)
         self._patterns = tuple(re.compile(cause.pattern) for cause in self._causes)
         self._error, self._aftermath = re.compile(_ERROR), re.compile(_AFTERMATH)
-        self._rank = len(self._causes)
-        self._cause_line = ""
+        self._finder = StopFinder()
+        self._found: dict[int, str] = {}
         self._first = ""
         self._errors: deque[str] = deque(maxlen=SHOWN_LINES)
         self._last: deque[str] = deque(maxlen=SHOWN_LINES)
 
     def line(self, line: str) -> None:
         """Takes the next line of the log."""
+        self._finder.line(line)
         self._last.append(line)
         is_error = bool(self._error.search(line))
         if is_error or self._aftermath.search(line):
             self._errors.append(line)
         if is_error and not self._first:
             self._first = line
-        for rank, pattern in enumerate(self._patterns[: self._rank]):
-            if pattern.search(line):
-                self._rank, self._cause_line = rank, line
-                break
+        rank = self._rank(line)
+        if rank is not None:
+            self._found.setdefault(rank, line)
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -160,15 +179,54 @@ class Diagnosis:
     def verdict(self, otherwise: str, hint: str) -> tuple[str, str]:
         """The cause with its line, and the remedy.
 
-        Without a known cause, the first error line (``otherwise`` where there is none) and
-        ``hint``.
+        Without a known cause, the line at which make stopped, or else the first that looks like
+        an error (``otherwise`` where there is none), and ``hint``.
         """
-        if self._rank < len(self._causes):
-            known = self._causes[self._rank]
-            return f"{self._text(known.cause)}: {_cut(self._cause_line)}", self._text(
-                known.remedy
-            )
+        certain = [rank for rank in self._found if self._causes[rank].anywhere]
+        if certain:
+            return self._known(min(certain), self._found[min(certain)])
+        stop = self._finder.stop or Stop("", self._finder.said)
+        line = self._line_of(stop)
+        if line:
+            rank = self._rank(line)
+            if rank is None:
+                return _cut(line), hint
+            if line not in stop.named:
+                line = next(said for said in (*stop.said, line) if self._rank(said) == rank)
+            return self._known(rank, line)
+        if self._found:
+            rank = min(self._found)
+            return self._known(rank, self._found[rank])
         return _cut(self._first) or otherwise, hint
+
+    def _line_of(self, stop: Stop) -> str:
+        """What says why there was this stop; "" where nothing does.
+
+        Of what names the target that is the first error, since others follow from it; of all
+        else the last, which is the nearest to the stop.
+        """
+        for line in stop.named:
+            if self._tells(line):
+                return line
+        if stop.tells:
+            return stop.line
+        for line in reversed(stop.said):
+            if self._tells(line):
+                return line
+        return stop.said[-1] if stop.own and stop.said else ""
+
+    def _tells(self, line: str) -> bool:
+        return bool(self._error.search(line)) or self._rank(line) is not None
+
+    def _rank(self, line: str) -> int | None:
+        """The surest cause that ``line`` is known for."""
+        return next(
+            (rank for rank, pattern in enumerate(self._patterns) if pattern.search(line)), None
+        )
+
+    def _known(self, rank: int, line: str) -> tuple[str, str]:
+        known = self._causes[rank]
+        return f"{self._text(known.cause)}: {_cut(line)}", self._text(known.remedy)
 
     def _text(self, template: str) -> str:
         return template.replace("{release}", self._release)

@@ -34,6 +34,14 @@ def verdict(*lines: str, causes: tuple[Cause, ...] = ()) -> tuple[str, str]:
         ("/tmp/ccX.s: Fatal error: can't write: No space left on device", "no space", "gc"),
         ("/bin/sh: 1: ./tools/objtool/objtool: not found", "objtool", "headers"),
         ("nv.o: error: objtool: missing symbol for section .text", "objtool", "headers"),
+        (
+            "./tools/objtool/objtool: error while loading shared libraries: libelf.so.1: "
+            "cannot open shared object file: No such file or directory",
+            "shared library",
+            "libelf1",
+        ),
+        ("ld: unrecognised emulation mode: llvm", "LLVM's", "LD"),
+        ("ld: a.o: file not recognized: file format not recognized", "LLVM's", "LD"),
         ('WARNING: Symbol version dump "/b/Module.symvers" is missing.', "symvers", "headers"),
         ("/bin/sh: 1: pahole: not found", "BTF", "CONFIG_DEBUG_INFO_BTF_MODULES="),
         ("FAILED: load BTF from vmlinux: Invalid argument", "BTF", "BTF_MODULES="),
