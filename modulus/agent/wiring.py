@@ -124,11 +124,11 @@ class Wiring:
             # Asked again when that child has ended.
             return None
         try:
-            when = replace(self._site).settings.build.prove
+            site = replace(self._site)
+            return all_builds(site.cache) if site.settings.build.prove == "idle" else None
         except ModulusError:
             # Whoever works with the settings says what is wrong with them.
             return None
-        return all_builds(self._site.root) if when == "idle" else None
 
     def _tell(self, event: Event) -> None:
         self._agent.tell(event)

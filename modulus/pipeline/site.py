@@ -10,18 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modulus.core.config.settings import Settings
+from modulus.core.config.settings import DEFAULTS, Settings
 from modulus.host.config.load import load_settings
 from modulus.host.files.lock import LOCKS, locked
 from modulus.host.files.paths import resolve
-from modulus.host.files.place import below, check_inside, writing
+from modulus.host.files.place import below, writing
 from modulus.host.kernel.probe import Host, probe
 from modulus.host.report.reporter import Reporter
 
 if TYPE_CHECKING:
     from modulus.host.store.store import Store
-
-CACHE = "/var/cache/modulus"
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,12 @@ class Site:
 
     @cached_property
     def cache(self) -> Path:
-        """The cache's folder, which may be deleted at any time; ConfigError where it is not all
-        in the root."""
-        cache = below(self.root, CACHE)
-        check_inside(self.root, cache)
-        return cache
+        """The cache's folder, which may be deleted at any time; ConfigError where it cannot be
+        there."""
+        from modulus.host.store.folder import cache_folder
+
+        path = self.settings.cache_dir
+        return cache_folder(self.root, path, usual=path == DEFAULTS["cache_dir"])
 
     @cached_property
     def stores(self) -> tuple[Path, ...]:

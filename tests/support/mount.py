@@ -13,11 +13,13 @@ from modulus.host.process.run import run
 
 
 @contextlib.contextmanager
-def tmpfs(folder: Path, size: str) -> Iterator[Path]:
-    """``folder`` as a file system of that ``size``, in mount(8)'s words; skips if it cannot."""
+def tmpfs(folder: Path, size: str, *options: str) -> Iterator[Path]:
+    """``folder`` as a file system of that ``size``, and with ``options``, in mount(8)'s words;
+    skips if it cannot."""
     folder.mkdir()
     try:
-        run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder])
+        chosen = ",".join((f"size={size}", *options))
+        run(["mount", "-t", "tmpfs", "-o", chosen, "tmpfs", folder])
     except ModulusError as error:
         pytest.skip(f"no tmpfs can be mounted: {error}")
     try:

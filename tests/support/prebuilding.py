@@ -16,6 +16,7 @@ from modulus.core.agent.events import BUILD, Event
 from modulus.core.instance import Instance
 from modulus.core.kernel.upcoming import Kernel
 from modulus.host.report.reporter import PlainReporter
+from modulus.pipeline.site import Site
 from tests.support.mainloop import run_until
 
 CHILD = """
@@ -102,4 +103,4 @@ class Bench:
 
 
 def ahead(root: Path) -> Mapping[str, Kernel]:
-    return next_kernels(root, Instance("driver", "1.0"), None)
+    return next_kernels(Site(root, None, (), None), Instance("driver", "1.0"))

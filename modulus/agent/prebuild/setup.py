@@ -58,7 +58,7 @@ def make_queue(
         ),
         command=ahead_command(site, name, verbose),
         env=passed_on(),
-        kernels=lambda: next_kernels(site.root, instance, site.config, site.assignments),
+        kernels=lambda: next_kernels(site, instance),
         hold_reboot=HoldSetting(replace(site, driver=instance.profile)),
     )
     record = KernelRecord(
@@ -89,13 +89,12 @@ class HoldSetting:
         return self._seconds
 
 
-def next_kernels(
-    root: Path, instance: Instance, config: Path | None, assignments: tuple[str, ...] = ()
-) -> Mapping[str, Kernel]:
+def next_kernels(site: Site, instance: Instance) -> Mapping[str, Kernel]:
     """The installed kernels that do not run, each with what tells whether it is done.
 
     The running kernel is among them where its modules are to be built again.
     """
+    root = site.root
     running = running_kernel(root)
     facts = kernel_facts(root)
     active = active_generation(DriverPaths(root, instance.profile))
@@ -104,8 +103,15 @@ def next_kernels(
     if not facts:
         return {}
     # Another version of Modulus may build otherwise.
-    settings = [__version__, settings_digest(root, config), *assignments]
+    settings = [__version__, settings_digest(root, site.config), *site.assignments]
+    cache: Path | None = None
+    # Whoever works with the settings says what is wrong with them.
+    with contextlib.suppress(ModulusError):
+        # By a copy of the site, since a site reads its settings once.
+        cache = replace(site).cache
     return {
-        release: Kernel(digest([*settings, fact]), stored_builds(root, release))
+        release: Kernel(
+            digest([*settings, fact]), stored_builds(cache, release) if cache else frozenset()
+        )
         for release, fact in facts.items()
     }

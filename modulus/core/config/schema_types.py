@@ -78,6 +78,16 @@ class Maybe:
 
 
 @dataclass(frozen=True)
+class Misplaced:
+    """A key that may not stand here, and ``why``."""
+
+    why: str
+
+    def check(self, value: object, key: str, problems: Problems) -> None:  # noqa: ARG002
+        problems.add(key, self.why)
+
+
+@dataclass(frozen=True)
 class ListOf:
     """A list without repetitions; with ``lone`` a single value stands for a list of one."""
 

@@ -19,6 +19,7 @@ from modulus.core.config.schema_types import (
     ListOf,
     MapOf,
     Maybe,
+    Misplaced,
     Record,
     Scalar,
     Schema,
@@ -98,6 +99,7 @@ class Settings:
     hold_reboot: float
     switch_busy: str
     auto_fallback: bool
+    cache_dir: str
     stores: tuple[ExtraStore, ...]
     metrics_dir: str | None
     values: Mapping[str, Any]
@@ -149,6 +151,7 @@ _FIELDS: dict[str, Schema] = {
     "hold_reboot": _DURATION,
     "switch_busy": choice("refuse", "wait"),
     "auto_fallback": BOOLEAN,
+    "cache_dir": _PATH,
     "stores": ListOf(
         Record({"path": _PATH, "trusted": BOOLEAN}, ("path",), short="path", make=ExtraStore)
     ),
@@ -156,9 +159,14 @@ _FIELDS: dict[str, Schema] = {
 }
 
 GENERAL = Record(_FIELDS)
-"""What may stand outside of ``drivers``, and for each driver below it."""
+"""What may stand outside of ``drivers``, and but for the cache's place, which is one for all,
+for each driver below it."""
 
-SCHEMA = Record({**_FIELDS, "drivers": MapOf(DRIVER_NAME, GENERAL)})
+_OF_ALL = Misplaced("counts for all drivers; put it outside of drivers")
+
+SCHEMA = Record(
+    {**_FIELDS, "drivers": MapOf(DRIVER_NAME, Record({**_FIELDS, "cache_dir": _OF_ALL}))}
+)
 
 RENAMED: Mapping[str, str] = {"nouveau_unbind": "rivals_unbind"}
 """Settings by their old names, which are still accepted."""
@@ -192,6 +200,7 @@ DEFAULTS: Mapping[str, Any] = {
     "hold_reboot": "0s",
     "switch_busy": "refuse",
     "auto_fallback": True,
+    "cache_dir": "/var/cache/modulus",
     "stores": [],
     "metrics_dir": None,
 }

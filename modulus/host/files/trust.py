@@ -52,13 +52,14 @@ def others_may_only_add(status: os.stat_result) -> bool:
     return ours and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
 
 
-def objection(root: Path, path: str) -> str | None:
+def objection(root: Path, path: str, *, content: bool = True) -> str | None:
     """Why others could change what is in the store ``path``, seen from ``root``, or None.
 
-    Raises OSError where the store is missing or cannot be read.
+    Without ``content`` only the folder itself and the way to it are looked at. Raises OSError
+    where the store is missing or cannot be read.
     """
     with contextlib.ExitStack() as held:
-        problems = _Walk(root, held).problems(path)
+        problems = _Walk(root, held).problems(path, _READ if content else {})
         return next(problems, None)
 
 
@@ -70,8 +71,9 @@ class _Walk:
         self._way = [self._open(str(root), None, _FOLDER)]
         self._names: list[str] = []
 
-    def problems(self, path: str) -> Iterator[str]:
-        """Where others may change the store ``path``, or the way to it."""
+    def problems(self, path: str, read: Mapping[str, int]) -> Iterator[str]:
+        """Where others may change the store ``path``, of which ``read`` says what is looked
+        at and how deep, or the way to it."""
         yield from self._here(os.fstat(self._way[0]))
         left = path.split("/")[::-1]
         links = 0
@@ -88,7 +90,7 @@ class _Walk:
                 left += (target or "").split("/")[::-1]
         if problem := others_may(os.fstat(self._way[-1])):
             yield f"{self._shown()}: {problem}"
-        for name, depth in _READ.items():
+        for name, depth in read.items():
             yield from self._below(self._way[-1], name, self._shown(), depth)
 
     def _enter(self, part: str) -> Generator[str, None, str | None]:

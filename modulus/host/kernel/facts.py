@@ -16,7 +16,7 @@ MODULES = "/lib/modules"
 BELL = "/run/modulus/kernels"
 """The folder in which the hooks of kernel packages touch a file."""
 
-_BUILDS = "/var/cache/modulus/builds"
+_BUILDS = "builds"
 
 
 def kernel_facts(root: Path) -> dict[str, str]:
@@ -39,21 +39,21 @@ def kernel_folders(root: Path) -> Iterator[Path]:
             yield resolve(root, f"{MODULES}/{name}/build")
 
 
-def all_builds(root: Path) -> frozenset[str]:
-    """The builds in the store's own folder, as ``RELEASE/KEY``."""
+def all_builds(cache: Path) -> frozenset[str]:
+    """The builds in the ``cache``'s own store, as ``RELEASE/KEY``."""
     try:
-        releases = os.listdir(below(root, _BUILDS))
+        releases = os.listdir(cache / _BUILDS)
     except OSError:
         return frozenset()
     return frozenset(
-        f"{release}/{key}" for release in releases for key in stored_builds(root, release)
+        f"{release}/{key}" for release in releases for key in stored_builds(cache, release)
     )
 
 
-def stored_builds(root: Path, release: str) -> frozenset[str]:
-    """The names of the builds for ``release`` in the store's own folder."""
+def stored_builds(cache: Path, release: str) -> frozenset[str]:
+    """The names of the builds for ``release`` in the ``cache``'s own store."""
     try:
-        names = os.listdir(below(root, f"{_BUILDS}/{release}"))
+        names = os.listdir(cache / _BUILDS / release)
     except OSError:
         return frozenset()
     # Scratch folders and logs of failures are no builds.

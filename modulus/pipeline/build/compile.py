@@ -23,6 +23,7 @@ from modulus.host.build.container import (
     open_container,
 )
 from modulus.host.build.module_check import Module
+from modulus.host.build.noexec import check_exec
 from modulus.host.distribution.headers import Headers
 from modulus.host.distribution.toolchain import Toolchain
 from modulus.host.report.clock import rfc3339
@@ -75,6 +76,8 @@ def compile_job(
         Mount(out, RESULTS_AT, writable=True),
     )
     kind = choose(node.settings.build.container, reporter)
+    for folder in (headers.path, toolchain.root):  # They may be of a read-only store.
+        check_exec(folder)
     reporter.phase(
         "build",
         f"{node.instance} for {headers.release} with {toolchain.cc} in {kind}, "

@@ -9,6 +9,7 @@ from modulus.core.build.plan import Facts
 from modulus.core.gpu.flavour import DroppedGpu
 from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
+from modulus.host.build.noexec import check_exec
 from modulus.host.files import atomic
 from modulus.host.process.background import Aside, SharedReporter
 from modulus.host.report.reporter import Reporter
@@ -65,6 +66,7 @@ def provide(
     whatever was kept from other kernels; with ``plain`` also without any other shortcut, and
     even where a build is stored. Neither is explained: what came before was.
     """
+    check_exec(node.site.cache)
     release, again = first.kernel, whole or plain
     hoped_for = not again and twin.is_hoped_for(node, first)
     shared = SharedReporter(reporter)

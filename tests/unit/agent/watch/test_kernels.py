@@ -138,7 +138,7 @@ def test_where_there_is_no_kernel(tmp_path: Path) -> None:
 
 
 def test_only_builds_count_as_stored(tmp_path: Path) -> None:
-    folder = tmp_path / "var/cache/modulus/builds/6.1"
+    folder = tmp_path / "builds/6.1"
     for name in ("0123abc", ".build.x1y2", "0123abc.failed.log"):
         (folder / name).mkdir(parents=True)
     assert stored_builds(tmp_path, "6.1") == {"0123abc"}

@@ -104,14 +104,14 @@ def test_without_another_build_it_starts_as_ever(
 def test_it_is_built_again_ahead_of_the_next_boot(
     node: FakeNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    instance = Instance("gpu", "1.0")
-    assert RELEASE in next_kernels(node.root, instance, None)
+    site, instance = Site(node.root, None, (), None), Instance("gpu", "1.0")
+    assert RELEASE in next_kernels(site, instance)
     done = command(node, capsys, "build", "gpu-1.0", "--all-kernels")
     (result,) = done["results"]
     assert Path(result["path"]).parent.name == RELEASE  # The store's, not the generation's.
     node.reboot()
     assert node.run("up", "gpu-1.0") == 0
-    assert RELEASE not in next_kernels(node.root, instance, None)
+    assert RELEASE not in next_kernels(site, instance)
 
 
 @ROOT
