@@ -29,7 +29,7 @@ class Recipe:
     ``{arch}`` (kbuild's name of it), ``{jobs}`` and ``{modules}``. ``patches`` are applied in
     order with ``-p1``. ``work`` and ``causes`` serve progress and diagnosis, ``batch`` compiles
     objects together (payload/batch.sh). These three and ``jobs`` change no bit of the result.
-    ``files`` lie beside the build script.
+    ``files`` lie beside the build script. ``strip`` is the program that strips modules.
     """
 
     modules: tuple[str, ...]
@@ -44,6 +44,7 @@ class Recipe:
     work: tuple[Work, ...] = ()
     causes: tuple[Cause, ...] = ()
     batch: bool = False
+    strip: str = "strip"
 
 
 def takes_shortcuts(recipe: Recipe) -> bool:

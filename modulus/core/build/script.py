@@ -37,6 +37,7 @@ def build_script(recipe: Recipe, seen: Callable[[str], str], *, again: bool = Fa
         recipe=folder,
         jobs=recipe.jobs,
         cc=recipe.cc,
+        strip=recipe.strip,
         batch=recipe.batch and not again,
         appended=[
             {"path": f"{folder}/{Path(file.path).name}", "to": file.append_to}

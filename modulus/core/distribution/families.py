@@ -101,10 +101,7 @@ class Distribution:
 
     def compiler_packages(self, compiler: Compiler) -> tuple[str, ...]:
         """The packages that bring ``compiler`` and the linker it needs."""
-        if compiler.kind == "gcc":
-            return (compiler.command,)
-        suffix = compiler.command.removeprefix("clang")
-        return (compiler.command, f"lld{suffix}", f"llvm{suffix}")
+        return compiler.packages
 
 
 DEBIAN = Family(

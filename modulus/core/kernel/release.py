@@ -17,11 +17,81 @@ _SUFFIXED = re.compile(r"(?:^|[-/])(gcc|clang)-(\d+(?:\.\d+)?)(?=\s|$)")
 
 @dataclass(frozen=True)
 class Compiler:
-    """What a kernel was compiled with: ``kind`` gcc or clang, its versioned ``command``."""
+    """What a kernel was compiled with: ``kind`` gcc or clang, its versioned ``command``.
+
+    ``linker`` is the versioned command of LLVM's linker, "" where GNU's linked the kernel.
+    ``assembler`` says whether it was clang's own, None where the kernel does not.
+    """
 
     kind: str
     command: str
     version: str
+    linker: str = ""
+    assembler: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells toolchains apart that are made for such compilers."""
+        usual = not self.linker or self._llvm == self._suffix_of("clang")
+        return self.command if usual else f"{self.command}+{self.linker}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages of Debian's names that bring compiler and linker."""
+        found = [self.command]
+        if self.kind == "clang":
+            suffix = self._suffix_of("clang")
+            found += [f"lld{suffix}", f"llvm{suffix}"]
+        if self.linker:
+            found.append(f"lld{self._llvm}")
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs of compiler, linker and their like that a build calls."""
+        found = (self.command, self.linker or "ld", self.strip)
+        return tuple(dict.fromkeys((*found, *(tool for _, tool in self._tools()))))
+
+    @property
+    def strip(self) -> str:
+        """The program that strips what was built."""
+        return dict(self._tools()).get("STRIP", "strip")
+
+    @property
+    def make_variables(self) -> Mapping[str, str]:
+        """What kbuild is to be told for modules to be made as the kernel was.
+
+        ``LLVM`` alone does, with a suffix since Linux 5.18 (Documentation/kbuild/llvm.rst);
+        each tool by its name also does before, and for a driver's makefile that calls one
+        itself. Since 5.15 clang's own assembler is what ``LLVM`` means.
+        """
+        found = {}
+        if self.kind == "clang" and self.linker:
+            found["LLVM"] = self._llvm
+        if self.linker:
+            found["LD"] = self.linker
+        found |= dict(self._tools())
+        if self.kind == "clang" and self.assembler is not None:
+            found["LLVM_IAS"] = str(int(self.assembler))
+        return found
+
+    def _tools(self) -> tuple[tuple[str, str], ...]:
+        """make's variables for LLVM's other tools, with their programs.
+
+        With link-time optimization (``CONFIG_LTO_CLANG``) objects are no ELF files until they
+        are linked, and GNU's tools cannot read them.
+        """
+        if self.kind != "clang" or not self.linker:
+            return ()
+        names = ("ar", "nm", "objcopy", "objdump", "readelf", "strip")
+        return tuple((name.upper(), f"llvm-{name}{self._llvm}") for name in names)
+
+    @property
+    def _llvm(self) -> str:
+        return self.linker.removeprefix("ld.lld")
+
+    def _suffix_of(self, kind: str) -> str:
+        return self.command.removeprefix(kind)
 
 
 @dataclass(frozen=True)
@@ -50,7 +120,7 @@ class KernelConfig:
 
     @property
     def compiler(self) -> Compiler:
-        """The compiler the kernel names; ToolchainError where it names none.
+        """The compiler and linker the kernel names; ToolchainError where it names none.
 
         ``CONFIG_CC_VERSION_TEXT`` reads ``gcc-12 (Debian 12.2.0-14) 12.2.0``, with or without
         a target triplet, a suffix or a vendor's name in front; ``CONFIG_GCC_VERSION`` is
@@ -67,11 +137,31 @@ class KernelConfig:
                 "install headers whose .config has CONFIG_CC_VERSION_TEXT",
             )
         if suffix and suffix[1] == kind:
-            return Compiler(kind, suffix[0].lstrip("-/"), version or suffix[2])
-        major, minor = [*version.split("."), "0"][:2]
-        # gcc before 5 counted its releases in the second number, and so do their packages.
-        number = f"{major}.{minor}" if kind == "gcc" and int(major) < 5 else major
-        return Compiler(kind, f"{kind}-{number}", version)
+            command = suffix[0].lstrip("-/")
+        else:
+            major, minor = [*version.split("."), "0"][:2]
+            # gcc before 5 counted its releases in the second number, and so do their packages.
+            number = f"{major}.{minor}" if kind == "gcc" and int(major) < 5 else major
+            command = f"{kind}-{number}"
+        assembler = next(
+            (name for name in ("LLVM", "GNU") if self.enabled(f"AS_IS_{name}")), None
+        )
+        return Compiler(
+            kind,
+            command,
+            version or (suffix[2] if suffix else ""),
+            self._linker(command),
+            None if assembler is None else assembler == "LLVM",
+        )
+
+    def _linker(self, compiler: str) -> str:
+        """LLVM's linker, where the kernel was linked by it: of the version that it names, by
+        ``CONFIG_LLD_VERSION`` (140006 for 14.0.6), or else of clang's."""
+        if not self.enabled("LD_IS_LLD") and not self.enabled("LTO_CLANG"):
+            return ""
+        major = _number(self.get("LLD_VERSION")).partition(".")[0]
+        clang = compiler.removeprefix("clang-")
+        return f"ld.lld-{major or clang}" if major or clang != compiler else ""
 
 
 def check(

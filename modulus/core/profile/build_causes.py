@@ -202,17 +202,16 @@ class Diagnosis:
     def _line_of(self, stop: Stop) -> str:
         """What says why there was this stop; "" where nothing does.
 
-        Of what names the target that is the first error, since others follow from it; of all
+        Of what the target said that is the first error, since others follow from it; of all
         else the last, which is the nearest to the stop.
         """
-        for line in stop.named:
-            if self._tells(line):
-                return line
+        nearest_first = stop.said if stop.own else stop.said[::-1]
+        if found := next(filter(self._tells, stop.named), ""):
+            return found
         if stop.tells:
             return stop.line
-        for line in reversed(stop.said):
-            if self._tells(line):
-                return line
+        if found := next(filter(self._tells, nearest_first), ""):
+            return found
         return stop.said[-1] if stop.own and stop.said else ""
 
     def _tells(self, line: str) -> bool:

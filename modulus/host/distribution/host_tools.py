@@ -16,7 +16,7 @@ def host_toolchain(compiler: Compiler) -> Toolchain:
 
     Raises ToolchainError naming what is not installed.
     """
-    tools = (compiler.command, "ld", "as", "make", "strip")
+    tools = (*compiler.programs, "as", "make")
     missing = [tool for tool in tools if find(tool) is None]
     if missing:
         raise ToolchainError(

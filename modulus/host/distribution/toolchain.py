@@ -165,4 +165,4 @@ class ToolchainProvider:
         )
 
     def _name(self, compiler: Compiler) -> str:
-        return f"{self._distribution}/{compiler.command}"
+        return f"{self._distribution}/{compiler.name}"

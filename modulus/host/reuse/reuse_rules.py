@@ -16,6 +16,9 @@ from modulus.core.build.twin import Survey
 from modulus.host.files.data import regular_files
 
 _ELF = b"\x7fELF"
+_BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
+"""How LLVM's bitcode begins, bare and in its wrapper: what clang compiles to for link-time
+optimization. Texts in it may be packed in six bits (llvm.org/docs/BitCodeFormat.html)."""
 # Limits, in bytes: the payload makes what a build leaves, and may be hostile. The vendors'
 # largest objects have a hundred megabytes.
 _MOST_FILE = 1 << 30
@@ -94,6 +97,8 @@ class Choice:
     def _check_made(self, name: str, compiled: bool, read: bool) -> None:
         """A file that the build has made must not tell the release."""
         path = self._work / name
+        if compiled and _begins(path, *_BITCODE):
+            raise UnfitError(f"{name} is LLVM's bitcode, in which no release can be looked for")
         if not _contains(path, self._release.encode()):
             return
         if not _is_elf(path) and twin.only_in_comments(_text(path), self._release):
@@ -131,8 +136,12 @@ class Choice:
 
 
 def _is_elf(path: Path) -> bool:
+    return _begins(path, _ELF)
+
+
+def _begins(path: Path, *ways: bytes) -> bool:
     with open(path, "rb") as file:
-        return file.read(len(_ELF)) == _ELF
+        return file.read(len(_ELF)) in ways
 
 
 def _text(path: Path) -> bytes:

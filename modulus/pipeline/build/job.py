@@ -159,7 +159,7 @@ class FromKept:
 
 
 def _recipe(node: Node, basis: Basis) -> Recipe:
-    recipe = recipe_for(node, basis.facts.kernel, basis.toolchain.cc)
+    recipe = recipe_for(node, basis.facts.kernel, basis.headers.config.compiler)
     return plainly(recipe) if takes_no_shortcuts(node, basis.facts.recipe) else recipe
 
 

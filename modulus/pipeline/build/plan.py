@@ -66,7 +66,7 @@ def gather(node: Node, release: str) -> Facts:
         check_kernel(node, headers)
         compiler = headers.config.compiler
         toolchain = node.toolchain_recorded(compiler)
-        recipe = recipe_digest_for(node, release, compiler.command)
+        recipe = recipe_digest_for(node, release, compiler)
     return Facts(
         instance=node.instance,
         kernel=release,

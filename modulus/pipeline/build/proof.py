@@ -109,7 +109,7 @@ def prove(site: Site, reporter: Reporter, entry: Entry, *, again: bool = True) -
 def _prove(site: Site, reporter: Reporter, entry: Entry, manifest: Manifest) -> Proved:
     node = _node(site, manifest)
     inputs = _inputs(node, reporter, entry, manifest)
-    recipe = recipe_for(node, manifest.kernel, inputs.basis.toolchain.cc)
+    recipe = recipe_for(node, manifest.kernel, inputs.basis.headers.config.compiler)
     # Another number of jobs, and another folder: neither may change the bits.
     jobs = fitting_jobs(recipe.jobs + 1, site.cache)
     if isinstance(jobs, str):

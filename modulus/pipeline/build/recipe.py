@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from modulus.core.build.proof import distrusted
-from modulus.core.build.recipe import Recipe
+from modulus.core.build.recipe import Recipe, plainly
+from modulus.core.kernel.release import Compiler
 from modulus.host.build.compile import digest_of
 from modulus.host.build.proofs import read_disproofs
 from modulus.pipeline.node import Node
@@ -14,30 +15,33 @@ _JOB_MEMORY = 1 << 30
 """Bytes of memory a compiler job may need; the largest objects seen take about a third."""
 
 
-def recipe_for(node: Node, release: str, cc: str) -> Recipe:
-    """The recipe for kernel ``release`` with the compiler ``cc``."""
+def recipe_for(node: Node, release: str, compiler: Compiler) -> Recipe:
+    """The recipe for kernel ``release`` with its ``compiler``."""
     profile = node.profile
     make = profile.make_for(release)
-    return Recipe(
+    recipe = Recipe(
         modules=profile.build,
         release=release,
         arch=node.arch,
-        cc=cc,
+        cc=compiler.command,
         jobs=_jobs(node),
         targets=make.targets,
-        variables=make.variables,
+        variables={**compiler.make_variables, **make.variables},
         patches=profile.patches_for(release, node.instance.version),
         files=profile.files_for(node.instance.version),
         work=profile.work,
         causes=profile.causes,
         batch=make.batch,
+        strip=compiler.strip,
     )
+    # What saves time has only been held to the vendor's own way with GCC.
+    return recipe if compiler.kind == "gcc" else plainly(recipe)
 
 
-def recipe_digest_for(node: Node, release: str, cc: str) -> str:
+def recipe_digest_for(node: Node, release: str, compiler: Compiler) -> str:
     """The digest of that recipe in a build's key."""
     contained = node.settings.build.container != "none"
-    return digest_of(recipe_for(node, release, cc), contained=contained)
+    return digest_of(recipe_for(node, release, compiler), contained=contained)
 
 
 def takes_no_shortcuts(node: Node, recipe: str | None) -> bool:

@@ -13,6 +13,7 @@ VALUES = {
     "jobs": 2,
     "batch": True,
     "cc": "gcc-12",
+    "strip": "strip",
     "appended": [{"path": "/out/.recipe/a b.mk", "to": "Kbuild"}],
     "src": "/src",
     "work": "/build",

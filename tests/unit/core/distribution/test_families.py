@@ -134,6 +134,8 @@ def test_compiler_packages() -> None:
     assert BOOKWORM.compiler_packages(Compiler("clang", "clang-14", "14.0.6")) == (
         *("clang-14", "lld-14", "llvm-14"),
     )
+    with_lld = Compiler("gcc", "gcc-12", "12.2.0", "ld.lld-16")
+    assert BOOKWORM.compiler_packages(with_lld) == ("gcc-12", "lld-16")
 
 
 def test_image_packages() -> None:

@@ -82,6 +82,50 @@ def test_compiler_version() -> None:
     assert config.compiler == Compiler("gcc", "gcc-12", "12.2.3")
 
 
+CLANG = 'CONFIG_CC_VERSION_TEXT="Debian clang version 14.0.6"\nCONFIG_CC_IS_CLANG=y\n'
+LLD = "CONFIG_LD_IS_LLD=y\nCONFIG_LLD_VERSION=140006\n"
+GCC = 'CONFIG_CC_VERSION_TEXT="gcc-12 (x) 12.2.0"\n'
+TOOLS = {
+    name.upper(): f"llvm-{name}-14"
+    for name in ("ar", "nm", "objcopy", "objdump", "readelf", "strip")
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "strip", "name"),
+    [
+        (GCC, {}, "strip", "gcc-12"),
+        (f"{GCC}CONFIG_AS_IS_GNU=y\nCONFIG_LD_IS_BFD=y\n", {}, "strip", "gcc-12"),
+        (GCC + LLD, {"LD": "ld.lld-14"}, "strip", "gcc-12+ld.lld-14"),
+        # Until Linux 5.12 the kernel's configuration did not name its assembler.
+        (f"{CLANG}CONFIG_LD_IS_BFD=y\n", {}, "strip", "clang-14"),
+        (f"{CLANG}CONFIG_AS_IS_GNU=y\n", {"LLVM_IAS": "0"}, "strip", "clang-14"),
+        (
+            f"{CLANG}{LLD}CONFIG_AS_IS_LLVM=y\nCONFIG_LTO_CLANG=y\nCONFIG_LTO_CLANG_THIN=y\n",
+            {"LLVM": "-14", "LD": "ld.lld-14", "LLVM_IAS": "1", **TOOLS},
+            "llvm-strip-14",
+            "clang-14",
+        ),
+        (
+            f"{CLANG}CONFIG_LTO_CLANG=y\n",
+            {"LLVM": "-14", "LD": "ld.lld-14", **TOOLS},
+            "llvm-strip-14",
+            "clang-14",
+        ),
+    ],
+)
+def test_modules_are_linked_as_the_kernel_was(
+    config: str, variables: dict[str, str], strip: str, name: str
+) -> None:
+    compiler = KernelConfig.parse(config).compiler
+    assert compiler.make_variables == variables
+    assert compiler.strip == strip
+    assert compiler.name == name
+    assert set(TOOLS.values()) & set(compiler.programs) == set(variables.values()) & set(
+        TOOLS.values()
+    )
+
+
 def test_no_compiler_is_an_error() -> None:
     with pytest.raises(ToolchainError, match="what compiled it"):
         _ = KernelConfig.parse("CONFIG_MODULES=y").compiler

@@ -83,6 +83,18 @@ def test_the_first_of_several_jobs_counts_and_its_own_words() -> None:
     assert "/build/a.c:3:1: error: of a" in message
 
 
+def test_of_what_a_target_says_the_first_error_counts() -> None:
+    message, hint = verdict(
+        "  CC [M]  /build/a.o",
+        "clang: error: unknown argument: '-mfunction-return=thunk-extern'",
+        "clang: error: something that follows",
+        "make[2]: *** [Makefile:1: /build/a.o] Error 1",
+        *AFTER[1:],
+    )
+    assert "-mfunction-return" in message
+    assert "toolchains" in hint
+
+
 def test_of_what_names_no_file_the_last_counts() -> None:
     message, _ = verdict(
         "check: error: tolerated",

@@ -87,6 +87,12 @@ def test_a_release_nobody_vouches_for_keeps_all_from_being_kept(
     assert not KeptObjects(tmp_path / "cache").has(FAMILY)
 
 
+def test_bitcode_is_not_kept(build: Build, tmp_path: Path) -> None:
+    (build.work / "a.o").write_bytes(b"BC\xc0\xde" + bytes(60))
+    with pytest.raises(UnfitError, match="bitcode"):
+        build.keep(tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     "name", ["/build/pipe.h", "/build/link.h", "/build/folder/inner.h", "../outside.h"]
 )

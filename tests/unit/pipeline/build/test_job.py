@@ -7,11 +7,13 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from modulus.core.build.proof import Disproof
+from modulus.core.kernel.release import Compiler
 from modulus.core.store.manifest import TWIN, WHOLE
 from modulus.errors import BuildError
 from modulus.host.build.proofs import add_disproof
@@ -22,7 +24,7 @@ from modulus.pipeline.build import twin
 from modulus.pipeline.build.build import build
 from modulus.pipeline.build.job import FromKept, FromPackage
 from modulus.pipeline.build.prepare import prepare
-from modulus.pipeline.build.recipe import recipe_for
+from modulus.pipeline.build.recipe import recipe_digest_for, recipe_for
 from modulus.pipeline.node import Node
 from modulus.pipeline.site import Site
 from tests.support.fakedriver import RELEASE, FakeNode
@@ -94,7 +96,7 @@ def test_what_is_disproved_while_it_waits_for_the_lock_is_built_plainly(
     whole = prepare(driver, QUIET, RELEASE)
     assert isinstance(whole, FromPackage)
     lock, recipe = Site.lock, whole.basis.facts.recipe
-    assert recipe and recipe_for(driver, RELEASE, "gcc").batch
+    assert recipe and recipe_for(driver, RELEASE, Compiler("gcc", "gcc-12", "12")).batch
 
     @contextlib.contextmanager
     def locked(self: Site, *arguments: Any, **options: Any) -> Iterator[None]:
@@ -144,3 +146,27 @@ def test_a_build_reads_the_manifests_once_and_only_to_explain_itself(
     assert len(reads) == (outcome != "stored")
     told = [line for line in said.getvalue().splitlines() if line.startswith("plan: miss: ")]
     assert len(told) == (outcome != "stored")
+
+
+LLVM = Compiler("clang", "clang-14", "14.0.6", "ld.lld-14", assembler=True)
+
+
+def test_for_a_kernel_by_llvm_all_of_it_is_part_of_the_recipe(
+    node: FakeNode, driver: Node
+) -> None:
+    node.define(make={"targets": "modules", "batch": True, "variables": {"LD": "own"}})
+    recipe = recipe_for(driver, RELEASE, LLVM)
+    assert recipe.variables["LLVM"] == "-14"
+    assert recipe.variables["OBJCOPY"] == "llvm-objcopy-14"
+    assert recipe.variables["LD"] == "own", "the profile knows better"
+    assert recipe.strip == "llvm-strip-14"
+    assert not recipe.batch, "it is made for GCC"
+    others = (replace(LLVM, linker=""), replace(LLVM, linker="ld.lld-15"))
+    digests = {recipe_digest_for(driver, RELEASE, one) for one in (LLVM, *others)}
+    assert len(digests) == 3
+
+
+def test_for_a_kernel_by_gcc_make_is_given_what_the_profile_says(driver: Node) -> None:
+    recipe = recipe_for(driver, RELEASE, Compiler("gcc", "gcc-12", "12.2.0", assembler=False))
+    assert recipe.variables == driver.profile.make_for(RELEASE).variables
+    assert recipe.strip == "strip"
