@@ -111,18 +111,19 @@ class Node:
 
     def toolchain(self, compiler: Compiler, reporter: Reporter) -> Toolchain:
         """The toolchain that builds with ``compiler`` run in."""
-        if self._on_host:
+        if self.on_host:
             return _host_toolchain(compiler)
         return self.provisioner.toolchain(compiler, reporter)
 
     def toolchain_recorded(self, compiler: Compiler) -> Toolchain | None:
         """The same if it is at hand."""
-        if self._on_host:
+        if self.on_host:
             return _host_toolchain(compiler)
         return self.provisioner.toolchain_recorded(compiler)
 
     @property
-    def _on_host(self) -> bool:
+    def on_host(self) -> bool:
+        """Whether builds run on the host itself, without a container."""
         return self.settings.build.container == "none"
 
     def fetcher(

@@ -13,6 +13,8 @@ from tests.support.clangkernel import install
 from tests.support.kernels import Kernels
 from tests.support.system import Node
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def clang(node: Node, instance: str, kernels: Kernels, tmp_path: Path) -> Node:

@@ -9,6 +9,7 @@ from modulus.core.build.plan import Facts
 from modulus.core.gpu.flavour import DroppedGpu
 from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
+from modulus.host.build.host_programs import check_host
 from modulus.host.build.noexec import check_exec
 from modulus.host.files import atomic
 from modulus.host.process.background import Aside, SharedReporter
@@ -84,6 +85,8 @@ def provide(
                 package.start()
             headers = node.provisioner.headers(release, shared)
             check_kernel(node, headers)
+            if node.on_host:
+                check_host(headers.path, node.arch)
             toolchain = node.toolchain(headers.config.compiler, shared)
             kept = None
             if hoped_for:
