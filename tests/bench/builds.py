@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from tests.bench.measure import FailedError, as_child, clone, remove
 from tests.bench.ratios import Cost, Result, Row, rounds
 from tests.bench.site import Site, Step
+from tests.bench.vendor import compilations, dkms_conf
 
 MODULES = ("nvidia", "nvidia-uvm", "nvidia-modeset", "nvidia-drm", "nvidia-peermem")
 
@@ -19,8 +22,18 @@ FIRST = Row(
     "first", "first build, five modules, toolchain present", "`dkms build`, same kernel", 0.60
 )
 MAKE = Row("make", "first build, five modules, toolchain present", "`make -j -g0`", None)
-NEXT = Row("next", "next kernel, headers unchanged", "`dkms build`, same kernel", 0.10)
-CHANGED = Row("changed", "next kernel, headers changed", "`dkms build`, same kernel", 0.60)
+NEXT = Row(
+    "next",
+    "next kernel, headers unchanged and provisioned now",
+    "`dkms build`, same kernel",
+    0.12,
+)
+CHANGED = Row(
+    "changed",
+    "next kernel, headers changed and provisioned now",
+    "`dkms build`, same kernel",
+    0.60,
+)
 GROWTH = Row(
     "growth",
     "store growth for one more kernel, five modules",
@@ -31,6 +44,27 @@ GROWTH = Row(
 ROWS = (FIRST, MAKE, NEXT, CHANGED, GROWTH)
 
 _NAME = "nvidia"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a build's seconds went to: providing headers, with the start and the search for what
+    there is, and making modules, in the way that the store calls ``made``."""
+
+    providing: float
+    making: float
+    made: str
+
+
+def told(spent: Sequence[Spent]) -> str:
+    """A line about several builds: medians, and how they were made."""
+    providing = statistics.median(one.providing for one in spent)
+    making = statistics.median(one.making for one in spent)
+    ways = ", ".join(sorted({one.made for one in spent}))
+    return (
+        f"the new kernel's headers are provisioned in each run: {providing:.1f} s of it with "
+        f"start and plan, {making:.1f} s are the build ({ways})"
+    )
 
 
 class Builds:
@@ -44,6 +78,7 @@ class Builds:
         self._folder = site.work / "builds"
         self._folder.mkdir()
         self._grown: dict[str, int] = {}
+        self._spent: dict[str, list[Spent]] = {}
         self._objects = 0
 
     def results(self, rows: Sequence[Row], pairs: int) -> list[Result]:
@@ -92,6 +127,8 @@ class Builds:
         if row is GROWTH:
             parts = ", ".join(f"{name} {size}" for name, size in self._grown.items() if size)
             notes.append(f"bytes in the cache by folder: {parts}")
+        if spent := self._spent.get(row.name):
+            notes.append(told(spent))
         floor = () if row is GROWTH else tuple(costs["floor"])
         if floor:
             notes.append(f"the floor is {self._objects} objects")
@@ -110,16 +147,23 @@ class Builds:
             remove(root)
 
     def _again(self, name: str, step: Step) -> Callable[[], Cost]:
-        """What builds on a node that already has the build for the step's older kernel."""
+        """What builds on a node that already has the build for the step's older kernel.
+
+        Rows for a new kernel begin as a node does on which it was just installed: nobody has
+        seen its headers.
+        """
+        fresh = name in (NEXT.name, CHANGED.name)
         made = self._site.node(f"{name}-before")
         self._say(f"preparing {name}: the build for {step.old}")
         self._site.meter.run(*as_child(self._site.build(made, step.old)))
 
         def run() -> Cost:
             root = self._site.node(name, made)
+            if fresh:
+                self._site.forget_headers(root, self._release)
             try:
                 before = self._site.stored(root)
-                cost = self._build(root)
+                cost = self._build(root, name if fresh else "")
                 after = self._site.stored(root)
             finally:
                 remove(root)
@@ -130,14 +174,19 @@ class Builds:
 
         return run
 
-    def _build(self, root: Path) -> Cost:
-        """A build of ours, which has to be one."""
+    def _build(self, root: Path, row: str = "") -> Cost:
+        """A build of ours, which has to be one. What it spent is kept for ``row``, whose builds
+        provide the headers, too."""
         said = self._folder / "said"
-        command = as_child(self._site.build(root, self._release))
+        command = as_child(self._site.build(root, self._release, provides=bool(row)))
         cost = self._site.meter.run(*command, output=said)
         (result,) = json.loads(said.read_text())["results"]
         if result["hit"]:
             raise FailedError(f"{shlex.join(command)} built nothing: it was in the store")
+        if row:
+            made = json.loads((Path(result["path"]) / "manifest.json").read_text())["made"]
+            spent = Spent(cost.wall - result["seconds"], result["seconds"], made)
+            self._spent.setdefault(row, []).append(spent)
         return cost
 
     @cached_property
@@ -231,48 +280,3 @@ class Builds:
 
     def _say(self, text: str) -> None:
         print(f"bench: {text}", flush=True)
-
-
-def dkms_conf(
-    template: str, version: str, jobs: int, tree: Path, modules: Sequence[str]
-) -> str:
-    """The driver's own dkms.conf filled in as its installer does, for headers at ``tree``.
-
-    The installer has make find them by the kernel's name below /lib/modules.
-    """
-    headers = f"SYSSRC={tree}/source SYSOUT={tree}/build"
-    listed = "\n".join(
-        f'BUILT_MODULE_NAME[{number}]="{name}"\n'
-        f'BUILT_MODULE_LOCATION[{number}]=""\n'
-        f'DEST_MODULE_LOCATION[{number}]="/kernel/drivers/video"'
-        for number, name in enumerate(modules)
-    )
-    filled = {
-        "__VERSION_STRING": version,
-        "__JOBS": str(jobs),
-        "__EXCLUDE_MODULES": "",
-        "__DKMS_MODULES": listed,
-        "KERNEL_UNAME=${kernelver}": headers,
-    }
-    for mark, value in filled.items():
-        if mark not in template:
-            raise FailedError(f"the driver's dkms.conf has no {mark}")
-        template = template.replace(mark, value)
-    return f"{template}\nCLEAN=\"'make' {headers} clean\"\n"
-
-
-def compilations(records: Iterable[str]) -> list[list[str]]:
-    """The compiler's command lines for real objects, of what kbuild records beside each.
-
-    What is compiled of modpost's own making is no object of the vendor's.
-    """
-    found = []
-    for record in records:
-        first = record.partition("\n")[0]
-        name, _, command = first.partition(" := ")
-        if not command or ".mod.o" in name:
-            continue
-        words = shlex.split(command.partition(" ; ")[0].replace("$$", "$"))
-        if words[-1].endswith(".c"):
-            found.append(words)
-    return found

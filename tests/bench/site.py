@@ -97,7 +97,8 @@ class Site:
 
     @cached_property
     def base(self) -> Path:
-        """A cache with toolchain, headers of all kernels and the download, and no build."""
+        """A cache with toolchain, headers of all kernels, lists of packages and the download,
+        and no build."""
         kept = packages.cache_folder() / "bench" / "provisioned"
         _make_root(kept, stores=[])
         version = packages.candidate("v4l2loopback-dkms").partition("-")[0]
@@ -116,6 +117,7 @@ class Site:
         _make_root(base, offline=True, checksums={name: digest})
         for kind in _INPUTS:
             clone(kept / CACHE / kind, base / CACHE / kind, linked=True)
+        clone(kept / CACHE / "apt", base / CACHE / "apt")
         downloads = base / CACHE / "downloads"
         downloads.mkdir()
         shutil.copyfile(path, downloads / digest)
@@ -138,9 +140,16 @@ class Site:
         clone(source / "etc", target / "etc")
         return target
 
-    def build(self, root: Path, release: str) -> list[str]:
-        """The command line that builds the driver for a kernel."""
+    def forget_headers(self, root: Path, release: str) -> None:
+        """Has the node be one that has never seen the headers of ``release``."""
+        remove(_headers(root / CACHE)[release].parent)
+
+    def build(self, root: Path, release: str, *, provides: bool = False) -> list[str]:
+        """The command line that builds the driver for a kernel; where it ``provides`` the
+        headers they come from the distribution's archive."""
         options = ["--root", str(root), "--set", f"build.jobs={self.jobs}", "--json"]
+        if provides:
+            options += ["--set", "offline=false"]
         return [str(self.program()), "build", self.instance, "--kernel", release, *options]
 
     @cached_property

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.builds import compilations, dkms_conf
+from tests.bench.builds import Spent, told
 from tests.bench.measure import FailedError, Meter, sizes
+from tests.bench.vendor import compilations, dkms_conf
 
 TEMPLATE = """\
 PACKAGE_VERSION="__VERSION_STRING"
@@ -56,6 +57,13 @@ def test_dkms_conf_is_filled_in() -> None:
 def test_a_dkms_conf_of_another_kind_is_not_taken_for_filled_in() -> None:
     with pytest.raises(FailedError, match="__JOBS"):
         dkms_conf(TEMPLATE.replace("__JOBS", "2"), "1.2", 3, Path("/h"), ["nvidia"])
+
+
+def test_provisioning_is_told_apart() -> None:
+    spent = [Spent(8.0, 9.0, "twin"), Spent(7.0, 11.0, "twin"), Spent(9.0, 10.0, "together")]
+    line = told(spent)
+    assert "8.0 s of it" in line
+    assert "10.0 s are the build (together, twin)" in line
 
 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
