@@ -68,6 +68,13 @@ CAUSES = (
         "have the driver's makefile call no linker of its own: make is given LD by Modulus",
     ),
     Cause(
+        # Before 5.18 it is where make runs. "kbuild: Remove support for Clang's ThinLTO
+        # caching" took it out.
+        r"LLVM ERROR: (Read-only file system|Permission denied)|\.thinlto-cache: ",
+        "kernel {release} has the linker keep a cache beside its headers, which are read-only",
+        "update the kernel: its stable series has had none since June 2024",
+    ),
+    Cause(
         r"\b(gcc|clang|cc|ld|make|strip|patch|find)(-[\w.-]+)?: (command )?not found"
         r"|\b(gcc|clang|cc|ld|ld\.lld)(-[\w.]+)?: No such file or directory",
         "the toolchain lacks a program that the build needs",
@@ -139,7 +146,7 @@ CAUSES = (
 _ERROR = (
     r"(^|[\s:])(fatal |internal compiler )?error: |^ERROR: |undefined reference to"
     r"|: (command )?not found$|: No such file or directory$|No space left on device"
-    r"|Killed|FAILED|error while loading |unrecogni[sz]ed |Permission denied$"
+    r"|Killed|FAILED|error while loading |unrecogni[sz]ed |LLVM ERROR: |Permission denied$"
 )
 _AFTERMATH = r"\*\*\* .*(Error \d+|Stop\.|Waiting for)|^make.*Error \d+"
 

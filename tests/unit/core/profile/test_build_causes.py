@@ -40,6 +40,12 @@ def verdict(*lines: str, causes: tuple[Cause, ...] = ()) -> tuple[str, str]:
             "shared library",
             "libelf1",
         ),
+        ("LLVM ERROR: Read-only file system", "cache beside its headers", "update the kernel"),
+        (
+            "ld.lld: error: can't create cache directory .thinlto-cache: Permission denied",
+            "cache beside its headers",
+            "update the kernel",
+        ),
         ("ld: unrecognised emulation mode: llvm", "LLVM's", "LD"),
         ("ld: a.o: file not recognized: file format not recognized", "LLVM's", "LD"),
         ('WARNING: Symbol version dump "/b/Module.symvers" is missing.', "symvers", "headers"),
