@@ -87,14 +87,18 @@ class HeaderProvider:
         self._root = root
         self._distribution = distribution
         self._open_apt = open_apt
+        self._refused: set[str] = set()
 
     def recorded(self, release: str) -> Headers | None:
         """The tree for ``release`` if it is at hand; nothing is hashed and no process run."""
         tree = header_tree.find(self._root, release)
         if tree:
-            found = self._find(self._node_name(tree, release))
-            if found or header_tree.objection(tree, release) is None:
+            name = self._node_name(tree, release)
+            found = self._find(name)
+            if found:
                 return found
+            if header_tree.objection(tree, release) is None and name not in self._refused:
+                return None
         return self._find_packaged(release)
 
     def provide(self, release: str, reporter: Reporter) -> Headers:
@@ -110,6 +114,7 @@ class HeaderProvider:
                 try:
                     return self._import(tree, release, reporter)
                 except ToolchainError as error:
+                    self._refused.add(self._node_name(tree, release))
                     objection = error.message
             reason = f"{inside(self._root, tree.build)} is no use: {objection}"
             reporter.phase("provision", reason)
