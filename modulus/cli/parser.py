@@ -83,7 +83,7 @@ def make_parser(first: str = "") -> argparse.ArgumentParser:
     for name in [first] if first in _COMMANDS else _COMMANDS:
         help, add = _COMMANDS[name]
         command = commands.add_parser(
-            name, description=help, parents=[common], allow_abbrev=False
+            name, help=help, description=help, parents=[common], allow_abbrev=False
         )
         add(command, common)
     return parser
