@@ -82,6 +82,8 @@ def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
     lines += [f"miss: {Difference(**miss)}" for miss in plan["miss"]]
     lines.append(f"flavour: {plan['flavour']} ({plan['flavour_reason']})")
     lines += [f"left out: {gpu['cause']} ({gpu['fix']})" for gpu in plan["dropped"]]
+    if package := plan["package"]:
+        lines.append(f"package: {package['sha256'][:SHORT]} (by {package['from']})")
     lines.append(f"key: {plan['key'] or 'unknown until provisioned'}")
     lines += [f"{step['phase']}: {step['what']} ({step['why']})" for step in plan["steps"]]
     if verbose:

@@ -9,6 +9,7 @@ from modulus.cli import output
 from modulus.cli.system import make_node
 from modulus.host.report.reporter import Reporter
 from modulus.pipeline.build.plan import plan, start_steps
+from modulus.pipeline.build.source import where_recorded
 from modulus.pipeline.build.twin import explained
 
 
@@ -18,12 +19,14 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     node.site.tell_store_problems(reporter)
     release = node.kernel.release if options.kernel is None else options.kernel
     result = explained(node, plan(node, release, start_steps(node)))
+    package = where_recorded(node)
     value = {
         "instance": str(node.instance),
         "kernel": result.facts.kernel,
         "flavour": result.facts.flavour,
         "flavour_reason": result.facts.flavour_reason,
         "dropped": [asdict(gpu) for gpu in result.facts.dropped],
+        "package": package and {"sha256": package[0].sha256, "from": package[1]},
         "key": result.facts.key,
         "hit": result.hit,
         "miss": [asdict(difference) for difference in result.miss],

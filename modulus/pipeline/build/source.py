@@ -68,14 +68,21 @@ def recorded(node: Node) -> PackageRecord | None:
 
     An unverified package counts only while such packages are allowed.
     """
+    found = where_recorded(node)
+    return found[0] if found else None
+
+
+def where_recorded(node: Node) -> tuple[PackageRecord, str] | None:
+    """The same, and who says so: the folder of the cache or the store with the record, which
+    wins over what a mirror has now, or the settings or the profile."""
     known = known_checksum(node)
     for folder in (node.site.cache, *node.site.stores):
         record = read_source(_record_path(node, folder))
         if record:
             allowed = record.verified_by != UNVERIFIED or node.settings.allow_unverified
             if allowed and (known is None or known.sha256 == record.sha256):
-                return record
-    return PackageRecord(known.sha256, known.origin, None) if known else None
+                return record, str(folder)
+    return (PackageRecord(known.sha256, known.origin, None), known.origin) if known else None
 
 
 def is_downloaded(node: Node, sha256: str) -> bool:
