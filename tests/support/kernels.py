@@ -71,11 +71,12 @@ class Kernels:
 
 
 @functools.cache
-def available() -> Kernels:
+def available(codename: str = packages.OWN) -> Kernels:
     """What apt can get today."""
     # The package that brings whatever kernel is current has its version.
-    stable = ".".join(packages.candidate("linux-headers-amd64").split(".")[:2])
-    return grouped(stable, packages.names("linux-headers-"))
+    current = packages.candidate("linux-headers-amd64", codename)
+    stable = ".".join(current.split(".")[:2])
+    return grouped(stable, packages.names("linux-headers-", codename))
 
 
 def grouped(stable: str, names: Iterable[str]) -> Kernels:

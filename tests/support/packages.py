@@ -1,7 +1,8 @@
 """The distribution's packages for tests: current versions, downloaded once, nothing installed.
 
 A private apt configuration below the cache folder takes the machine's own sources for its
-distribution, with every component of it, and leaves the machine's apt as it is.
+distribution, with every component of it, and leaves the machine's apt as it is. ``codename``
+names another release of the distribution, to be had where the machine's own is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
+OWN = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+"""The codename of the machine's own release."""
+_SUITES = {OWN, f"{OWN}-updates", f"{OWN}-security"}
 _FRESH = 3600  # seconds for which the lists of packages are taken as current
 
 
@@ -43,14 +47,14 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def update(max_age: float = _FRESH) -> None:
+def update(max_age: float = _FRESH, codename: str = OWN) -> None:
     """Fetches the lists of packages unless they are younger than ``max_age`` seconds."""
-    stamp = _config().parent / "updated"
+    stamp = _config(codename).parent / "updated"
     with locked("apt"):
         if stamp.exists() and time.time() - stamp.stat().st_mtime < max_age:
             return
         try:
-            _apt("apt-get", "-qq", "update", "-o", "APT::Update::Error-Mode=any")
+            _apt(codename, "apt-get", "-qq", "update", "-o", "APT::Update::Error-Mode=any")
         except UnavailableError:
             if not stamp.exists():
                 raise
@@ -59,28 +63,28 @@ def update(max_age: float = _FRESH) -> None:
 
 
 @functools.cache
-def versions(package: str) -> tuple[str, ...]:
+def versions(package: str, codename: str = OWN) -> tuple[str, ...]:
     """All versions apt can still get, newest first."""
-    _updated()
-    lines = _apt("apt-cache", "madison", package).splitlines()
+    _updated(codename)
+    lines = _apt(codename, "apt-cache", "madison", package).splitlines()
     found = dict.fromkeys(line.split("|")[1].strip() for line in lines)
     return tuple(found)
 
 
-def candidate(package: str) -> str:
+def candidate(package: str, codename: str = OWN) -> str:
     """The current version."""
-    found = versions(package)
+    found = versions(package, codename)
     if not found:
         raise UnavailableError(f"apt knows no package {package}")
     return found[0]
 
 
 @functools.cache
-def download(package: str) -> Path:
+def download(package: str, codename: str = OWN) -> Path:
     """The .deb of ``NAME`` (in its current version) or ``NAME=VERSION``."""
     name, _, version = package.partition("=")
-    wanted = f"{name}={version or candidate(name)}"
-    line = _apt("apt-get", "-qq", "--print-uris", "download", wanted)
+    wanted = f"{name}={version or candidate(name, codename)}"
+    line = _apt(codename, "apt-get", "-qq", "--print-uris", "download", wanted)
     found = re.search(r"' (\S+) (\d+) SHA256:([0-9a-f]{64})$", line.strip(), re.MULTILINE)
     if not found:
         raise UnavailableError(f"apt cannot download {wanted}")
@@ -90,7 +94,7 @@ def download(package: str) -> Path:
             scratch = final.parent / f".{found[1]}"
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-            _apt("apt-get", "-qq", "download", wanted, cwd=scratch)
+            _apt(codename, "apt-get", "-qq", "download", wanted, cwd=scratch)
             (got,) = scratch.iterdir()
             got.rename(final)
             scratch.rmdir()
@@ -104,35 +108,36 @@ def unpack(deb: Path, folder: Path) -> Path:
     return folder
 
 
-def names(prefix: str) -> list[str]:
+def names(prefix: str, codename: str = OWN) -> list[str]:
     """The packages with a name like this that apt can get, in no order."""
-    _updated()
-    known = _apt("apt-cache", "pkgnames", prefix).split()
-    lines = _apt("apt-cache", "madison", *known).splitlines() if known else []
+    _updated(codename)
+    known = _apt(codename, "apt-cache", "pkgnames", prefix).split()
+    lines = _apt(codename, "apt-cache", "madison", *known).splitlines() if known else []
     return list({line.split("|")[0].strip() for line in lines})
 
 
-def depends(package: str) -> list[str]:
+def depends(package: str, codename: str = OWN) -> list[str]:
     """What the current version of a package depends on, without alternatives."""
-    _updated()
-    lines = _apt("apt-cache", "depends", package).splitlines()
+    _updated(codename)
+    lines = _apt(codename, "apt-cache", "depends", package).splitlines()
     return [line.split()[1] for line in lines if line.strip().startswith("Depends: ")]
 
 
 @functools.cache
-def _updated() -> None:
-    update()
+def _updated(codename: str) -> None:
+    update(codename=codename)
 
 
 @functools.cache
-def _config() -> Path:
+def _config(codename: str) -> Path:
     """The private configuration's apt.conf, written anew from the machine's."""
-    folder = cache_folder() / "apt"
+    folder = cache_folder() / f"apt-{codename}"
     with locked("apt"):
         for name in ("sources", "lists/partial", "cache/archives/partial", "parts", "empty"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
-        _replace(folder / "sources" / "own.sources", distribution_sources(Path("/etc/apt")))
+        sources = distribution_sources(Path("/etc/apt"), codename)
+        _replace(folder / "sources" / "own.sources", sources)
         for old in (folder / "parts").iterdir():
             old.unlink()
         machine = Path("/etc/apt/apt.conf.d")
@@ -168,8 +173,9 @@ Acquire::Retries "3";
 _HOOKS = ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success", "Pre-Install-Pkgs")
 
 
-def distribution_sources(etc: Path) -> str:
-    """The machine's sources that are its distribution's own, in deb822, all components."""
+def distribution_sources(etc: Path, codename: str = OWN) -> str:
+    """The machine's sources that are its distribution's own, in deb822, all components, for the
+    release ``codename``."""
     stanzas = []
     for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
         if not file.is_file():
@@ -181,13 +187,16 @@ def distribution_sources(etc: Path) -> str:
             stanzas += [_fields(stanza) for stanza in re.split(r"\n\s*\n", text)]
         elif file.suffix == ".list":
             stanzas += [stanza for line in text.splitlines() if (stanza := _one_line(line))]
-    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    own = [stanza for stanza in stanzas if _is_own(stanza, codename)]
+    own = [stanza for stanza in stanzas if _is_own(stanza)]
     if not own:
         raise UnavailableError("no apt source of the distribution's own is configured")
     written = []
     for stanza in own:
-        suites = " ".join(suite for suite in stanza["Suites"].split() if _own(suite, codename))
+        suites = " ".join(
+            codename + suite.removeprefix(OWN)
+            for suite in stanza["Suites"].split()
+            if suite in _SUITES
+        )
         key = stanza.get("Signed-By")
         written.append(
             f"Types: deb\nURIs: {stanza['URIs']}\nSuites: {suites}\n"
@@ -216,27 +225,23 @@ def _one_line(line: str) -> dict[str, str] | None:
     return stanza
 
 
-def _own(suite: str, codename: str) -> bool:
-    return suite in (codename, f"{codename}-updates", f"{codename}-security")
-
-
-def _is_own(stanza: dict[str, str], codename: str) -> bool:
+def _is_own(stanza: dict[str, str]) -> bool:
     """Signed by the distribution's keyring, or by none named and with its components only."""
     key = stanza.get("Signed-By", "")
     return (
         "deb" in stanza.get("Types", "").split()
         and stanza.get("Trusted", "no") == "no"
         and stanza.get("Enabled", "yes") == "yes"
-        and any(_own(suite, codename) for suite in stanza.get("Suites", "").split())
+        and not _SUITES.isdisjoint(stanza.get("Suites", "").split())
         and set(stanza.get("Components", "").split()) <= set(COMPONENTS)
         and (not key or Path(key).name.startswith("debian-archive-"))
     )
 
 
-def _apt(*argv: str, cwd: Path | None = None) -> str:
+def _apt(codename: str, *argv: str, cwd: Path | None = None) -> str:
     done = subprocess.run(
         argv,
-        env={**os.environ, "APT_CONFIG": str(_config()), "LANG": "C.UTF-8"},
+        env={**os.environ, "APT_CONFIG": str(_config(codename)), "LANG": "C.UTF-8"},
         cwd=cwd,
         capture_output=True,
         text=True,

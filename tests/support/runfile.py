@@ -64,37 +64,43 @@ _CHIPS: tuple[tuple[str, str, list[str]], ...] = (
 )
 
 
-def nvidia_run(compression: str = "zstd") -> tuple[Path, str]:
+def nvidia_run(compression: str = "zstd", codename: str = packages.OWN) -> tuple[Path, str]:
     """A .run of the distribution's current driver and its version; kept in the cache."""
-    version = _upstream(packages.candidate(_PROPRIETARY))
-    return _cached_run("proprietary", version, (_PROPRIETARY,), compression), version
+    version = _upstream(packages.candidate(_PROPRIETARY, codename))
+    run = _cached_run("proprietary", version, (_PROPRIETARY,), compression, codename=codename)
+    return run, version
 
 
-def open_run(compression: str = "zstd") -> tuple[Path, str]:
+def open_run(compression: str = "zstd", codename: str = packages.OWN) -> tuple[Path, str]:
     """A .run of the newest version with the open flavour, and that version.
 
     Distributions may have the rest of the driver in newer versions only: the proprietary
     flavour and programs are in it if they are to be had in this one.
     """
-    version = _upstream(packages.candidate(_OPEN))
-    sources = [name for name in (_PROPRIETARY, _OPEN) if _is_had(name, version)]
-    return _cached_run("both", version, sources, compression, required=()), version
+    version = _upstream(packages.candidate(_OPEN, codename))
+    sources = [name for name in (_PROPRIETARY, _OPEN) if _is_had(name, version, codename)]
+    run = _cached_run("both", version, sources, compression, required=(), codename=codename)
+    return run, version
 
 
-def other_run() -> tuple[Path, str]:
+def other_run(codename: str = packages.OWN) -> tuple[Path, str]:
     """A .run of another version than nvidia_run()'s, and that version.
 
     Where the distribution has none, it is the current one under the next number.
     """
-    newest = _upstream(packages.candidate(_PROPRIETARY))
-    run, version = open_run()
-    if version != newest and all(_is_had(each, version) for each in (_PROPRIETARY, *_REQUIRED)):
+    newest = _upstream(packages.candidate(_PROPRIETARY, codename))
+    run, version = open_run(codename=codename)
+    whole = (_PROPRIETARY, *_REQUIRED)
+    if version != newest and all(_is_had(each, version, codename) for each in whole):
         return run, version
-    return _cached_run("other", newest, (_PROPRIETARY,), number=_next(newest)), _next(newest)
+    number = _next(newest)
+    run = _cached_run("other", newest, (_PROPRIETARY,), number=number, codename=codename)
+    return run, number
 
 
-def _is_had(name: str, version: str) -> bool:
-    return any(_upstream(known) == version for known in packages.versions(name))
+def _is_had(name: str, version: str, codename: str) -> bool:
+    known = packages.versions(name, codename)
+    return any(_upstream(each) == version for each in known)
 
 
 def _next(version: str) -> str:
@@ -108,22 +114,27 @@ def _cached_run(
     sources: Sequence[str],
     compression: str = "zstd",
     *,
+    codename: str,
     number: str = "",
     required: Sequence[str] = _REQUIRED,
 ) -> Path:
     """The .run of a version, with another ``number`` if there is one; one of a kind is kept."""
-    debs = [packages.download(f"{name}={_at(name, version)}") for name in sources]
+
+    def get(name: str) -> Path:
+        return packages.download(f"{name}={_at(name, version, codename)}", codename)
+
+    debs = [get(name) for name in sources]
     for name in _USERSPACE:
         try:
-            debs.append(packages.download(f"{name}={_at(name, version)}"))
+            debs.append(get(name))
         except UnavailableError:
             if name in required:
                 raise
-    debs += [packages.download(name) for name in _VERSIONLESS]
+    debs += [packages.download(name, codename) for name in _VERSIONLESS]
     number = number or version
     made_by = [Path(file).read_bytes() for file in (__file__, wrapping.__file__)]
     recipe = b"".join(made_by) + "\n".join(deb.name for deb in debs).encode()
-    name = f"{kind}-{compression}-"
+    name = f"{codename}-{kind}-{compression}-"
     folder = packages.cache_folder() / "runs" / (name + hashlib.sha256(recipe).hexdigest()[:16])
     target = folder / f"NVIDIA-Linux-x86_64-{number}.run"
     with packages.locked("runs"):
@@ -211,9 +222,9 @@ def _upstream(version: str) -> str:
     return version.rpartition(":")[2].rpartition("-")[0]
 
 
-def _at(name: str, version: str) -> str:
+def _at(name: str, version: str, codename: str) -> str:
     """The package's version whose upstream version is ``version``."""
-    for known in packages.versions(name):
+    for known in packages.versions(name, codename):
         if _upstream(known) == version:
             return known
     raise UnavailableError(f"{name} is not to be had in version {version}")

@@ -11,20 +11,28 @@ from typing import Any
 import pytest
 
 from tests.support.packages import UnavailableError
-from tests.support.vm.image import Image, base_image, vm_folder
+from tests.support.vm.image import STABLE, Image, base_image, vm_folder
 from tests.support.vm.installed import make_installed
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
-from tests.support.vm.store import Store, driver_store
+from tests.support.vm.store import Store, driver_store, second_store
 
 MakeMachine = Callable[..., Machine]
 
 
 @pytest.fixture(scope="session")
-def image() -> Image:
+def codename(request: pytest.FixtureRequest) -> str:
+    """The release of the distribution that the nodes have; a test asks for another than the
+    stable one by ``parametrize``, indirectly."""
+    named: str = getattr(request, "param", STABLE)
+    return named
+
+
+@pytest.fixture(scope="session")
+def image(codename: str) -> Image:
     """The bare cloud image."""
     try:
-        return base_image()
+        return base_image(codename)
     except UnavailableError as error:
         pytest.skip(str(error))
 
@@ -33,7 +41,16 @@ def image() -> Image:
 def store(image: Image) -> Store:
     """The disk with the real driver for the image's kernel, and for the newer one."""
     try:
-        return driver_store([each for each in (image.release, image.newer) if each])
+        return driver_store(image)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def second(image: Image, store: Store) -> Store:
+    """The disk with another version of the real driver."""
+    try:
+        return second_store(image)
     except UnavailableError as error:
         pytest.skip(str(error))
 

@@ -281,10 +281,11 @@ def test_the_next_boot_is_without_nouveau_and_rebuilds_nothing(node: Node) -> No
 
 
 def test_the_distribution_s_driver_and_a_read_only_usr_are_no_obstacle(
-    node: Node, tmp_path: Path
+    node: Node, image: Image, tmp_path: Path
 ) -> None:
     """With the text that Debian's package has, and a module such as its DKMS makes."""
-    package = packages.unpack(packages.download("nvidia-kernel-support"), tmp_path)
+    deb = packages.download("nvidia-kernel-support", image.codename)
+    package = packages.unpack(deb, tmp_path)
     config = (package / "etc/nvidia/current/nvidia-modprobe.conf").read_text()
     assert "install nvidia modprobe -i nvidia-current" in config
     node.guest.write("/etc/modprobe.d/nvidia.conf", config)

@@ -18,10 +18,10 @@ import pytest
 from tests.support import packages
 from tests.support.system import parts_of, stored
 from tests.support.vm.guest import Guest
-from tests.support.vm.image import Image, vm_folder
+from tests.support.vm.image import Image
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
-from tests.support.vm.store import CACHE, Store
+from tests.support.vm.store import CACHE, Store, built_in
 from tests.vm.conftest import MakeMachine
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("vm", "driver")]
@@ -56,7 +56,7 @@ def machine(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Machine:
     """A node that is READY on its kernel, with the package of another one beside it."""
-    package = packages.download(f"linux-image-{newer}")
+    package = packages.download(f"linux-image-{newer}", image.codename)
     # Compiling the small driver for this kernel too would test nothing, for a minute.
     built = built_here(tmp_path_factory.mktemp("built") / "small.tar", store, image)
     machine = make_machine(installed, disks=[store.path])
@@ -76,7 +76,7 @@ def machine(
 
 def built_here(file: Path, store: Store, image: Image) -> Path:
     """The small driver for the image's own kernel, packed: the store was made with it."""
-    cache = vm_folder() / "store" / CACHE
+    cache = built_in(image.codename) / CACHE
     (entry,) = (
         entry
         for entry in stored(cache)

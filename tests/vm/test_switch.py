@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.packages import UnavailableError
 from tests.support.vm.guest import Done, Guest
-from tests.support.vm.image import STORE, Image
+from tests.support.vm.image import STORE
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
-from tests.support.vm.store import SECOND_LABEL, Store, second_store
+from tests.support.vm.store import SECOND_LABEL, Store
 from tests.vm.conftest import MakeMachine
 
 pytestmark = [pytest.mark.integration, pytest.mark.required("vm", "driver")]
@@ -151,15 +150,6 @@ class Node:
 
 def unit(instance: str) -> str:
     return f"modulus@{instance}.service"
-
-
-@pytest.fixture(scope="module")
-def second(image: Image, store: Store) -> Store:
-    """The disk with the other version."""
-    try:
-        return second_store(image.release)
-    except UnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

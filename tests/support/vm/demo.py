@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.packages import UnavailableError
 from tests.support.vm.channel import ChannelError
 from tests.support.vm.guest import PATIENCE, GuestError
-from tests.support.vm.image import base_image, vm_folder
+from tests.support.vm.image import STABLE, base_image, vm_folder
 from tests.support.vm.machine import Machine
 from tests.support.vm.site import Site
 from tests.support.vm.store import driver_store
@@ -45,9 +45,9 @@ def main() -> int:
 
 def _demonstrate(folder: Path, compiled_there: bool) -> None:
     _say("the node's disk: Debian as a cloud has it, without Modulus and without a driver")
-    image = base_image()
+    image = base_image(STABLE)
     _say("the store: the real driver, compiled here by the same code and put on a disk")
-    store = driver_store([image.release], compiled=not compiled_there)
+    store = driver_store(image, newer=False, compiled=not compiled_there)
     with Site(folder, store) as site:
         _say(f"all the node is given, as printed by: modulus render user-data {store.driver}")
         text = site.user_data(store.driver)

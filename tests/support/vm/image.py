@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +18,11 @@ from pathlib import Path
 
 from tests.support import packages
 from tests.support.kernels import available
+
+STABLE = "trixie"
+"""The release of the distribution that nodes are made of, Debian 13."""
+OLDSTABLE = "bookworm"
+"""The one before, Debian 12, on which less is tried."""
 
 STORE = "/mnt/store"
 """Where the guest has the disk labelled ``STORE_LABEL``, if there is one."""
@@ -123,10 +127,12 @@ _FILES = {
 class Image:
     """A disk to copy, never to write to; it holds the kernel ``release``.
 
-    ``newer`` is the release of a newer kernel that packages.download() can get, if any.
+    ``codename`` is the distribution's release. ``newer`` is the release of a newer kernel that
+    packages.download() can get for it, if any.
     """
 
     path: Path
+    codename: str
     release: str
     newer: str | None
 
@@ -138,30 +144,30 @@ def vm_folder() -> Path:
     return folder
 
 
-def base_image() -> Image:
-    """The image of the distribution's current packages, with the newest kernel but one.
+def base_image(codename: str) -> Image:
+    """The image of current packages of a release, with the newest kernel but one.
 
     Where apt has one only of its series, the newer kernel is of another series.
     """
-    kernels = available()
-    stable, others = map(_bootable, (kernels.of()[:3], kernels.others()))
+    kernels = available(codename)
+
+    def bootable(releases: Sequence[str]) -> list[str]:
+        return [each for each in releases if packages.versions(f"linux-image-{each}", codename)]
+
+    stable, others = map(bootable, (kernels.of()[:3], kernels.others()))
     if not stable:
         raise packages.UnavailableError(f"apt has no kernel of series {kernels.stable}")
     release = stable[1] if len(stable) > 1 else stable[0]
     newer = next((each for each in (*stable, *others) if each != release), None)
-    known = [packages.candidate(name.format(release=release)) for name in _KEYED]
+    known = [packages.candidate(name.format(release=release), codename) for name in _KEYED]
     recipe = Path(__file__).read_bytes() + "\n".join([release, *known]).encode()
-    path = vm_folder() / f"base-{hashlib.sha256(recipe).hexdigest()[:16]}.img"
+    path = vm_folder() / f"base-{codename}-{hashlib.sha256(recipe).hexdigest()[:16]}.img"
     with packages.locked("vm-image"):
         if not path.exists():
-            for old in vm_folder().glob("base-*.img"):
+            for old in vm_folder().glob(f"base-{codename}-*.img"):
                 old.unlink()
-            _make(path, release)
-    return Image(path, release, newer)
-
-
-def _bootable(releases: Sequence[str]) -> list[str]:
-    return [each for each in releases if packages.versions(f"linux-image-{each}")]
+            _make(path, codename, release)
+    return Image(path, codename, release, newer)
 
 
 def copy_disk(source: Path, target: Path) -> None:
@@ -171,7 +177,7 @@ def copy_disk(source: Path, target: Path) -> None:
     )
 
 
-def _make(path: Path, release: str) -> None:
+def _make(path: Path, codename: str, release: str) -> None:
     for tool in ("mmdebstrap", "mke2fs"):
         if not shutil.which(tool):
             raise packages.UnavailableError(f"{tool} is not installed")
@@ -179,7 +185,7 @@ def _make(path: Path, release: str) -> None:
         raise packages.UnavailableError("only root can make the image")
     with tempfile.TemporaryDirectory(dir=vm_folder()) as scratch:
         root = Path(scratch, "root")
-        _install(Path(scratch), root, release)
+        _install(Path(scratch), root, codename, release)
         made = Path(scratch, "image")
         make_ext4(made, root, "root", _SIZE)
         made.rename(path)
@@ -210,7 +216,7 @@ def make_ext4(path: Path, folder: Path, label: str, size: str) -> None:
     )
 
 
-def _install(scratch: Path, root: Path, release: str) -> None:
+def _install(scratch: Path, root: Path, codename: str, release: str) -> None:
     overlay = scratch / "overlay"
     for name, text in _FILES.items():
         file = overlay / name
@@ -220,7 +226,7 @@ def _install(scratch: Path, root: Path, release: str) -> None:
     for name in _MASKED:
         (overlay / "etc/systemd/system" / name).symlink_to("/dev/null")
     sources = scratch / "debian.sources"
-    sources.write_text(packages.distribution_sources(Path("/etc/apt")))
+    sources.write_text(packages.distribution_sources(Path("/etc/apt"), codename))
     wanted = [*_PACKAGES, f"linux-image-{release}"]
     words = [
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=apt"),
@@ -234,7 +240,7 @@ def _install(scratch: Path, root: Path, release: str) -> None:
         "--customize-hook=find $1/etc/apt/sources.list.d -type f -delete",
         # mmdebstrap takes the machine's own for the time of the installation.
         f"--customize-hook=copy-in {overlay}/etc/resolv.conf {overlay}/etc/hostname /etc",
-        platform.freedesktop_os_release()["VERSION_CODENAME"],
+        codename,
     ]
     done = subprocess.run([*words, root, sources], capture_output=True, text=True, timeout=1200)
     if done.returncode:

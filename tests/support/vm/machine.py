@@ -1,6 +1,6 @@
 """A virtual machine: QEMU without KVM, a disk of its own, stand-ins for GPUs.
 
-    with Machine(folder, base_image().path, gpus=("a100",), user_data=text) as machine:
+    with Machine(folder, base_image(STABLE).path, gpus=("a100",), user_data=text) as machine:
         machine.start()
         machine.guest.run("uname", "-r")
         machine.reboot()

@@ -24,7 +24,7 @@ from modulus.host.files.digest import hash_file
 from tests.support import packages, runfile
 from tests.support.mirror import Mirror
 from tests.support.system import parts_of, stored
-from tests.support.vm.image import STORE_LABEL, make_ext4, vm_folder
+from tests.support.vm.image import STORE_LABEL, Image, make_ext4, vm_folder
 
 CACHE = "var/cache/modulus"
 SECOND_LABEL = "second"
@@ -46,18 +46,22 @@ class Store:
     run: Path
 
 
-def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
-    """A store with the real driver for these kernels, and all that it takes to compile the
-    small one for them, but not that itself; without ``compiled`` not the real one either."""
-    run, version = runfile.nvidia_run()
-    module = packages.candidate("v4l2loopback-dkms").partition("-")[0]
+def driver_store(image: Image, *, newer: bool = True, compiled: bool = True) -> Store:
+    """A store with the real driver for the image's kernel, with ``newer`` also for the newer
+    one, and all that it takes to compile the small one for them, but not that itself; without
+    ``compiled`` not the real one either."""
+    codename, releases = image.codename, [image.release]
+    if newer and image.newer:
+        releases.append(image.newer)
+    run, version = runfile.nvidia_run(codename=codename)
+    module = packages.candidate("v4l2loopback-dkms", codename).partition("-")[0]
     driver, small = f"nvidia-{version}", f"v4l2loopback-{module}"
     with packages.locked("vm-store"):
-        root = vm_folder() / "store"
+        root = built_in(codename)
         built = _build(root, driver, releases, run)
         _forget(root, releases, keep=[*built, *_build(root, small, releases, run)])
         kind, shown = ("full", built) if compiled else ("tools", [])
-        prefix = f"store-{_digest([_FORM, kind, *releases])}"
+        prefix = f"store-{codename}-{_digest([_FORM, kind, *releases])}"
         disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, shown)))}.img"
         if not disk.exists():
             for old in vm_folder().glob(f"{prefix}-*.img"):
@@ -66,27 +70,38 @@ def driver_store(releases: Sequence[str], *, compiled: bool = True) -> Store:
     return Store(disk, driver, small, run)
 
 
-def second_store(release: str) -> Store:
-    """A disk labelled ``SECOND_LABEL`` with another version of the real driver, for this
-    kernel; call it after driver_store().
+def second_store(image: Image) -> Store:
+    """A disk labelled ``SECOND_LABEL`` with another version of the real driver, for the
+    image's kernel; call it after driver_store().
 
     Headers and toolchain come from what that has kept, and are on that one's disk only.
     """
-    run, version = runfile.other_run()
+    codename, release = image.codename, image.release
+    run, version = runfile.other_run(codename)
     driver = f"nvidia-{version}"
     with packages.locked("vm-store"):
-        root, first = vm_folder() / "second", vm_folder() / "store" / CACHE
+        root, first = built_in(codename, "second"), built_in(codename) / CACHE
         for part in ("headers", "toolchains"):
             _link(first / part, root / _FIRST / part)
         built = _build(root, driver, [release], run, stores=[f"/{_FIRST}"])
         _forget(root, [release], keep=built)
-        prefix = f"second-{_digest([_FORM, release])}"
+        prefix = f"second-{codename}-{_digest([_FORM, release])}"
         disk = vm_folder() / f"{prefix}-{_digest(sorted(map(str, built)))}.img"
         if not disk.exists():
-            for old in vm_folder().glob("second-*.img"):
+            for old in vm_folder().glob(f"second-{codename}-*.img"):
                 old.unlink()
             _make_disk(disk, root / CACHE, built, ("downloads", "sources"), SECOND_LABEL)
     return Store(disk, driver, "", run)
+
+
+def built_in(codename: str, name: str = "store") -> Path:
+    """The root of a node of a release of the distribution, in which a store is built."""
+    root = vm_folder() / codename / name
+    sources = root / "etc/apt/sources.list.d/own.sources"
+    sources.parent.mkdir(parents=True, exist_ok=True)
+    sources.write_text(packages.distribution_sources(Path("/etc/apt"), codename))
+    (root / "etc/os-release").write_text(f"ID=debian\nVERSION_CODENAME={codename}\n")
+    return root
 
 
 def _link(source: Path, target: Path) -> None:
