@@ -5,7 +5,8 @@
 There is just enough of it for the vendor's kernel modules to load and to take it for a GPU:
 configuration space, memory regions that read as zero, and the two registers that are read at
 probe. What needs a working GPU fails: opening it gives EIO, as the VBIOS is missing. Where
-``nouveau`` is set there is a VBIOS, and what else makes the kernel's nouveau bind to it.
+``nouveau`` is set there is a VBIOS, memory that keeps what is written, and what else makes the
+kernel's nouveau bind to it.
 
 The protocol is that of QEMU's include/hw/remote/mpqemu-link.h. Each message is a header
 (command, size), then data; all but two are answered with a number.
@@ -68,12 +69,14 @@ class Device:
         self._config = bytearray(256)
         self._mask = bytearray(256)
         self._registers = {0x000: model.boot_0, 0xA00: model.boot_42}
+        self._memory: dict[int, int] = {}
         if model.nouveau:
             self._registers |= _NOUVEAU
         self.reset()
 
     def reset(self) -> None:
         """As after power-on."""
+        self._memory.clear()
         self._config[:] = bytes(256)
         self._mask[:] = bytes(256)
         put = self._put
@@ -119,7 +122,21 @@ class Device:
         at = address - (self.read_config(0x10, 4) & -_BARS[0])
         if self._model.nouveau and 0 <= at - _PROM < len(_VBIOS):
             return int.from_bytes(_VBIOS[at - _PROM :][:size], "little")
+        if self._is_memory(at):
+            found = bytes(self._memory.get(place, 0) for place in range(at, at + size))
+            return int.from_bytes(found, "little")
         return self._registers.get(at, 0)
+
+    def write(self, address: int, value: int, size: int) -> None:
+        """Keeps what is written to memory, for nouveau: it waits in there for its own marks."""
+        at = address - (self.read_config(0x10, 4) & -_BARS[0])
+        if self._model.nouveau and self._is_memory(at):
+            self._memory.update(enumerate(value.to_bytes(8, "little")[:size], at))
+
+    @staticmethod
+    def _is_memory(at: int) -> bool:
+        """Whether it is none of the registers, or in their window to the instance memory."""
+        return not 0 <= at < _BARS[0] or at in _PRAMIN
 
 
 def _vbios(device: int) -> bytes:
@@ -147,6 +164,7 @@ def _vbios(device: int) -> bytes:
 
 
 _PROM = 0x300000  # where the registers have the ROM
+_PRAMIN = range(0x700000, 0x800000)
 _VBIOS = _vbios(0x1EB8)
 # Without these nouveau gives up: its names are those of envytools and of nouveau's sources.
 _NOUVEAU = {
@@ -156,6 +174,7 @@ _NOUVEAU = {
     0x022450: 1,
     0x022458: 1,
     0x90020C: 256,
+    0x100CE0: 0x104,  # the same, for newer kernels: 16 << (4 + 20) bytes
     0xB83010: 256,  # entries in the buffers for faults
     0xB83030: 256,
 }
@@ -182,9 +201,11 @@ def _answer(device: Device, command: int, data: bytes) -> int | None:
     elif command == _BAR_READ:
         address, _, width, *_ = _ACCESS.unpack(data)
         return device.read(address, width)
+    elif command == _BAR_WRITE:
+        device.write(*_ACCESS.unpack(data)[:3])
     elif command == _DEVICE_RESET:
         device.reset()
-    elif command != _BAR_WRITE:
+    else:
         return None  # the guest's memory and the interrupt, which it makes no use of
     return 0
 
