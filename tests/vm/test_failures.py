@@ -253,6 +253,7 @@ def test_kubelet_is_held_until_the_driver_is_ready(machine: Machine, unit: str) 
     assert started(guest, "dbus.service") < settled(guest, unit)
 
 
+@pytest.mark.full
 def test_a_build_that_is_killed_leaves_nothing_and_is_made_again(
     machine: Machine, site: Site, store: Store
 ) -> None:

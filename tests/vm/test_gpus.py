@@ -108,9 +108,7 @@ def node(make_machine: MakeMachine, image: Image, site: Site, store: Store) -> N
     with tempfile.TemporaryDirectory(dir=vm_folder()) as folder:
         disk = Path(folder, "early.img")
         make_installed(disk, image, site, early=["nouveau"])
-        # With more processors than one QEMU hangs where one of them has nouveau probe a GPU
-        # and another one looks at it: see Machine.plug.
-        machine = make_machine(disk, gpus=(), processors=1, disks=[store.path])
+        machine = make_machine(disk, gpus=(), disks=[store.path])
     machine.start(kernel=NO_CLOUD_INIT)
     machine.guest.wait_for_unit("multi-user.target")
     return Node(machine, store.driver, image.release)

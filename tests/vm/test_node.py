@@ -191,10 +191,7 @@ def phases(entries: Sequence[dict[str, Any]]) -> list[str]:
 @pytest.fixture(scope="module")
 def node(make_machine: MakeMachine, site: Site, store: Store) -> Node:
     text = site.user_data(store.driver, build={"memory_max": MEMORY})
-    # One processor, for the reason in test_gpus.py.
-    machine = make_machine(
-        gpus=("t4-nouveau",), processors=1, user_data=text, disks=[store.path]
-    )
+    machine = make_machine(gpus=("t4-nouveau",), user_data=text, disks=[store.path])
     machine.start()
     # cloud-init has not come to its user-data, or not far.
     found = Node(machine, store.driver, store.small, frozenset()).files()
@@ -419,6 +416,7 @@ def test_kubelet_is_held_until_the_driver_is_ready(node: Node) -> None:
     assert node.guest.run("systemctl", "is-system-running", "--wait").stdout == "running\n"
 
 
+@pytest.mark.full
 def test_a_warm_up_beside_bare_modprobe_and_mknod(node: Node) -> None:
     """The times are printed, not judged: the host has other things to do."""
     guest = node.guest

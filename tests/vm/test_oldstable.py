@@ -69,6 +69,11 @@ def test_a_warm_boot_needs_no_network_no_store_and_no_cache(node: Node) -> None:
 
 def test_purged_it_leaves_nothing(node: Node) -> None:
     guest = node.guest
+    # What failed is forgotten with it.
+    guest.run("systemctl", "start", "modulus-build@nonsense-1.service", check=False)
+    assert (
+        guest.unit("modulus-build@nonsense-1.service", "ActiveState")["ActiveState"] == "failed"
+    )
     for instance in (node.old, node.new):
         guest.run("systemctl", "disable", "--now", unit(instance))
     guest.run("modulus", "down", node.new)

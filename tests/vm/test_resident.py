@@ -170,7 +170,7 @@ def contains(text: str, parts: Sequence[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def node(make_machine: MakeMachine, installed: Path, store: Store, site: Site) -> Node:
-    machine = make_machine(installed, gpus=("a100",), processors=2, disks=[store.path])
+    machine = make_machine(installed, gpus=("a100",), disks=[store.path])
     machine.start(kernel=NO_CLOUD_INIT)
     # Few of its parts: what is installed is not the matter here.
     settings = site.settings(metrics_dir=METRICS, components=["utility"])

@@ -209,7 +209,12 @@ def test_what_the_kernel_refuses_is_replaced_by_what_worked(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["load: unloading nvidia_modeset", "load: nvidia-uvm ", "verify: "]
+    "step",
+    [
+        pytest.param("load: unloading nvidia_modeset", marks=pytest.mark.full),
+        "load: nvidia-uvm ",
+        pytest.param("verify: ", marks=pytest.mark.full),
+    ],
 )
 def test_a_switch_that_is_killed_anywhere_ends_with_one_whole_driver(
     node: Node, step: str
