@@ -89,7 +89,7 @@ class ToolchainProvider:
         found = self.entries.find(self._name(compiler))
         if found is None and self._distribution:
             # A kernel of the release before was made by that one's compiler.
-            name = rf"{self._distribution.any_release.pattern}/{re.escape(compiler.command)}"
+            name = rf"{self._distribution.any_release.pattern}/{re.escape(compiler.name)}"
             found = self.entries.find(re.compile(name))
         if found is None:
             return None

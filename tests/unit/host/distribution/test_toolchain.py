@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,8 @@ def test_the_release_befores_compiler_serves_its_kernels(tmp_path: Path) -> None
         packages={},
     )
     assert (found := trixie.toolchain_recorded(GCC)) and found.id == own.name
+    with_linker = replace(GCC, linker="ld.lld-16")
+    assert trixie.toolchain_recorded(with_linker) is None
     for other in (Distribution(UBUNTU, "jammy", "amd64"), Distribution(DEBIAN, "x", "arm64")):
         assert provisioner(tmp_path, other).toolchain_recorded(GCC) is None
 
