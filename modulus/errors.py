@@ -68,6 +68,10 @@ class BuildError(ModulusError):
     code = 14
 
 
+class LastingBuildError(BuildError):
+    """The compiler has refused the sources: the same build ends so again."""
+
+
 class UnsupportedError(ModulusError):
     """This driver cannot work on this kernel or GPU."""
 

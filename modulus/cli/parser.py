@@ -108,6 +108,7 @@ def _add_up(up: argparse.ArgumentParser, common: _Parser) -> None:
     how.add_argument("--watch", action="store_true", help="stay and see that it stays so")
     how.add_argument("--no-load", action="store_true", help="do not load the modules")
     how.add_argument("--repair", action="store_true", help="only what is around the modules")
+    _add_retry(up)
 
 
 def _add_rollback(rollback: argparse.ArgumentParser, _common: _Parser) -> None:
@@ -139,6 +140,13 @@ def _add_build(build: argparse.ArgumentParser, common: _Parser) -> None:
         "--prove",
         action="store_true",
         help="build it once more, without shortcuts, and compare",
+    )
+    _add_retry(build)
+
+
+def _add_retry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--retry", action="store_true", help="build also what the compiler has refused before"
     )
 
 

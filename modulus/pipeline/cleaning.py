@@ -138,7 +138,7 @@ def _collectable(site: Site, keep_installed: bool) -> Iterator[Item]:
     for path in site.cache.glob("proofs/*"):
         if not path.name.startswith(active) and (item := item_of(path)):
             yield item
-    for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.log", "compiled/*/*"):
+    for pattern in ("downloads/*", "userspace/*", "builds/*/*.failed.*", "compiled/*/*"):
         for path in site.cache.glob(pattern):
             used = path / "manifest.json" if pattern.startswith("compiled/") else None
             item = item_of(path, used)

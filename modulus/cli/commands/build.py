@@ -9,6 +9,7 @@ from modulus.cli import output
 from modulus.cli.system import make_node
 from modulus.core.store.keys import SHORT
 from modulus.errors import ModulusError
+from modulus.host.build.failures import forget_all
 from modulus.host.generation.install import Generation
 from modulus.host.report.reporter import Reporter
 from modulus.pipeline.build.build import build
@@ -22,6 +23,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Tries every release; the exit code is the first failure's."""
     node = make_node(options, reporter)
     node.site.tell_store_problems(reporter)
+    if options.retry:
+        forget_all(node.site.cache, node.instance)
     if options.all_kernels:
         releases = urgent_first(node)
     else:

@@ -22,8 +22,17 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     return 0
 
 
-def _install(options: argparse.Namespace, reporter: Reporter) -> tuple[Node, Activated]:
+def _node(options: argparse.Namespace, reporter: Reporter) -> Node:
     node = make_node(options, reporter)
+    if options.retry:
+        from modulus.host.build.failures import forget_all
+
+        forget_all(node.site.cache, node.instance)
+    return node
+
+
+def _install(options: argparse.Namespace, reporter: Reporter) -> tuple[Node, Activated]:
+    node = _node(options, reporter)
     return node, up(node, reporter, load=False)
 
 
@@ -31,7 +40,7 @@ def _start(options: argparse.Namespace, reporter: Reporter) -> tuple[Node, Activ
     """Reports in /run and to systemd too, from the first mistake in a setting on."""
     instance = str(parse_instance(options.instance, EXAMPLE))
     with StatusReporter(reporter, make_site(options).root, instance, selected=True) as live:
-        node = make_node(options, live)
+        node = _node(options, live)
         done = up(node, live)
         finish(live, node, done)
     return node, done

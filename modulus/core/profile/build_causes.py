@@ -24,12 +24,14 @@ class Cause:
 
     ``{release}`` in ``cause`` and ``remedy`` is the kernel's. Without ``anywhere`` it counts
     only in what was said where make stopped: elsewhere such a line may mean nothing.
+    ``lasting``: the same build fails so again, whatever room, memory and time there is.
     """
 
     pattern: str
     cause: str
     remedy: str
     anywhere: bool = False
+    lasting: bool = False
 
 
 OUT_OF_MEMORY = Cause(
@@ -109,11 +111,13 @@ CAUSES = (
         r"PREEMPT_RT (kernel|sanity check)|does not support (PREEMPT_RT|real-time)",
         "the driver refuses real-time kernels (PREEMPT_RT)",
         "boot a kernel without PREEMPT_RT",
+        lasting=True,
     ),
     Cause(
         r"GPL-incompatible module \S+ uses GPL-only symbol",
         "the driver uses what kernel {release} lets only GPL modules use",
         "choose a driver version, or another flavour, that supports this kernel",
+        lasting=True,
     ),
     Cause(
         r"hunks? FAILED|Hunk #\d+ FAILED|patch: \*\*\*\* ",
@@ -129,6 +133,7 @@ CAUSES = (
         r"^\S+:\d+:\d+: (fatal )?error: |ERROR: (modpost: )?\"\S+\" \[\S+\] undefined!",
         "the sources do not fit kernel {release}",
         "choose a driver version that supports this kernel",
+        lasting=True,
     ),
     Cause(
         r"No rule to make target",
@@ -189,22 +194,31 @@ class Diagnosis:
         Without a known cause, the line at which make stopped, or else the first that looks like
         an error (``otherwise`` where there is none), and ``hint``.
         """
+        rank, line = self._decision
+        return (_cut(line) or otherwise, hint) if rank is None else self._known(rank, line)
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the same build would fail so again."""
+        rank, _ = self._decision
+        return rank is not None and self._causes[rank].lasting
+
+    @property
+    def _decision(self) -> tuple[int | None, str]:
+        """The known cause, None for none, and the line that shows what happened."""
         certain = [rank for rank in self._found if self._causes[rank].anywhere]
         if certain:
-            return self._known(min(certain), self._found[min(certain)])
+            return min(certain), self._found[min(certain)]
         stop = self._finder.stop or Stop("", self._finder.said)
         line = self._line_of(stop)
         if line:
             rank = self._rank(line)
-            if rank is None:
-                return _cut(line), hint
-            if line not in stop.named:
+            if rank is not None and line not in stop.named:
                 line = next(said for said in (*stop.said, line) if self._rank(said) == rank)
-            return self._known(rank, line)
+            return rank, line
         if self._found:
-            rank = min(self._found)
-            return self._known(rank, self._found[rank])
-        return _cut(self._first) or otherwise, hint
+            return min(self._found), self._found[min(self._found)]
+        return None, self._first
 
     def _line_of(self, stop: Stop) -> str:
         """What says why there was this stop; "" where nothing does.

@@ -23,7 +23,7 @@ from modulus.core.build.script import (
 from modulus.core.kernel.symvers import Export, parse_symvers
 from modulus.core.profile.build_causes import DISK_FULL, OUT_OF_MEMORY, Diagnosis
 from modulus.core.profile.progress import KBUILD, Progress, globs, predict
-from modulus.errors import BuildError, ToolchainError
+from modulus.errors import BuildError, LastingBuildError, ToolchainError
 from modulus.host.build.module_check import Module, check_modules
 from modulus.host.files.atomic import remove_tree
 from modulus.host.files.digest import hash_file
@@ -246,7 +246,8 @@ def _failure(status: int, oom: bool, diagnosis: Diagnosis, out: Path) -> BuildEr
     disk = os.statvfs(out)
     if disk.f_bavail * disk.f_frsize < _HARDLY_ANY:
         return BuildError(DISK_FULL.cause, DISK_FULL.remedy)
-    return BuildError(
+    kind = LastingBuildError if diagnosis.is_lasting else BuildError
+    return kind(
         *diagnosis.verdict(
             f"the build script ended with status {status}", "read the whole log of the build"
         )

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from modulus.core.build.recipe import Recipe, plainly, takes_shortcuts
 from modulus.core.store.manifest import TOGETHER, TWIN, WHOLE
-from modulus.errors import BuildError, IntegrityError, ModulusError
+from modulus.errors import BuildError, IntegrityError, LastingBuildError, ModulusError
+from modulus.host.build import failures
 from modulus.host.build.module_check import Module
 from modulus.host.files import atomic
 from modulus.host.files.place import writing
@@ -197,7 +198,9 @@ def _commit(
             log = scratch / "entry" / "build.log"
             try:
                 modules, made = make(scratch)
-            except ModulusError:
+            except ModulusError as error:
+                if isinstance(error, LastingBuildError) and not of_kept:
+                    failures.remember(parent, key, node.instance, error)
                 if log.exists():
                     log.replace(failed)
                     if not of_kept:
@@ -207,4 +210,5 @@ def _commit(
             if not of_kept:
                 twin.keep(node, reporter, facts, basis.headers, scratch)
         failed.unlink(missing_ok=True)
+        failures.forget(parent, key)
         return Built(entry, release, facts.flavour, False, time.time() - started)

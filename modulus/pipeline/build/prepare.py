@@ -9,6 +9,7 @@ from modulus.core.build.plan import Facts
 from modulus.core.gpu.flavour import DroppedGpu
 from modulus.core.status.build_counts import BuildRecord
 from modulus.errors import LockedError, ModulusError
+from modulus.host.build import failures
 from modulus.host.build.host_programs import check_host
 from modulus.host.build.noexec import check_exec
 from modulus.host.files import atomic
@@ -32,13 +33,16 @@ _PATIENCE = 2.0
 def prepare(node: Node, reporter: Reporter, release: str) -> Job:
     """The build for kernel ``release`` if it is in the store, else all that making it takes.
 
-    The caller keeps clean-ups out of the cache. Failures are counted.
+    The caller keeps clean-ups out of the cache. Failures are counted. Raises LastingBuildError
+    where the compiler has refused just this build before.
     """
     with counting(node):
         facts = gather(node, release)
         _warn_of(reporter, facts.dropped)
         found = stored(node, reporter, facts)
         if found is None:
+            if facts.key:
+                failures.check(node.site.cache / "builds" / release, facts.key)
             return provide(node, reporter, facts)
         # A build that was killed at its very end is stored, but its scratch folders are left.
         for prefix in (SCRATCH, SOURCES):

@@ -137,3 +137,23 @@ def test_shows_the_last_error_lines_or_the_last_lines() -> None:
 def test_a_message_stays_one_readable_line() -> None:
     message, _ = verdict("a.c:1:1: error: " + "x" * 5000)
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_lasting"),
+    [
+        (["a.c:1:2: error: too few arguments", "make: *** [a.o] Error 1"], True),
+        (['ERROR: modpost: "x" [a.ko] undefined!', "make: *** [modpost] Error 1"], True),
+        (["a.c:1:2: error: x", "b.s: No space left on device"], False),
+        (["a.c:1:2: error: x", "cc1: out of memory"], False),
+        (["a.c:1:2: internal compiler error: Segmentation fault"], False),
+        (["sh: cannot fork", "make: *** [a.o] Error 2"], False),
+        (["make: *** [a.o] Error 1"], False),
+        ([], False),
+    ],
+)
+def test_what_the_same_build_would_fail_by_again(lines: list[str], is_lasting: bool) -> None:
+    diagnosis = Diagnosis((), RELEASE)
+    for line in lines:
+        diagnosis.line(line)
+    assert diagnosis.is_lasting is is_lasting

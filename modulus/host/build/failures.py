@@ -1,0 +1,78 @@
+"""Builds that the compiler has refused: ``KEY.failed.json`` in a cache's folder of a kernel.
+
+A key covers all that makes the bits. So what was refused once is refused again, after minutes,
+and is told at once instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from modulus.core.instance import Instance
+from modulus.core.record import forms
+from modulus.core.record.forms import Fields
+from modulus.errors import LastingBuildError, ModulusError
+from modulus.host.files import atomic
+from modulus.host.files.record import read_record
+
+_SCHEMA = 1
+_END = ".failed.json"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    instance: str
+    message: str
+    hint: str
+    at: str
+
+
+def remember(folder: Path, key: str, instance: Instance, error: LastingBuildError) -> None:
+    """Records in ``folder`` that the build ``key`` was refused; where that cannot be, it is
+    tried again."""
+    record = {
+        "schema": _SCHEMA,
+        "instance": str(instance),
+        "message": error.message,
+        "hint": error.hint,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    with contextlib.suppress(OSError, ModulusError):
+        atomic.write_json(folder / f"{key}{_END}", record)
+
+
+def check(folder: Path, key: str) -> None:
+    """Raises LastingBuildError where the build ``key`` was refused before."""
+    failure = read_record(folder / f"{key}{_END}", _parse)
+    if failure:
+        raise LastingBuildError(
+            f"{failure.message} (on {failure.at}; it is made of the same things as then)",
+            f"{failure.hint}; --retry builds it all the same",
+        )
+
+
+def forget(folder: Path, key: str) -> None:
+    """Forgets that the build ``key`` was refused."""
+    (folder / f"{key}{_END}").unlink(missing_ok=True)
+
+
+def forget_all(cache: Path, instance: Instance) -> None:
+    """Forgets all refused builds of ``instance``, for any kernel."""
+    for path in (cache / "builds").glob(f"*/*{_END}"):
+        failure = read_record(path, _parse)
+        if failure is None or failure.instance == str(instance):
+            path.unlink(missing_ok=True)
+
+
+def _parse(value: object) -> _Failure:
+    of = Fields(value, "the record of a refused build")
+    of("schema", forms.exactly(_SCHEMA))
+    return _Failure(
+        of("instance", forms.line),
+        of("message", forms.line),
+        of("hint", forms.line),
+        of("at", forms.time),
+    )
