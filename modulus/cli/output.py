@@ -94,6 +94,16 @@ def plan_text(plan: Mapping[str, Any], verbose: bool) -> str:
     return "\n".join(lines)
 
 
+def fits_text(fits: Sequence[Mapping[str, str]]) -> str:
+    """A line for each driver and kernel; the compiler's word where it has refused."""
+    lines = []
+    for fit in fits:
+        why = f": {fit['why']}" if fit["why"] else ""
+        what = f"{fit['instance']}  {fit['flavour']}  {fit['kernel']}"
+        lines.append(f"{what}  {fit['state']}{why}")
+    return "\n".join(lines) or "nothing was built yet"
+
+
 def findings_text(findings: Sequence[Finding], names: str) -> str:
     """What was found wrong with the drivers ``names``, as people read it."""
     lines = []

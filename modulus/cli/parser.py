@@ -29,6 +29,7 @@ commands:
   wait                until the drivers are ready, or cannot be
   build INSTANCE      build the modules into the store only
   plan INSTANCE       what would be done, and why
+  fits [INSTANCE]     which drivers build for which kernels here
   cache ACTION        the store: list, verify, extract, reproduce, gc
   render user-data INSTANCE     what cloud-init needs to make a node
 
@@ -155,6 +156,11 @@ def _add_plan(plan: argparse.ArgumentParser, common: _Parser) -> None:
     plan.add_argument("--kernel", metavar="RELEASE", help="instead of the running one")
 
 
+def _add_fits(fits: argparse.ArgumentParser, common: _Parser) -> None:
+    _add_any_instance(fits, common)
+    fits.add_argument("--kernel", metavar="RELEASE", help="that kernel alone")
+
+
 def _add_render(render: argparse.ArgumentParser, common: _Parser) -> None:
     what = render.add_subparsers(
         dest="what", required=True, metavar="WHAT", parser_class=_Parser
@@ -220,6 +226,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, _Parser], Non
     "wait": ("Waits until the drivers being started are ready, or cannot be.", _add_wait),
     "build": ("Builds the driver's modules into the store.", _add_build),
     "plan": ("Prints what would be done and why; changes nothing.", _add_plan),
+    "fits": ("Says which drivers build for which kernels, as far as is known here.", _add_fits),
     "render": ("Prints files for other programs.", _add_render),
     "cache": ("Looks at the store and cleans it.", _add_cache),
 }

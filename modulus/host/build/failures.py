@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +24,25 @@ _END = ".failed.json"
 
 
 @dataclass(frozen=True)
-class _Failure:
-    instance: str
+class Failure:
+    """What the compiler said of a flavour of ``instance``, and when."""
+
+    instance: Instance
+    flavour: str
     message: str
     hint: str
     at: str
 
 
-def remember(folder: Path, key: str, instance: Instance, error: LastingBuildError) -> None:
+def remember(
+    folder: Path, key: str, instance: Instance, flavour: str, error: LastingBuildError
+) -> None:
     """Records in ``folder`` that the build ``key`` was refused; where that cannot be, it is
     tried again."""
     record = {
         "schema": _SCHEMA,
         "instance": str(instance),
+        "flavour": flavour,
         "message": error.message,
         "hint": error.hint,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -54,6 +61,13 @@ def check(folder: Path, key: str) -> None:
         )
 
 
+def failures(cache: Path) -> Iterator[tuple[str, Failure]]:
+    """Every refused build in ``cache``, with the release of its kernel."""
+    for path in sorted((cache / "builds").glob(f"*/*{_END}")):
+        if failure := read_record(path, _parse):
+            yield path.parent.name, failure
+
+
 def forget(folder: Path, key: str) -> None:
     """Forgets that the build ``key`` was refused."""
     (folder / f"{key}{_END}").unlink(missing_ok=True)
@@ -63,15 +77,16 @@ def forget_all(cache: Path, instance: Instance) -> None:
     """Forgets all refused builds of ``instance``, for any kernel."""
     for path in (cache / "builds").glob(f"*/*{_END}"):
         failure = read_record(path, _parse)
-        if failure is None or failure.instance == str(instance):
+        if failure is None or failure.instance == instance:
             path.unlink(missing_ok=True)
 
 
-def _parse(value: object) -> _Failure:
+def _parse(value: object) -> Failure:
     of = Fields(value, "the record of a refused build")
     of("schema", forms.exactly(_SCHEMA))
-    return _Failure(
-        of("instance", forms.line),
+    return Failure(
+        of("instance", forms.instance),
+        of("flavour", forms.word),
         of("message", forms.line),
         of("hint", forms.line),
         of("at", forms.time),

@@ -23,6 +23,7 @@ from modulus.host.reuse.object_cache import Kept
 from modulus.pipeline.build import twin
 from modulus.pipeline.build.built import Built, stored
 from modulus.pipeline.build.compile import Basis, commit, compile_job, unpack
+from modulus.pipeline.build.history import instead
 from modulus.pipeline.build.one_pass import OnePass
 from modulus.pipeline.build.recipe import recipe_for, takes_no_shortcuts
 from modulus.pipeline.build.source import DriverPackage
@@ -200,7 +201,9 @@ def _commit(
                 modules, made = make(scratch)
             except ModulusError as error:
                 if isinstance(error, LastingBuildError) and not of_kept:
-                    failures.remember(parent, key, node.instance, error)
+                    other = instead(node, release, facts.flavour)
+                    error.hint = f"{other}; or {error.hint}" if other else error.hint
+                    failures.remember(parent, key, node.instance, facts.flavour, error)
                 if log.exists():
                     log.replace(failed)
                     if not of_kept:

@@ -7,7 +7,7 @@
 
 _shtab_modulus_render_subparsers=(user-data)
 _shtab_modulus_cache_subparsers=(list verify extract reproduce gc)
-_shtab_modulus_subparsers=(up down rollback status verify wait build plan render cache)
+_shtab_modulus_subparsers=(up down rollback status verify wait build plan fits render cache)
 
 _shtab_modulus_up_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --watch --no-load --repair --retry)
 _shtab_modulus_down_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose)
@@ -17,6 +17,7 @@ _shtab_modulus_verify_option_strings=(-h --help --root --config --set --json --l
 _shtab_modulus_wait_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --timeout)
 _shtab_modulus_build_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --kernel --all-kernels --shell --prove --retry)
 _shtab_modulus_plan_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --kernel)
+_shtab_modulus_fits_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --kernel)
 _shtab_modulus_render_user_data_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose --package --package-sha256)
 _shtab_modulus_render_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose)
 _shtab_modulus_cache_list_option_strings=(-h --help --root --config --set --json --lock-timeout -v --verbose)
@@ -51,6 +52,10 @@ _shtab_modulus_plan_pos_0_COMPGEN=_modulus_instances
 _shtab_modulus_plan___root_COMPGEN=_shtab_compgen_dirs
 _shtab_modulus_plan___config_COMPGEN=_shtab_compgen_files
 _shtab_modulus_plan___kernel_COMPGEN=_modulus_kernels
+_shtab_modulus_fits_pos_0_COMPGEN=_modulus_instances
+_shtab_modulus_fits___root_COMPGEN=_shtab_compgen_dirs
+_shtab_modulus_fits___config_COMPGEN=_shtab_compgen_files
+_shtab_modulus_fits___kernel_COMPGEN=_modulus_kernels
 _shtab_modulus_render_user_data_pos_0_COMPGEN=_modulus_instances
 _shtab_modulus_render_user_data___root_COMPGEN=_shtab_compgen_dirs
 _shtab_modulus_render_user_data___config_COMPGEN=_shtab_compgen_files
@@ -76,7 +81,7 @@ _shtab_modulus___config_COMPGEN=_shtab_compgen_files
 
 _shtab_modulus_render_pos_0_choices=(user-data)
 _shtab_modulus_cache_pos_0_choices=(list verify extract reproduce gc)
-_shtab_modulus_pos_0_choices=(up down rollback status verify wait build plan render cache)
+_shtab_modulus_pos_0_choices=(up down rollback status verify wait build plan fits render cache)
 
 _shtab_modulus_up__h_nargs=0
 _shtab_modulus_up___help_nargs=0
@@ -127,6 +132,11 @@ _shtab_modulus_plan___help_nargs=0
 _shtab_modulus_plan___json_nargs=0
 _shtab_modulus_plan__v_nargs=0
 _shtab_modulus_plan___verbose_nargs=0
+_shtab_modulus_fits__h_nargs=0
+_shtab_modulus_fits___help_nargs=0
+_shtab_modulus_fits___json_nargs=0
+_shtab_modulus_fits__v_nargs=0
+_shtab_modulus_fits___verbose_nargs=0
 _shtab_modulus_render_user_data__h_nargs=0
 _shtab_modulus_render_user_data___help_nargs=0
 _shtab_modulus_render_user_data___json_nargs=0

@@ -44,6 +44,7 @@ def move(node: FakeNode, place: str = ELSEWHERE) -> None:
 COMMANDS = (
     "plan gpu-1.0",
     "build gpu-1.0",
+    "fits gpu-1.0",
     "up gpu-1.0",
     "up gpu-2.0",
     "verify",
@@ -90,6 +91,8 @@ def test_every_command_uses_the_cache_that_the_settings_name(
         said[line] = command(node, capsys, *words)
         assert said[line]["code"] == 0, (line, said[line])
     assert said["plan gpu-1.0"]["hit"]
+    (fit,) = said["fits gpu-1.0"]["fits"]
+    assert fit["state"] == "builds"
     (built,) = said["build gpu-1.0"]["results"]
     assert Path(built["path"]).is_relative_to(node.cache)
     assert said["up gpu-1.0"]["hit"]
