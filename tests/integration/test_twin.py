@@ -42,7 +42,9 @@ def wider(tmp_path_factory: pytest.TempPathFactory, new: str) -> str:
 
 def made(folder: Path, release: str, name: str, **how: bool) -> str:
     """A kernel whose headers all nodes find."""
-    make_kernel(Node(folder / "node").cache, release, name, **how)
+    node = Node(folder / "node")
+    make_kernel(node.cache, release, name, **how)
+    node.share()
     return name
 
 

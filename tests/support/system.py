@@ -89,10 +89,10 @@ class Node:
                 peak = max(peak, _peak(process.pid))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     out = list(process.communicate(timeout=0.05))
-        self._share()
+        self.share()
         return Done(process.returncode, out[0], out[1], peak)
 
-    def _share(self) -> None:
+    def share(self) -> None:
         """Has the next node find what was downloaded for this one."""
         for kind in _SHARED:
             shared = cache_folder() / kind
