@@ -83,7 +83,7 @@ class Misplaced:
 
     why: str
 
-    def check(self, value: object, key: str, problems: Problems) -> None:  # noqa: ARG002
+    def check(self, value: object, key: str, problems: Problems) -> None:  # noqa: ARG002 - as of any schema
         problems.add(key, self.why)
 
 
