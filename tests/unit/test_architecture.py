@@ -196,7 +196,7 @@ def test_an_import_that_goes_up_is_found(module: str, code: str, found: list[str
     ("module", "code", "found"),
     [
         ("host/process/run.py", "import sh", []),
-        ("host/distribution/apt.py", "def f():\n    import sh", ["sh"]),
+        ("host/distribution/apt/packages.py", "def f():\n    import sh", ["sh"]),
         ("host/fetch/http.py", "import requests.adapters", []),
         ("host/fetch/fetcher.py", "from requests.adapters import HTTPAdapter", ["requests"]),
         ("host/process/run.py", "import subprocess", ["subprocess"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modulus.errors import ToolchainError
-from modulus.host.distribution.apt import AptArchive, leashed
+from modulus.host.distribution.apt.packages import AptArchive, leashed
 from modulus.host.files.full_disk import check_full
 from modulus.host.process.run import CommandError, run
 from modulus.host.report.reporter import Reporter

@@ -8,7 +8,7 @@ from modulus.core.distribution.deb822 import Relation, relations
 from modulus.core.distribution.families import Distribution
 from modulus.core.kernel.release import near_releases
 from modulus.errors import ToolchainError
-from modulus.host.distribution.apt import Apt, AptPackage
+from modulus.host.distribution.apt.packages import Apt, AptPackage
 
 
 def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> ToolchainError:

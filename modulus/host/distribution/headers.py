@@ -19,7 +19,7 @@ from modulus.core.record.forms import Form
 from modulus.core.store.keys import digest
 from modulus.errors import ToolchainError
 from modulus.host.distribution import debs, header_form, header_tree
-from modulus.host.distribution.apt import Apt
+from modulus.host.distribution.apt.packages import Apt
 from modulus.host.distribution.dpkg_status import installed_versions
 from modulus.host.distribution.entries import Entries
 from modulus.host.distribution.header_packages import HeaderChoice, missing

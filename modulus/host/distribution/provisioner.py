@@ -17,7 +17,7 @@ from modulus.core.kernel.release import Compiler
 from modulus.core.record import forms
 from modulus.core.record.forms import Fields
 from modulus.errors import FetchError, ToolchainError
-from modulus.host.distribution.apt import Apt
+from modulus.host.distribution.apt.packages import Apt
 from modulus.host.distribution.entries import Entries, explained
 from modulus.host.distribution.headers import HeaderProvider, Headers
 from modulus.host.distribution.toolchain import Toolchain, ToolchainProvider

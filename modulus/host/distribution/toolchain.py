@@ -17,7 +17,7 @@ from modulus.core.record import forms
 from modulus.core.record.forms import Fields, Form
 from modulus.errors import ToolchainError
 from modulus.host.distribution import debs
-from modulus.host.distribution.apt import Apt
+from modulus.host.distribution.apt.packages import Apt
 from modulus.host.distribution.entries import Entries
 from modulus.host.distribution.tool_root import finish
 from modulus.host.files import atomic

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from modulus.core.distribution.deb822 import stanzas
 from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
-from modulus.host.distribution.apt_config import write_config
+from modulus.host.distribution.apt.config import write_config
 from modulus.host.files import atomic
 from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import check_full
