@@ -237,6 +237,14 @@ def key() -> Iterator[SigningKey]:
     key.close()
 
 
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[SigningKey]:
+    """The key of somebody who is not the distribution."""
+    key = SigningKey()
+    yield key
+    key.close()
+
+
 @pytest.fixture
 def world(tmp_path: Path, key: SigningKey) -> Iterator[World]:
     with serving(tmp_path / "archive") as server:

@@ -57,7 +57,7 @@ def test_foreign_sources_are_not_asked(with_headers: World, tmp_path: Path) -> N
         for number, options in enumerate(("trusted=yes", "signed-by=/etc/apt/keyrings/x.gpg")):
             write(
                 world.root / f"etc/apt/sources.list.d/{number}.list",
-                f"deb [{options}] {foreign.url} bookworm main\n",
+                f"deb [{options}] {foreign.url}/{number} bookworm main\n",
             )
         world.provisioner().headers(RELEASE, world.reporter)
         assert foreign.requests == []

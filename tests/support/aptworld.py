@@ -9,7 +9,7 @@ from pathlib import Path
 from modulus.core.distribution.families import Distribution, Family
 from modulus.host.distribution.provisioner import Provisioner
 from modulus.host.report.reporter import PlainReporter
-from tests.support.archive import Archive, Server, SigningKey
+from tests.support.archive import Archive, Server, SigningKey, add_headers_of
 from tests.support.headertrees import RELEASE, write
 
 
@@ -36,7 +36,11 @@ class World:
         return self.root / "var/cache/modulus"
 
     def provisioner(
-        self, *, proxy: str | None = None, offline: bool = False, cache: Path | None = None
+        self,
+        *,
+        proxy: str | None = None,
+        offline: bool = False,
+        cache: Path | None = None,
     ) -> Provisioner:
         return Provisioner(
             cache or self.cache,
@@ -57,13 +61,29 @@ def make_world(
 ) -> World:
     distribution = Distribution(family, codename, "amd64")
     world = World(base, Archive(base / "archive", codename, key), server, distribution)
-    key.public(Path(f"{world.root}{family.keyrings[0]}"))
+    key.public(Path(f"{world.root}{family.archive.keyrings[0]}"))
     sources = "etc/apt/sources.list.d/own.sources"
     write(
         world.root / sources,
         f"Types: deb\nURIs: {server.url}\nSuites: {codename}\nComponents: main\n",
     )
     return world
+
+
+def another(
+    world: World,
+    name: str,
+    key: SigningKey,
+    release: str,
+    *,
+    codename: str = "",
+    package: str = "",
+) -> Archive:
+    """An archive beside the world's, at URL/NAME, with the headers of ``release``."""
+    archive = Archive(world.archive.folder / name, codename or name, key, suite=name)
+    add_headers_of(archive, release, package=package)
+    archive.publish()
+    return archive
 
 
 def install_image(world: World, version: str) -> None:

@@ -52,10 +52,18 @@ class SigningKey:
 
 
 class Archive:
-    """Packages below ``folder``; ``publish`` writes the signed lists of what is there."""
+    """Packages below ``folder``; ``publish`` writes the signed lists of what is there.
 
-    def __init__(self, folder: Path, codename: str, key: SigningKey) -> None:
+    They are found as ``suite``, by default the ``codename``; ``fields`` are put into the
+    Release file, or replaced there.
+    """
+
+    def __init__(
+        self, folder: Path, codename: str, key: SigningKey, *, suite: str = ""
+    ) -> None:
         self.folder = folder
+        self.fields: dict[str, str] = {}
+        self._suite = suite or codename
         self._codename = codename
         self._key = key
         self._stanzas: dict[str, str] = {}
@@ -104,18 +112,25 @@ class Archive:
         for path in (self.folder / "pool").glob("*.deb"):
             if path.name not in named:
                 path.unlink()
-        dist = self.folder / "dists" / self._codename
+        dist = self.folder / "dists" / self._suite
         packages = write(
             dist / COMPONENT / "binary-amd64/Packages", "\n".join(self._stanzas.values())
         )
         data = packages.read_bytes()
         listed = f"{hashlib.sha256(data).hexdigest()} {len(data)}"
+        fields = {
+            "Origin": "Test",
+            "Suite": self._suite,
+            "Codename": self._codename,
+            "Date": date(0),
+            "Architectures": "amd64",
+            "Components": COMPONENT,
+            **self.fields,
+        }
         release = write(
             dist / "Release",
-            f"Origin: Test\nSuite: {self._codename}\nCodename: {self._codename}\n"
-            f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S UTC', time.gmtime())}\n"
-            f"Architectures: amd64\nComponents: {COMPONENT}\nSHA256:\n"
-            f" {listed} {COMPONENT}/binary-amd64/Packages\n",
+            "".join(f"{name}: {value}\n" for name, value in fields.items())
+            + f"SHA256:\n {listed} {COMPONENT}/binary-amd64/Packages\n",
         )
         self._key.sign(release, dist / "InRelease")
         # Clients ask for what is newer by the second; each publication is a second younger.
@@ -123,6 +138,18 @@ class Archive:
         when = time.time() - 1000 + self._published
         for path in dist.rglob("*"):
             os.utime(path, (when, when))
+
+
+def date(days: float) -> str:
+    """The time in ``days``, as a Release file has it."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(time.time() + days * 86400))
+
+
+def add_headers_of(archive: Archive, release: str, *, package: str = "") -> None:
+    """A kernel's headers in one package, as other makers have them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        headertrees.single(Path(scratch), release)
+        archive.add(package or f"linux-headers-{release}", tree=Path(scratch))
 
 
 def add_headers(archive: Archive, base: Path, version: str = "6.1.27-1") -> None:

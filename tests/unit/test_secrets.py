@@ -22,12 +22,22 @@ MIRRORS = (
     f"http://me:{SECRET}@a.example.com/gpu-{{version}}.tar",
     f"http://b.example.com/gpu-{{version}}.tar?token={SECRET}",
 )
-# Notes its words, as anyone sees them, and fails as apt does where its proxy refuses.
+# Knows its sources, notes its words, as anyone sees them, and fails as apt does where its proxy
+# refuses.
 APT = """#!/bin/sh
+[ "$1" != indextargets ] || exec cat {targets}
 tr '\\0' ' ' </proc/$$/cmdline >>{log}
 printenv http_proxy https_proxy >{told}
 echo "E: Failed to fetch http://me:hunter2@a.example.com/x  407" >&2
 exit 100
+"""
+TARGETS = """\
+Created-By: Packages
+MetaKey: main/binary-amd64/Packages
+Architecture: amd64
+Component: main
+Release: bookworm
+Repo-URI: http://archive.example.com/debian/
 """
 
 
@@ -72,16 +82,13 @@ class Secretive:
         )
         self.settings.chmod(0o600)
         self.apt, self.told = self.node.tools / "apt-log", self.node.tools / "apt-told"
+        targets = write(base / "targets", TARGETS)
         for name in ("apt-get", "apt-cache"):
-            text = APT.format(log=self.apt, told=self.told)
+            text = APT.format(log=self.apt, told=self.told, targets=targets)
             write(self.node.tools / name, text, 0o755)
-        keyring = DEBIAN.keyrings[0].lstrip("/")
+        write(self.node.tools / "apt-config", "#!/bin/sh\n", 0o755)
+        keyring = DEBIAN.archive.keyrings[0].lstrip("/")
         write(self.node.root / keyring, "keys")
-        write(
-            self.node.root / "etc/apt/sources.list.d/own.sources",
-            "Types: deb\nURIs: http://archive.example.com/debian\nSuites: bookworm\n"
-            "Components: main\n",
-        )
         self._listeners = [Listener(base / "journal"), Listener(base / "status")]
         self._journal = Journal(str(base / "journal"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(base / "status"))

@@ -1,48 +1,77 @@
-"""The apt sources of a system, and which of them are the distribution's own.
+"""What the apt sources of a node say: which archives, and with what options.
 
-Only entries that could be the distribution's archive or a mirror of it are kept. They are
-written anew with the archive's keys and without their options: whatever is downloaded is then
-signed by the distribution. Source: sources.list(5).
+apt itself tells the archives (``apt-get indextargets``), whatever the syntax; of the options it
+keeps some to itself, so these are read here. Source: sources.list(5), apt-get(8).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from modulus.core.distribution.deb822 import stanzas
-from modulus.core.distribution.families import Distribution
 
 _ONE_LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S.*)")
-_OPTION = re.compile(r"([a-zA-Z-]+)[+-]?=(\S*)")
-_NO = ("", "no", "false", "without", "off", "disable", "0")
+_OPTION = re.compile(r"""([a-zA-Z-]+)[+-]?=((?:"[^"]*"|[^\s"])*)""")
+_NO = ("no", "false", "without", "off", "disable", "0")
 _INSECURE = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure")
-_SCHEMES = (
-    "http",
-    "https",
-    "ftp",
-    "file",
-    "copy",
-    "mirror+file",
-    "mirror+http",
-    "mirror+https",
-)
 _LOCAL = re.compile(r"((?:mirror\+)?(?:file|copy)):(?://)?(/.*)")
 
 
 @dataclass(frozen=True)
 class AptEntry:
-    """One apt source; ``options`` by their deb822 name in lower case."""
+    """An entry of a file of sources; ``options`` by their deb822 name in lower case."""
 
-    types: tuple[str, ...]
     uris: tuple[str, ...]
     suites: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AptSource:
+    """One suite of one archive that an apt uses.
+
+    ``components`` are none for an archive without any. ``file`` is where it is configured,
+    ``release`` how the name of its Release file begins among apt's lists.
+    """
+
+    uri: str
+    suite: str
     components: tuple[str, ...]
+    file: str
+    release: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return " ".join(self.uris + self.suites + self.components)
+        return " ".join((_without_password(self.uri), self.suite, *self.components))
+
+    @property
+    def host(self) -> str:
+        """The host of its address; "" for one without."""
+        found = re.match(r"[a-z+]+://(?:[^/@]*@)?([^/:]+)", self.uri)
+        return found[1] if found else ""
+
+    @property
+    def signed_by(self) -> str:
+        """The keys that it has to be signed by, as written; "" for any that apt trusts."""
+        return self.options.get("signed-by", "")
+
+    @property
+    def insecure(self) -> str | None:
+        """The option by which it needs no good signature, or None."""
+        marks = (name for name in _INSECURE if not is_no(self.options.get(name) or "no"))
+        return next(marks, None)
+
+    @property
+    def any_date(self) -> bool:
+        """Whether it counts past the date until which it is valid."""
+        return is_no(self.options.get("check-valid-until", ""))
+
+
+def is_no(value: str) -> bool:
+    """Whether apt takes ``value`` for a no."""
+    return value.lower() in _NO
 
 
 def parse_list(text: str) -> tuple[AptEntry, ...]:
@@ -50,16 +79,14 @@ def parse_list(text: str) -> tuple[AptEntry, ...]:
     entries = []
     for line in text.splitlines():
         match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
-        if not match:
+        words = match[3].split() if match else []
+        if match is None or match[1] != "deb" or len(words) < 2:
             continue
-        words = match[3].split()
-        options = {name.lower(): value for name, value in _OPTION.findall(match[2] or "")}
-        if "arch" in options:
-            options["architectures"] = options.pop("arch").replace(",", " ")
-        if len(words) >= 2:
-            entries.append(
-                AptEntry((match[1],), (words[0],), (words[1],), tuple(words[2:]), options)
-            )
+        options = {
+            name.lower(): value.replace('"', "")
+            for name, value in _OPTION.findall(match[2] or "")
+        }
+        entries.append(AptEntry((words[0],), (words[1],), options))
     return tuple(entries)
 
 
@@ -67,82 +94,76 @@ def parse_sources(text: str) -> tuple[AptEntry, ...]:
     """The enabled entries of a deb822-style file (``*.sources``)."""
     entries = []
     for fields in stanzas(text):
-        if fields.get("enabled", "yes").lower() in _NO:
+        if is_no(fields.get("enabled", "yes")) or "deb" not in fields.get("types", "").split():
             continue
-        types, uris, suites, components = (
-            tuple(fields.pop(key, "").split())
-            for key in ("types", "uris", "suites", "components")
-        )
-        if types and uris and suites:
-            entries.append(AptEntry(types, uris, suites, components, fields))
+        uris, suites = (tuple(fields.get(name, "").split()) for name in ("uris", "suites"))
+        if uris and suites:
+            entries.append(AptEntry(uris, suites, fields))
     return tuple(entries)
 
 
-def own(
-    entries: Iterable[AptEntry], distribution: Distribution, release: str = ""
-) -> tuple[tuple[AptEntry, ...], tuple[str, ...]]:
-    """The distribution's own ``entries``, narrowed to what is used, and a line with the reason
-    for each other entry; kernel ``release`` decides on backports."""
-    kept, refused = [], []
-    for entry in entries:
-        if "deb" not in entry.types:
+def parse_targets(text: str, arch: str) -> tuple[AptSource, ...]:
+    """The sources that ``apt-get indextargets`` names, with packages for ``arch``."""
+    found: dict[tuple[str, str, str], AptSource] = {}
+    for fields in stanzas(text):
+        if fields.get("created-by") != "Packages":
             continue
-        narrowed = replace(
-            entry,
-            types=("deb",),
-            uris=tuple(uri for uri in entry.uris if uri.partition(":")[0] in _SCHEMES),
-            suites=_both(entry.suites, distribution.suites(release)),
-            components=_both(entry.components, distribution.family.components),
-            options={},
-        )
-        reason = _objection(entry, narrowed, distribution)
-        if reason:
-            refused.append(f"{entry}: {reason}")
-        else:
-            kept.append(narrowed)
-    return tuple(kept), tuple(refused)
+        if fields.get("architecture", arch) != arch:
+            continue
+        file = fields.get("sourcesentry", "").rpartition(":")[0]
+        uri, suite = fields.get("repo-uri", ""), fields.get("release", "")
+        metakey = fields.get("metakey", "").replace("/", "_")
+        release = fields.get("filename", "").rpartition("/")[2].removesuffix(metakey)
+        key = (file, uri, suite)
+        source = found.get(key, AptSource(uri, suite, (), file, release))
+        component = fields.get("component", "")
+        if component and component not in source.components:
+            source = replace(source, components=(*source.components, component))
+        found[key] = source
+    return tuple(found.values())
 
 
-def rebased(entry: AptEntry, root: str) -> AptEntry:
-    """``entry``, read below ``root``, with its local paths as seen from outside."""
-    if root.rstrip("/") == "":
-        return entry
-    uris = (_LOCAL.sub(lambda m: f"{m[1]}:{root.rstrip('/')}{m[2]}", uri) for uri in entry.uris)
-    return replace(entry, uris=tuple(uris))
-
-
-def render(entries: Iterable[AptEntry], arch: str, keyring: str) -> str:
-    """``entries`` as a deb822 file, each signed by ``keyring`` and nothing else."""
-    return "\n".join(
-        "Types: deb\n"
-        f"URIs: {' '.join(entry.uris)}\n"
-        f"Suites: {' '.join(entry.suites)}\n"
-        f"Components: {' '.join(entry.components)}\n"
-        f"Architectures: {arch}\n"
-        f"Signed-By: {keyring}\n"
-        for entry in entries
+def with_options(
+    sources: Iterable[AptSource], entries: Callable[[str], Iterable[AptEntry]]
+) -> tuple[AptSource, ...]:
+    """``sources`` with the options of their entries, which ``entries`` gives for a file."""
+    return tuple(
+        replace(source, options=_options(source, entries(source.file))) for source in sources
     )
 
 
-def _objection(entry: AptEntry, narrowed: AptEntry, distribution: Distribution) -> str | None:
-    for option in _INSECURE:
-        if entry.options.get(option, "no").lower() not in _NO:
-            return f"marked {option}"
-    signed_by = entry.options.get("signed-by", "")
-    if signed_by and not distribution.is_own_key(signed_by):
-        return "signed by keys that are not the distribution's"
-    architectures = entry.options.get("architectures", "").split()
-    if architectures and distribution.arch not in architectures:
-        return f"not for {distribution.arch}"
-    if not narrowed.uris:
-        return "no kind of address that is used"
-    if not narrowed.suites:
-        return f"no suite of {distribution.codename}"
-    if not narrowed.components:
-        return "no component of the distribution"
-    return None
+def rebased(source: AptSource, root: str) -> AptSource:
+    """``source``, read below ``root``, with its local path as seen from outside."""
+    base = root.rstrip("/")
+    return replace(source, uri=_LOCAL.sub(lambda m: f"{m[1]}:{base}{m[2]}", source.uri))
 
 
-def _both(words: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
-    known = set(allowed)
-    return tuple(word for word in words if word in known)
+def render(source: AptSource, arch: str, keys: str) -> str:
+    """``source`` as an entry of a deb822 file, signed by ``keys`` and nothing else.
+
+    ``keys`` are paths, or an armoured key of several lines.
+    """
+    lines = [
+        "Types: deb",
+        f"URIs: {source.uri}",
+        f"Suites: {source.suite}",
+        *([f"Components: {' '.join(source.components)}"] if source.components else []),
+        f"Architectures: {arch}",
+        *(["Check-Valid-Until: no"] if source.any_date else []),
+        f"Signed-By: {keys.replace(chr(10), chr(10) + ' ')}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _options(source: AptSource, entries: Iterable[AptEntry]) -> Mapping[str, str]:
+    """All that is said of the source; apt itself refuses entries that contradict another."""
+    said: dict[str, str] = {}
+    for entry in entries:
+        uris = {uri.rstrip("/") for uri in entry.uris}
+        if source.uri.rstrip("/") in uris and source.suite in entry.suites:
+            said.update(entry.options)
+    return said
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", uri)

@@ -5,10 +5,11 @@ A new distribution of this family of package tools is one more ``Family`` here, 
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
 from modulus.core.kernel.release import Compiler
 
@@ -29,25 +30,44 @@ _TOOLS = (
 
 
 @dataclass(frozen=True)
+class Archive:
+    """Where a distribution's packages come from, and who signs them.
+
+    ``keyrings`` are the files of its keys, ``signed_by`` patterns of files that count as them
+    in an apt source. One with a ``host`` has keys of its own, which count for that host alone.
+    """
+
+    signed_by: tuple[str, ...]
+    keyrings: tuple[str, ...] = ()
+    host: str = ""
+
+    def is_own_key(self, signed_by: str) -> bool:
+        """Whether an apt source's Signed-By names its keys and nothing else."""
+        return all(
+            any(_is_like(path, pattern) for pattern in self.signed_by)
+            for path in key_files(signed_by)
+        )
+
+
+@dataclass(frozen=True)
 class Family:
     """What is the same for all releases of a distribution.
 
-    ``suites`` are templates of its own suites, ``backports`` of the suite that is only for
-    kernels whose release contains ``backports_mark``. ``keyrings`` are the files of its archive
-    keys, ``signed_by`` patterns of files that count as them in an apt source.
+    ``archive`` is its own, ``more`` are others by the same maker that it is extended from.
     ``headers_depends`` matches the packages that complete a headers package.
     """
 
     id: str
-    keyrings: tuple[str, ...]
-    signed_by: tuple[str, ...]
-    suites: tuple[str, ...]
-    backports: str
-    backports_mark: str
+    archive: Archive
     components: tuple[str, ...]
     images: tuple[str, ...]
     headers_depends: re.Pattern[str]
     tools: tuple[str, ...]
+    more: tuple[Archive, ...] = ()
+
+    def archive_at(self, host: str) -> Archive:
+        """The archive that ``host`` may have: its own, or a mirror of the distribution's."""
+        return next((archive for archive in self.more if archive.host == host), self.archive)
 
 
 @dataclass(frozen=True)
@@ -69,21 +89,6 @@ class Distribution:
         """
         return re.compile(rf"{re.escape(self.family.id)}/[^/]+/{re.escape(self.arch)}")
 
-    def suites(self, release: str = "") -> tuple[str, ...]:
-        """Its own suites; with backports only if kernel ``release`` is from them."""
-        mark = self.family.backports_mark
-        extra = (self.family.backports,) if mark and mark in release else ()
-        return tuple(
-            suite.format(codename=self.codename) for suite in self.family.suites + extra
-        )
-
-    def is_own_key(self, signed_by: str) -> bool:
-        """Whether an apt source's Signed-By names its archive keys and nothing else."""
-        return all(
-            any(fnmatch.fnmatchcase(path, pattern) for pattern in self.family.signed_by)
-            for path in re.split(r"[\s,]+", signed_by.strip())
-        )
-
     def headers_package(self, release: str) -> str:
         """The package with the headers of kernel ``release``."""
         return f"{_HEADERS}{release}"
@@ -104,19 +109,28 @@ class Distribution:
         return compiler.packages
 
 
+def key_files(signed_by: str) -> tuple[str, ...]:
+    """The words of an apt source's Signed-By, which are paths where it is no key itself."""
+    return tuple(re.split(r"[\s,]+", signed_by.strip()))
+
+
+def _is_like(path: str, pattern: str) -> bool:
+    of, folder = PurePosixPath(path), pattern.rpartition("/")[0]
+    return str(of.parent) == folder and fnmatchcase(str(of), pattern)
+
+
 DEBIAN = Family(
     id="debian",
-    keyrings=(
-        "/usr/share/keyrings/debian-archive-keyring.gpg",
-        "/usr/share/keyrings/debian-archive-keyring.pgp",
+    archive=Archive(
+        signed_by=(
+            "/usr/share/keyrings/debian-archive-*",
+            "/etc/apt/trusted.gpg.d/debian-archive-*",
+        ),
+        keyrings=(
+            "/usr/share/keyrings/debian-archive-keyring.gpg",
+            "/usr/share/keyrings/debian-archive-keyring.pgp",
+        ),
     ),
-    signed_by=(
-        "/usr/share/keyrings/debian-archive-*",
-        "/etc/apt/trusted.gpg.d/debian-archive-*",
-    ),
-    suites=("{codename}", "{codename}-updates", "{codename}-security"),
-    backports="{codename}-backports",
-    backports_mark="+bpo",
     components=("main",),
     images=("linux-image-{release}", "linux-image-{release}-unsigned"),
     # linux-image-* stays out: nothing in it takes part in a module's build.
@@ -126,14 +140,25 @@ DEBIAN = Family(
 
 UBUNTU = Family(
     id="ubuntu",
-    keyrings=("/usr/share/keyrings/ubuntu-archive-keyring.gpg",),
-    signed_by=(
-        "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-        "/etc/apt/trusted.gpg.d/ubuntu-keyring-*",
+    archive=Archive(
+        signed_by=(
+            "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+            "/etc/apt/trusted.gpg.d/ubuntu-keyring-*",
+        ),
+        keyrings=("/usr/share/keyrings/ubuntu-archive-keyring.gpg",),
     ),
-    suites=("{codename}", "{codename}-updates", "{codename}-security"),
-    backports="{codename}-backports",
-    backports_mark="",
+    # Ubuntu Pro: longer support, FIPS and real-time kernels, each with a key of its own.
+    more=(
+        Archive(
+            signed_by=(
+                "/usr/share/keyrings/ubuntu-pro-*",
+                "/usr/share/keyrings/ubuntu-advantage-*",
+                "/etc/apt/trusted.gpg.d/ubuntu-pro-*",
+                "/etc/apt/trusted.gpg.d/ubuntu-advantage-*",
+            ),
+            host="esm.ubuntu.com",
+        ),
+    ),
     # universe has the DKMS source packages.
     components=("main", "restricted", "universe"),
     images=("linux-image-{release}", "linux-image-unsigned-{release}"),

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modulus.errors import ToolchainError
-from modulus.host.distribution.apt.packages import AptArchive, leashed
+from modulus.host.distribution.apt.packages import AptArchive
+from modulus.host.distribution.apt.tool import leashed
 from modulus.host.files.full_disk import check_full
 from modulus.host.process.run import CommandError, run
 from modulus.host.report.reporter import Reporter

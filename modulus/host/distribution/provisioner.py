@@ -73,7 +73,7 @@ class Provisioner:
             root,
             distribution,
             stores,
-            lambda release, reporter: self._apt(f"the headers of {release}", reporter, release),
+            lambda release, reporter: self._apt(f"the headers of {release}", reporter),
         )
         self._toolchains = ToolchainProvider(
             cache, distribution, stores, lambda reporter: self._apt("the toolchain", reporter)
@@ -179,7 +179,7 @@ class Provisioner:
             return None
         return SourcePackage(path, sha256, version)
 
-    def _apt(self, what: str, reporter: Reporter, release: str = "") -> Apt:
+    def _apt(self, what: str, reporter: Reporter) -> Apt:
         if self._distribution is None:
             raise ToolchainError(
                 f"{what} cannot be had: this system's packages are not known to Modulus",
@@ -196,7 +196,6 @@ class Provisioner:
             self._root,
             self._distribution,
             reporter,
-            release=release,
             proxy=self._proxy,
             ca_bundle=self._ca_bundle,
         )

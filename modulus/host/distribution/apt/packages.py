@@ -1,8 +1,8 @@
 """Packages of the node's distribution: looked up, resolved, downloaded and verified by apt.
 
-This apt is private: it has its own sources (the distribution's only), lists and empty status.
-Of the node's configuration and state it uses only the credentials for mirrors, and it installs
-nothing. The caller holds the lock that admits one process at a time.
+This apt is private: it has its own sources (those that are trusted), lists and empty status.
+Of the node's configuration and state it uses only the credentials for mirrors and the proxies,
+and it installs nothing. The caller holds the lock that admits one process at a time.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from urllib.parse import unquote
 from modulus.core.distribution.deb822 import stanzas
 from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
+from modulus.host.distribution.apt.archive import Archives, candidates, sources_in
 from modulus.host.distribution.apt.config import write_config
+from modulus.host.distribution.apt.node import NodeApt
+from modulus.host.distribution.apt.tool import AptTool
+from modulus.host.distribution.apt.trouble import failure, remedy
 from modulus.host.files import atomic
 from modulus.host.files.digest import hash_file
 from modulus.host.files.full_disk import check_full
-from modulus.host.process.run import CommandError, Result, find, run
+from modulus.host.files.place import make_dirs
+from modulus.host.process.run import CommandError
 from modulus.host.report.reporter import Reporter
 
 _STATUS = re.compile(r"dlstatus:[^:]*:([0-9.]+):")
 _URI = re.compile(r"^'[^']*' (\S+)_(\S+)_[a-z0-9]+\.deb ", re.MULTILINE)
-_FAILED = re.compile("E: |W: (?:Failed to fetch|GPG error|An error occurred)")
 _STALE = re.compile(r"\b404\b|Hash Sum mismatch|unexpected size|was not found")
-_QUERY_SECONDS = 120
+_RELEASES_ONLY = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")
 _UPDATE_SECONDS = 900
 _DOWNLOAD_SECONDS = 3600
 
@@ -59,10 +63,7 @@ class StaleListsError(ToolchainError):
 
 
 class Apt:
-    """The archive of ``distribution`` as configured below ``root``; state is in ``folder``.
-
-    ``release`` is the kernel the packages are for, which decides on backports.
-    """
+    """The archive of ``distribution`` as configured below ``root``; state is in ``folder``."""
 
     def __init__(
         self,
@@ -71,21 +72,28 @@ class Apt:
         distribution: Distribution,
         reporter: Reporter,
         *,
-        release: str = "",
         proxy: str | None = None,
         ca_bundle: Path | None = None,
     ) -> None:
         self._reporter = reporter
         self._problem = ""
-        self._config = write_config(
-            folder, root, distribution, release=release, ca_bundle=ca_bundle
-        )
+        make_dirs(folder)
+        arch = distribution.arch
+        own = NodeApt(folder / "node.conf", root, arch)
+        system = NodeApt(folder / "system.conf", Path("/"), arch)
+        nodes = [own] if root == Path("/") else [own, system]
+        node, trusted = candidates(nodes, distribution)
+        # The setting comes before what the node's apt is told.
+        proxies = () if proxy else node.proxies
+        config = write_config(folder, node.root, arch, trusted, proxies, ca_bundle)
         # In the environment, not in a file or on a command line: it may hold a password.
-        self._proxies = {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
+        environment = {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
+        self._tool = AptTool(config, environment)
+        self._archives = Archives(folder, self._tool, distribution, trusted)
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """The names of all known packages that begin with ``prefix``."""
-        return tuple(self._query("apt-cache", "pkgnames", prefix).split())
+        return tuple(self._tool.query("apt-cache", "pkgnames", prefix).split())
 
     def versions(self, names: Iterable[str]) -> dict[str, tuple[AptPackage, ...]]:
         """Each of ``names`` with its versions in the lists at hand, best first."""
@@ -93,7 +101,7 @@ class Apt:
         if not words:
             return {}
         # Status 100: apt-cache does not know one name; it shows the others all the same.
-        text = self._query("apt-cache", "show", *words, ok=(0, 100))
+        text = self._tool.query("apt-cache", "show", *words, ok=(0, 100))
         found: dict[str, tuple[AptPackage, ...]] = {}
         for fields in stanzas(text):
             package = AptPackage(
@@ -110,30 +118,49 @@ class Apt:
     def update(self) -> None:
         """Brings the lists up to date; a failure is a warning, and the cause in ``missing``."""
         self._reporter.phase("provision", "reading the distribution's package lists")
+        unsure = self._archives.unsure()
+        asked = self._update(*_RELEASES_ONLY, *sources_in(unsure)) if unsure else []
+        self._archives.choose()
+        if not self._archives.used:
+            self._problem = failure(asked)
+            check_full(self._problem)
+            return
+        self._problem = failure(self._update())
+        check_full(self._problem)
+        self._archives.choose()
+        for source, date in self._archives.outdated():
+            self._reporter.warn(
+                f"{source} was valid until {date:%Y-%m-%d}; it is taken all the same, because "
+                "apt is told check-valid-until=no"
+            )
+        if self._problem:
+            self._reporter.warn(f"package lists are not complete: {self._problem}")
+
+    def _update(self, *arguments: str) -> list[str]:
+        """What ``apt-get update`` says."""
         lines: list[str] = []
         try:
-            self._run(
-                *("apt-get", "update", "-qq"),
+            self._tool.run(
+                *("apt-get", "update", "-qq", *arguments),
                 timeout=_UPDATE_SECONDS,
                 on_line=lines.append,
                 ok=(0, 100),
             )
         except CommandError:
             lines.append("E: apt-get update ran out of time")
-        self._problem = next((line[3:] for line in lines if _FAILED.match(line)), "")
-        check_full(self._problem)
-        if self._problem:
-            self._reporter.warn(f"package lists are not complete: {self._problem}")
+        return lines
 
     def missing(self, what: str, hint: str) -> ToolchainError:
         """The error for ``what`` the archive lacks; it names a failed update as the cause."""
         if self._problem:
-            return ToolchainError(f"{what}: {self._problem}", _network_hint(self._problem))
+            return ToolchainError(f"{what}: {self._problem}", remedy(self._problem))
+        if not self._archives.used:
+            return self._archives.none()
         return ToolchainError(what, hint)
 
     def closure(self, names: Sequence[str]) -> dict[str, str]:
         """``names`` and all the packages they need, each with its version."""
-        text = self._query("apt-get", "install", "--print-uris", "-qq", "-y", "--", *names)
+        text = self._tool.query("apt-get", "install", "--print-uris", "-qq", "-y", "--", *names)
         return {name: unquote(version) for name, version in _URI.findall(text)}
 
     def obtain(
@@ -203,7 +230,7 @@ class Apt:
                 lines.append(line)
 
         try:
-            self._run(
+            self._tool.run(
                 *("apt-get", "download", "-qq", "-o", "APT::Status-Fd=1", "--", *words),
                 timeout=_DOWNLOAD_SECONDS,
                 on_line=on_line,
@@ -213,43 +240,7 @@ class Apt:
             cause = next((line[3:] for line in lines if line.startswith("E: ")), error.message)
             check_full(cause)
             kind = StaleListsError if _STALE.search(cause) else ToolchainError
-            raise kind(
-                f"packages cannot be downloaded: {cause}", _network_hint(cause)
-            ) from error
-
-    def _query(self, program: str, *arguments: str, ok: Sequence[int] = (0,)) -> str:
-        try:
-            return self._run(program, *arguments, ok=ok).stdout
-        except CommandError as error:
-            said = error.output.strip().splitlines() or [error.message]
-            raise ToolchainError(f"{program}: {said[-1]}", error.hint) from error
-
-    def _run(
-        self,
-        program: str,
-        *arguments: str,
-        timeout: float = _QUERY_SECONDS,
-        ok: Sequence[int] = (0,),
-        on_line: Callable[[str], None] | None = None,
-        cwd: Path | None = None,
-    ) -> Result:
-        if find(program) is None:
-            raise ToolchainError(
-                f"{program} is not installed", f"install the package that has {program}"
-            )
-        return run(
-            leashed(program, *arguments),
-            timeout=timeout,
-            ok=ok,
-            on_line=on_line,
-            cwd=cwd,
-            env={"APT_CONFIG": str(self._config), **self._proxies},
-        )
-
-
-def leashed(*argv: str | Path) -> list[str | Path]:
-    """``argv`` in a form that dies with Modulus: the next run must not meet it at work."""
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+            raise kind(f"packages cannot be downloaded: {cause}", remedy(cause)) from error
 
 
 @contextlib.contextmanager
@@ -268,11 +259,3 @@ def _writable_for_apt(folder: Path) -> Iterator[None]:
 def _name_and_version(path: Path) -> tuple[str, str]:
     name, version, _ = path.name.split("_", 2)
     return name, unquote(version)
-
-
-def _network_hint(cause: str) -> str:
-    if re.search(r"not signed|signatures|NO_PUBKEY|GPG error", cause):
-        return "the apt source is not signed by the distribution; take a mirror of its archive"
-    if re.search(r"[Cc]ertificate", cause):
-        return "check the clock, and set ca_bundle if a proxy ends TLS"
-    return "check the network and the mirrors in /etc/apt, and set proxy if one is needed"

@@ -1,214 +1,266 @@
-"""apt sources: which are the distribution's own, and how they are written anew."""
+"""apt sources: what the node's own are, and which can be the distribution's."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modulus.core.distribution.apt_options import any_date, parse_options, proxies
 from modulus.core.distribution.apt_sources import (
-    AptEntry,
-    own,
+    AptSource,
     parse_list,
     parse_sources,
+    parse_targets,
     rebased,
     render,
+    with_options,
 )
-from modulus.core.distribution.deb822 import Relation, relations, stanzas, upstream_version
 from modulus.core.distribution.families import DEBIAN, UBUNTU, Distribution
+from modulus.core.distribution.own_sources import own
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
+JAMMY = Distribution(UBUNTU, "jammy", "amd64")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SOURCE = AptSource("http://a.example.com/debian/", "bookworm", ("main",), "/etc/a.list")
 
-DEBIAN_SOURCES = f"""\
-Types: deb deb-src
-# a comment
-URIs: http://mirror.example.com/debian
-Suites: bookworm bookworm-updates
- bookworm-backports
-Components: main contrib non-free-firmware
-Signed-By: {KEYRING}
+TARGET = """\
+MetaKey: {component}/binary-{arch}/Packages
+Filename: /lists/a.example.com_dists_stable_{component}_binary-{arch}_Packages
+Architecture: {arch}
+Component: {component}
+Created-By: {kind}
+Release: stable
+Repo-URI: http://a.example.com/
+Sourcesentry: /etc/apt/sources.list.d/a.sources:1
 
-Types: deb
-URIs: mirror+file:///etc/apt/mirrors/security.list
-Suites: bookworm-security
-Components: main
 """
-
-UBUNTU_SOURCES = """\
-Types: deb
-URIs: http://archive.example.com/ubuntu
-Suites: jammy jammy-updates jammy-backports
-Components: main universe restricted multiverse
-Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
-
-Enabled: no
-Types: deb
-URIs: http://archive.example.com/ubuntu
-Suites: jammy-proposed
-Components: main
-
-Types: deb
-URIs: http://ports.example.com/ubuntu
-Suites: jammy
-Components: main
-Architectures: arm64
+FLAT = """\
+MetaKey: Packages
+Filename: /lists/b.example.com_._Packages
+Created-By: Packages
+Release: ./
+Repo-URI: http://b.example.com/
+Sourcesentry: /etc/apt/sources.list:3
 """
 
 
-def test_debian_sources_are_narrowed() -> None:
-    kept, refused = own(parse_sources(DEBIAN_SOURCES), BOOKWORM)
-    assert refused == ()
-    assert render([rebased(entry, "/mnt/root") for entry in kept], "amd64", KEYRING) == (
-        "Types: deb\n"
-        "URIs: http://mirror.example.com/debian\n"
-        "Suites: bookworm bookworm-updates\n"
-        "Components: main\n"
-        "Architectures: amd64\n"
-        f"Signed-By: {KEYRING}\n"
-        "\n"
-        "Types: deb\n"
-        "URIs: mirror+file:/mnt/root/etc/apt/mirrors/security.list\n"
-        "Suites: bookworm-security\n"
-        "Components: main\n"
-        "Architectures: amd64\n"
-        f"Signed-By: {KEYRING}\n"
+def test_what_apt_tells() -> None:
+    parts = (
+        ("main", "amd64", "Packages"),
+        ("main", "all", "Packages"),
+        ("main", "amd64", "Translations"),
+        ("contrib", "amd64", "Packages"),
+        ("extra", "arm64", "Packages"),
+    )
+    text = "".join(TARGET.format(component=c, arch=a, kind=k) for c, a, k in parts) + FLAT
+    assert parse_targets(text, "amd64") == (
+        AptSource(
+            "http://a.example.com/",
+            "stable",
+            ("main", "contrib"),
+            "/etc/apt/sources.list.d/a.sources",
+            "a.example.com_dists_stable_",
+        ),
+        AptSource(
+            "http://b.example.com/",
+            "./",
+            (),
+            "/etc/apt/sources.list",
+            "b.example.com_._",
+        ),
     )
 
 
-def test_backports_for_a_backported_kernel() -> None:
-    kept, _ = own(parse_sources(DEBIAN_SOURCES), BOOKWORM, "6.12.9+bpo-amd64")
-    assert kept[0].suites == ("bookworm", "bookworm-updates", "bookworm-backports")
-
-
 @pytest.mark.parametrize(
-    ("arch", "uri"),
+    ("options", "expected"),
     [
-        ("amd64", "http://archive.example.com/ubuntu"),
-        ("arm64", "http://ports.example.com/ubuntu"),
-    ],
-)
-def test_ubuntu_sources(arch: str, uri: str) -> None:
-    kept, _ = own(parse_sources(UBUNTU_SOURCES), Distribution(UBUNTU, "jammy", arch))
-    assert kept[-1].uris == (uri,)
-    assert {suite for entry in kept for suite in entry.suites} == {"jammy", "jammy-updates"}
-    assert kept[0].components == ("main", "universe", "restricted")
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("deb [trusted=yes] http://a.example.com/debian bookworm main", "trusted"),
+        (f'[signed-by="{KEYRING}"] ', {"signed-by": KEYRING}),
         (
-            "deb [ Allow-Insecure=1 ] http://a.example.com/debian bookworm main",
-            "allow-insecure",
+            f'[ arch=amd64,i386 signed-by="{KEYRING}" check-valid-until=no ] ',
+            {"arch": "amd64,i386", "signed-by": KEYRING, "check-valid-until": "no"},
         ),
-        ("deb [allow-weak=yes] http://a.example.com/debian bookworm main", "allow-weak"),
-        (
-            "deb [arch=amd64 signed-by=/etc/apt/keyrings/x.gpg] http://127.0.0.1 bookworm main",
-            "not the distribution's",
-        ),
-        ("deb [arch=arm64,armhf] http://a.example.com/debian bookworm main", "amd64"),
-        ("deb http://a.example.com/debian trixie main", "no suite"),
-        ("deb http://a.example.com/debian stable main", "no suite"),
-        ("deb http://a.example.com/debian bookworm stable", "no component"),
-        ("deb http://a.example.com/debian ./", "no suite"),
-        ("deb cdrom:[Debian 12 _Bookworm_]/ bookworm main", "no kind of address"),
-        ("deb s3://a.example.com/debian bookworm main", "no kind of address"),
+        ('[signed-by="/a b.gpg" Trusted=yes]', {"signed-by": "/a b.gpg", "trusted": "yes"}),
+        ('[signed-by=/usr/"share"/k.gpg]', {"signed-by": "/usr/share/k.gpg"}),
+        ("", {}),
     ],
 )
-def test_refused(line: str, reason: str) -> None:
-    kept, refused = own(parse_list(line), BOOKWORM)
-    assert kept == ()
-    assert len(refused) == 1
-    assert reason in refused[0]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "deb http://a.example.com/debian bookworm main contrib # why",
-        f"deb [arch=amd64,i386 signed-by={KEYRING}] http://a.example.com/debian bookworm main",
-        "deb [trusted=no check-valid-until=no] http://a.example.com/debian bookworm main",
-        "  deb\thttps://a.example.com/debian\tbookworm\tmain",
-        "deb file:/srv/debian bookworm main",
-    ],
-)
-def test_kept_without_its_options(line: str) -> None:
-    kept, _ = own(parse_list(line), BOOKWORM)
-    assert [(entry.suites, entry.components, entry.options) for entry in kept] == [
-        (("bookworm",), ("main",), {})
-    ]
+def test_options_of_a_line(options: str, expected: dict[str, str]) -> None:
+    (entry,) = parse_list(f"deb {options}http://a.example.com/debian bookworm main\n")
+    assert entry.options == expected
+    assert (entry.uris, entry.suites) == (("http://a.example.com/debian",), ("bookworm",))
 
 
 @pytest.mark.parametrize(
     "line",
     ["", "# deb http://a b c", "deb-src http://a.example.com bookworm main", "deb x", "?"],
 )
-def test_not_for_binaries(line: str) -> None:
-    assert own(parse_list(line), BOOKWORM) == ((), ())
+def test_lines_that_are_no_source(line: str) -> None:
+    assert parse_list(line) == ()
 
 
-@pytest.mark.parametrize("enabled", ["no", "false", "No"])
-def test_disabled(enabled: str) -> None:
-    assert parse_sources(f"Enabled: {enabled}\n{DEBIAN_SOURCES.split('#')[0]}") == ()
+STANZA = """\
+Types: deb deb-src
+# a comment
+URIs: http://a.example.com/debian http://b.example.com
+Suites: bookworm
+ bookworm-updates
+Components: main
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ AAAA
+ -----END PGP PUBLIC KEY BLOCK-----
+"""
 
 
-WORD = st.from_regex(r"[a-z0-9][a-z0-9./:+-]{0,12}", fullmatch=True)
-WORDS = st.lists(WORD, min_size=1, max_size=3).map(tuple)
-
-
-@given(st.lists(st.builds(AptEntry, st.just(("deb",)), WORDS, WORDS, WORDS), max_size=3))
-def test_what_is_rendered_is_read_back(entries: list[AptEntry]) -> None:
-    again = parse_sources(render(entries, "amd64", KEYRING))
-    assert [(e.types, e.uris, e.suites, e.components) for e in again] == [
-        (e.types, e.uris, e.suites, e.components) for e in entries
+def test_options_of_a_stanza() -> None:
+    (entry,) = parse_sources(STANZA)
+    assert entry.suites == ("bookworm", "bookworm-updates")
+    assert entry.options["signed-by"].splitlines()[1:3] == [
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----",
+        ".",
     ]
+    again = parse_sources(render(SOURCE, "amd64", entry.options["signed-by"]))
+    assert again[0].options["signed-by"] == entry.options["signed-by"]
 
 
-@given(st.text())
-def test_any_text_parses_and_renders_one_key(text: str) -> None:
-    kept, _ = own((*parse_list(text), *parse_sources(text)), BOOKWORM)
-    assert render(kept, "amd64", KEYRING).count("Signed-By: ") == len(kept)
+@pytest.mark.parametrize("line", ["Enabled: no", "Enabled: False", "Types: deb-src"])
+def test_stanzas_that_are_no_source(line: str) -> None:
+    assert parse_sources(f"{STANZA}{line}\n") == ()
 
 
-@given(st.text())
-def test_any_control_text_parses(text: str) -> None:
-    for fields in stanzas(text):
-        assert fields
-        assert all(name == name.strip().lower() for name in fields)
-
-
-def test_stanzas() -> None:
-    text = "\nPackage: a\nDescription: b\n c\n\n# x\nVERSION:1:2\nnot a field\n d\n"
-    assert list(stanzas(text)) == [
-        {"package": "a", "description": "b\nc"},
-        {"version": "1:2"},
-    ]
-
-
-def test_relations() -> None:
-    text = (
-        "linux-headers-6.1.0-56-common (= 6.1.192-2), a:any (>= 1) | b [amd64] <!x>,, c(<<2~)"
+def test_options_come_to_their_source() -> None:
+    sources = (
+        SOURCE,
+        replace(SOURCE, suite="trixie"),
+        replace(SOURCE, file="/etc/b.list"),
     )
-    assert relations(text) == (
-        (Relation("linux-headers-6.1.0-56-common", "=", "6.1.192-2"),),
-        (Relation("a", ">=", "1"), Relation("b")),
-        (Relation("c", "<<", "2~"),),
+    text = "deb [trusted=yes] http://a.example.com/debian bookworm main\n"
+    found = with_options(sources, lambda file: parse_list(text) if file == SOURCE.file else ())
+    assert [source.options for source in found] == [{"trusted": "yes"}, {}, {}]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"options": {"trusted": "yes"}}, "marked trusted"),
+        ({"options": {"allow-insecure": "1"}}, "marked allow-insecure"),
+        ({"options": {"allow-weak": "yes"}}, "marked allow-weak"),
+        ({"options": {"signed-by": "/etc/apt/keyrings/x.gpg"}}, "not the distribution's"),
+        ({"options": {"signed-by": "-----BEGIN PGP PUBLIC KEY BLOCK-----"}}, "not the distr"),
+        ({"components": ("stable",)}, "no component"),
+        ({"suite": "./", "components": ()}, "no component"),
+        ({"uri": "cdrom://Debian 12 _Bookworm_/"}, "no kind of address"),
+        ({"uri": "s3://a.example.com/debian"}, "no kind of address"),
+    ],
+)
+def test_never_the_distributions(change: dict[str, object], reason: str) -> None:
+    source = replace(SOURCE, **change)  # type: ignore[arg-type]
+    kept, refused = own([source], BOOKWORM)
+    assert kept == ()
+    assert len(refused) == 1
+    assert reason in refused[0]
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "stable", "bookworm-backports", "x"])
+@pytest.mark.parametrize(
+    "options", [{}, {"trusted": "no"}, {"trusted": ""}, {"signed-by": KEYRING}]
+)
+def test_may_be_the_distributions(suite: str, options: dict[str, str]) -> None:
+    source = replace(SOURCE, suite=suite, options=options, components=("main", "contrib"))
+    kept, refused = own([source], BOOKWORM)
+    assert kept == (replace(source, components=("main",)),)
+    assert refused == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "counts"),
+    [
+        ("https://esm.ubuntu.com/infra/ubuntu/", "esm.ubuntu.com", True),
+        ("https://bearer:token@esm.ubuntu.com:443/fips/ubuntu/", "esm.ubuntu.com", True),
+        ("https://esm.ubuntu.com.example.com/", "esm.ubuntu.com.example.com", False),
+        ("https://esm.ubuntu.com@example.com/", "example.com", False),
+        ("https://example.com/esm.ubuntu.com/", "example.com", False),
+        ("file:/esm.ubuntu.com/", "", False),
+    ],
+)
+def test_keys_that_count_for_one_host(uri: str, host: str, counts: bool) -> None:
+    options = {"signed-by": "/usr/share/keyrings/ubuntu-pro-esm-infra.gpg"}
+    source = replace(SOURCE, uri=uri, options=options)
+    assert source.host == host
+    assert bool(own([source], JAMMY)[0]) is counts
+
+
+def test_a_source_written_anew() -> None:
+    source = replace(SOURCE, components=("main", "contrib"), options={"trusted": "yes"})
+    assert render(source, "amd64", KEYRING) == (
+        "Types: deb\n"
+        "URIs: http://a.example.com/debian/\n"
+        "Suites: bookworm\n"
+        "Components: main contrib\n"
+        "Architectures: amd64\n"
+        f"Signed-By: {KEYRING}\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("version", "upstream"),
+    ("value", "kept"), [("no", True), ("false", True), ("yes", False), ("", False)]
+)
+def test_the_only_option_that_is_kept(value: str, kept: bool) -> None:
+    source = replace(SOURCE, options={"check-valid-until": value})
+    assert ("Check-Valid-Until: no\n" in render(source, "amd64", KEYRING)) is kept
+
+
+@pytest.mark.parametrize(
+    ("uri", "root", "expected"),
     [
-        ("0.12.7-2", "0.12.7"),
-        ("0.12.7-2ubuntu5.1", "0.12.7"),
-        ("1:2.3-4-5", "2.3-4"),
-        ("0.12.7+dfsg1-2", "0.12.7"),
-        ("0.12.7~ds-1", "0.12.7"),
-        ("535.309.01-1~deb12u1", "535.309.01"),
-        ("0.12.7", "0.12.7"),
+        ("mirror+file:/etc/m.list/", "/mnt/", "mirror+file:/mnt/etc/m.list/"),
+        ("file:///srv/debian/", "/mnt", "file:/mnt/srv/debian/"),
+        ("file:/srv/debian/", "/", "file:/srv/debian/"),
+        ("http://a.example.com/", "/mnt", "http://a.example.com/"),
     ],
 )
-def test_upstream_version(version: str, upstream: str) -> None:
-    assert upstream_version(version) == upstream
+def test_local_addresses_below_a_root(uri: str, root: str, expected: str) -> None:
+    assert rebased(replace(SOURCE, uri=uri), root).uri == expected
+
+
+def test_a_source_is_told_without_its_password() -> None:
+    source = replace(SOURCE, uri="http://me:secret@a.example.com/debian/")
+    assert str(source) == "http://a.example.com/debian/ bookworm main"
+
+
+DUMP = """\
+Acquire "";
+Acquire::http::Proxy "http://me:secret@proxy:3128";
+Acquire::HTTPS::proxy::h.example.com "DIRECT";
+Acquire::https::Proxy "";
+Acquire::http::Proxy-Auto-Detect "/usr/bin/x";
+Acquire::http::Timeout "9";
+acquire::check-valid-until "{checked}";
+not an option
+"""
+
+
+def test_proxies() -> None:
+    assert proxies(parse_options(DUMP)) == (
+        ("Acquire::http::Proxy", "http://me:secret@proxy:3128"),
+        ("Acquire::HTTPS::proxy::h.example.com", "DIRECT"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("checked", "any_time"), [("false", True), ("0", True), ("true", False), ("", False)]
+)
+def test_dates_that_do_not_count(checked: str, any_time: bool) -> None:
+    assert any_date(parse_options(DUMP.format(checked=checked))) is any_time
+
+
+@given(st.text())
+def test_any_text_parses(text: str) -> None:
+    parse_list(text)
+    parse_sources(text)
+    parse_targets(text, "amd64")
+    parse_options(text)

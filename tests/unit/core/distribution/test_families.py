@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from modulus.core.distribution.families import (
     DEBIAN,
     UBUNTU,
+    Archive,
     Distribution,
     Family,
     identify,
@@ -19,6 +20,7 @@ from modulus.core.distribution.os_release import parse_os_release
 from modulus.core.kernel.release import Compiler
 
 BOOKWORM = Distribution(DEBIAN, "bookworm", "amd64")
+PRO = UBUNTU.archive_at("esm.ubuntu.com")
 JAMMY = Distribution(UBUNTU, "jammy", "amd64")
 
 
@@ -61,32 +63,30 @@ def test_identify(
     assert identify({"ID": identity, "VERSION_CODENAME": codename}, machine) == expected
 
 
-def test_backports_only_for_their_kernels() -> None:
-    own = ("bookworm", "bookworm-updates", "bookworm-security")
-    assert BOOKWORM.suites() == own
-    assert BOOKWORM.suites("6.12.9+deb12-amd64") == own
-    assert BOOKWORM.suites("6.12.9+bpo-amd64") == (*own, "bookworm-backports")
-
-
 @pytest.mark.parametrize(
-    ("distribution", "signed_by", "own"),
+    ("archive", "signed_by", "own"),
     [
-        (BOOKWORM, "/usr/share/keyrings/debian-archive-keyring.gpg", True),
-        (BOOKWORM, "/usr/share/keyrings/debian-archive-keyring.pgp", True),
-        (BOOKWORM, "/usr/share/keyrings/nodesource.gpg", False),
+        (DEBIAN.archive, "/usr/share/keyrings/debian-archive-keyring.gpg", True),
+        (DEBIAN.archive, "/usr/share/keyrings/debian-archive-keyring.pgp", True),
+        (DEBIAN.archive, "/usr/share/keyrings/nodesource.gpg", False),
         (
-            BOOKWORM,
+            DEBIAN.archive,
             "/usr/share/keyrings/debian-archive-keyring.gpg, /etc/apt/keyrings/x.gpg",
             False,
         ),
-        (BOOKWORM, "-----BEGIN PGP PUBLIC KEY BLOCK-----", False),
-        (BOOKWORM, "", False),
-        (JAMMY, "/usr/share/keyrings/ubuntu-archive-keyring.gpg", True),
-        (JAMMY, "/usr/share/keyrings/debian-archive-keyring.gpg", False),
+        (DEBIAN.archive, "-----BEGIN PGP PUBLIC KEY BLOCK-----", False),
+        (DEBIAN.archive, "", False),
+        (DEBIAN.archive, "/usr/share/keyrings/debian-archive-/../x.gpg", False),
+        (DEBIAN.archive, "/usr/share/keyrings/debian-archive-x/y.gpg", False),
+        (UBUNTU.archive, "/usr/share/keyrings/ubuntu-pro-esm-infra.gpg", False),
+        (PRO, "/usr/share/keyrings/ubuntu-pro-esm-infra.gpg", True),
+        (PRO, "/usr/share/keyrings/ubuntu-archive-keyring.gpg", False),
+        (UBUNTU.archive, "/usr/share/keyrings/ubuntu-archive-keyring.gpg", True),
+        (UBUNTU.archive, "/usr/share/keyrings/debian-archive-keyring.gpg", False),
     ],
 )
-def test_own_keys(distribution: Distribution, signed_by: str, own: bool) -> None:
-    assert distribution.is_own_key(signed_by) is own
+def test_own_keys(archive: Archive, signed_by: str, own: bool) -> None:
+    assert archive.is_own_key(signed_by) is own
 
 
 @pytest.mark.parametrize(
