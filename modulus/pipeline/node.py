@@ -107,6 +107,7 @@ class Node:
             ca_bundle=Path(bundle) if bundle else None,
             offline=self.settings.offline,
             lock_timeout=self.site.lock_timeout,
+            kernel_sources=self.settings.kernel_sources,
         )
 
     def toolchain(self, compiler: Compiler, reporter: Reporter) -> Toolchain:

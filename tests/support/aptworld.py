@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class World:
         proxy: str | None = None,
         offline: bool = False,
         cache: Path | None = None,
+        kernel_sources: Sequence[str] = (),
     ) -> Provisioner:
         return Provisioner(
             cache or self.cache,
@@ -49,6 +51,7 @@ class World:
             (),
             proxy=proxy,
             offline=offline,
+            kernel_sources=kernel_sources,
         )
 
     def left(self, kind: str) -> list[str]:

@@ -80,6 +80,7 @@ class Settings:
     mirrors: tuple[Mirror, ...]
     proxy: str | None
     ca_bundle: str | None
+    kernel_sources: tuple[str, ...]
     offline: bool
     network_wait: float
     checksums: Mapping[str, str]
@@ -123,6 +124,10 @@ _FIELDS: dict[str, Schema] = {
     ),
     "proxy": Maybe(text(r"[a-z0-9]+://\S+", "a proxy's URL, such as http://proxy:3128")),
     "ca_bundle": Maybe(_PATH),
+    "kernel_sources": ListOf(
+        text(r"[A-Za-z0-9._-]+\.(list|sources)", "a file of apt's sources: x.sources, x.list"),
+        lone=True,
+    ),
     "offline": BOOLEAN,
     "network_wait": _DURATION,
     "checksums": MapOf(text(r"[^/\s\x00]+", "the name of a file, without a folder"), SHA256),
@@ -175,6 +180,7 @@ DEFAULTS: Mapping[str, Any] = {
     "mirrors": [],
     "proxy": None,
     "ca_bundle": None,
+    "kernel_sources": [],
     "offline": False,
     "network_wait": "2min",
     "checksums": {},

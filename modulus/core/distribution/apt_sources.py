@@ -57,6 +57,11 @@ class AptSource:
         """The keys that it has to be signed by, as written; "" for any that apt trusts."""
         return self.options.get("signed-by", "")
 
+    def has(self, index: str) -> bool:
+        """Whether it has ``index``, as apt-cache writes one: ADDRESS SUITE/COMPONENT ..."""
+        place = f"{_without_password(self.uri).rstrip('/')} {self.suite}"
+        return index.startswith((f"{place}/", f"{place} "))
+
     @property
     def insecure(self) -> str | None:
         """The option by which it needs no good signature, or None."""

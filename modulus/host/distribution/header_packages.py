@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from modulus.core.distribution.deb822 import Relation, relations
 from modulus.core.distribution.families import Distribution
@@ -12,15 +13,30 @@ from modulus.host.distribution.apt.packages import Apt, AptPackage
 
 
 def missing(apt: Apt, distribution: Distribution, release: str, reason: str) -> ToolchainError:
-    """The error for a kernel whose headers the archive lacks; it names near kernels."""
+    """The error for a kernel whose headers the archive lacks; it names who has them, else near
+    kernels."""
+    package = distribution.headers_package(release)
+    what = (
+        f"no headers of kernel {release}: {reason}, and "
+        f"{distribution.family.id} {distribution.codename} has no {package}"
+    )
+    for name, source in apt.elsewhere(_suffix(release)):
+        return ToolchainError(
+            f"{what}; {name} is in the apt source {source}, which is not the distribution's",
+            f"install {name}, or trust that source and its key for headers: "
+            f"kernel_sources: [{PurePosixPath(source).name}]",
+        )
     names = (distribution.release_of(name) for name in apt.names("linux-headers-"))
     near = near_releases(release, (name for name in names if name))
-    package = distribution.headers_package(release)
     return apt.missing(
-        f"no headers of kernel {release}: {reason}, and "
-        f"{distribution.family.id} {distribution.codename} has no {package}",
+        what,
         f"there are headers of {', '.join(near)}" if near else "check the kernel's name",
     )
+
+
+def _suffix(release: str) -> str:
+    """How the headers of other makers' kernels are called, too: proxmox-headers-RELEASE."""
+    return f"-headers-{release}"
 
 
 class HeaderChoice:
@@ -37,11 +53,12 @@ class HeaderChoice:
         self.other_version = ""
         self._apt = apt
         self._distribution = distribution
+        self._release = release
         self._package = distribution.headers_package(release)
         self._asked = False
 
     def __call__(self) -> dict[str, str] | None:
-        known = self._apt.versions([self._package]).get(self._package, ())
+        known = self._known()
         exact = [package for package in known if package.version == self.image]
         again, self._asked = self._asked, True
         if exact or (known and (again or not self.image)):
@@ -49,6 +66,12 @@ class HeaderChoice:
             self.other_version = "" if exact or not self.image else chosen.version
             return self._with_dependencies(chosen)
         return None
+
+    def _known(self) -> Sequence[AptPackage]:
+        known = self._apt.versions([self._package])
+        if not known:
+            known = self._apt.versions(self._apt.ending(_suffix(self._release)))
+        return next(iter(known.values()), ())
 
     def _with_dependencies(self, chosen: AptPackage) -> dict[str, str] | None:
         pattern = self._distribution.family.headers_depends

@@ -46,7 +46,8 @@ class Provisioner:
 
     ``root`` is the node's root, ``distribution`` is None where its packages are not known, and
     ``stores`` are read-only folders laid out like ``cache``. Nothing is downloaded ``offline``.
-    ``lock_timeout`` is how many seconds to wait for another process that provides.
+    ``lock_timeout`` is how many seconds to wait for another process that provides;
+    ``kernel_sources`` are files of the node's apt sources that are trusted for headers too.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Provisioner:
         ca_bundle: Path | None = None,
         offline: bool = False,
         lock_timeout: float | None = None,
+        kernel_sources: Sequence[str] = (),
     ) -> None:
         self._cache = cache
         self._root = root
@@ -68,12 +70,15 @@ class Provisioner:
         self._ca_bundle = ca_bundle
         self._offline = offline
         self._lock_timeout = lock_timeout
+        self._kernel_sources = kernel_sources
         self._headers = HeaderProvider(
             cache,
             root,
             distribution,
             stores,
-            lambda release, reporter: self._apt(f"the headers of {release}", reporter),
+            lambda release, reporter: self._apt(
+                f"the headers of {release}", reporter, self._kernel_sources
+            ),
         )
         self._toolchains = ToolchainProvider(
             cache, distribution, stores, lambda reporter: self._apt("the toolchain", reporter)
@@ -179,7 +184,7 @@ class Provisioner:
             return None
         return SourcePackage(path, sha256, version)
 
-    def _apt(self, what: str, reporter: Reporter) -> Apt:
+    def _apt(self, what: str, reporter: Reporter, kernel_sources: Sequence[str] = ()) -> Apt:
         if self._distribution is None:
             raise ToolchainError(
                 f"{what} cannot be had: this system's packages are not known to Modulus",
@@ -192,12 +197,14 @@ class Provisioner:
             )
         name = str(self._distribution).replace("/", "-")
         return Apt(
-            self._cache / "apt" / name,
+            # What is trusted for headers alone does not get into the lists for the rest.
+            self._cache / "apt" / (f"{name}-kernels" if kernel_sources else name),
             self._root,
             self._distribution,
             reporter,
             proxy=self._proxy,
             ca_bundle=self._ca_bundle,
+            kernel_sources=kernel_sources,
         )
 
     @contextlib.contextmanager

@@ -121,10 +121,10 @@ class Archives:
                 yield one.source, release.valid_until
 
     def _named(self, one: Trusted) -> bool:
-        return belongs(one.source.suite, self._distribution.codename)
+        return one.by_name or belongs(one.source.suite, self._distribution.codename)
 
     def _fits(self, one: Trusted) -> bool:
-        release = self._release(one)
+        release = None if one.by_name else self._release(one)
         return release.is_of(self._distribution.codename) if release else self._named(one)
 
     def _release(self, one: Trusted) -> ReleaseFile | None:

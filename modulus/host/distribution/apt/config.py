@@ -16,10 +16,14 @@ from modulus.host.files.paths import resolve
 
 @dataclass(frozen=True)
 class Trusted:
-    """A source and the only ``keys`` that it may be signed by: files, or one armoured key."""
+    """A source and the only ``keys`` that it may be signed by: files, or one armoured key.
+
+    One that is trusted ``by_name`` is used whatever release it is of.
+    """
 
     source: AptSource
     keys: tuple[Path, ...] | str
+    by_name: bool = False
 
     @property
     def signed_by(self) -> str:

@@ -1,4 +1,4 @@
-"""What the apt of a node is told: its sources and its proxies.
+"""What the apt of a node is told: its sources, its proxies, and what its lists know.
 
 Nothing of it is changed, and nothing is downloaded.
 """
@@ -23,6 +23,7 @@ from modulus.core.distribution.apt_sources import (
 from modulus.errors import ToolchainError
 from modulus.host.distribution.apt.tool import SOURCES, AptTool, quoted
 from modulus.host.files import atomic
+from modulus.host.files.paths import inside
 from modulus.host.files.regular import read_text
 from modulus.host.process.run import CommandError
 
@@ -81,6 +82,26 @@ class NodeApt:
     def any_date(self) -> bool:
         """Whether all its archives count past their dates."""
         return any_date(self._options)
+
+    def name_of(self, source: AptSource) -> str:
+        """The file of ``source``, as seen on the node."""
+        with contextlib.suppress(ValueError):
+            return inside(self.root, Path(source.file))
+        return source.file
+
+    def offers(self, suffix: str) -> tuple[tuple[str, AptSource], ...]:
+        """The packages whose names end with ``suffix`` in the lists that the node has, each
+        with a source that has it."""
+        known = self._tool.query("apt-cache", "pkgnames").split()
+        names = [name for name in known if name.endswith(suffix)]
+        lines = self._tool.query("apt-cache", "madison", *names).splitlines() if names else ()
+        rows = [[part.strip() for part in line.split("|")] for line in lines]
+        return tuple(
+            (row[0], source)
+            for row in rows
+            for source in self.sources
+            if len(row) == 3 and source.has(row[2])
+        )
 
 
 def _entries(file: str) -> tuple[AptEntry, ...]:

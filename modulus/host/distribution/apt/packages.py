@@ -21,6 +21,7 @@ from modulus.core.distribution.families import Distribution
 from modulus.errors import IntegrityError, ToolchainError
 from modulus.host.distribution.apt.archive import Archives, candidates, sources_in
 from modulus.host.distribution.apt.config import write_config
+from modulus.host.distribution.apt.kernel_sources import by_name
 from modulus.host.distribution.apt.node import NodeApt
 from modulus.host.distribution.apt.tool import AptTool
 from modulus.host.distribution.apt.trouble import failure, remedy
@@ -63,7 +64,10 @@ class StaleListsError(ToolchainError):
 
 
 class Apt:
-    """The archive of ``distribution`` as configured below ``root``; state is in ``folder``."""
+    """The archive of ``distribution`` as configured below ``root``; state is in ``folder``.
+
+    ``kernel_sources`` are files of the node's apt sources that are trusted too.
+    """
 
     def __init__(
         self,
@@ -74,15 +78,17 @@ class Apt:
         *,
         proxy: str | None = None,
         ca_bundle: Path | None = None,
+        kernel_sources: Sequence[str] = (),
     ) -> None:
         self._reporter = reporter
         self._problem = ""
         make_dirs(folder)
         arch = distribution.arch
-        own = NodeApt(folder / "node.conf", root, arch)
+        self._node = NodeApt(folder / "node.conf", root, arch)
         system = NodeApt(folder / "system.conf", Path("/"), arch)
-        nodes = [own] if root == Path("/") else [own, system]
+        nodes = [self._node] if root == Path("/") else [self._node, system]
         node, trusted = candidates(nodes, distribution)
+        trusted = (*trusted, *by_name(self._node, kernel_sources))
         # The setting comes before what the node's apt is told.
         proxies = () if proxy else node.proxies
         config = write_config(folder, node.root, arch, trusted, proxies, ca_bundle)
@@ -94,6 +100,22 @@ class Apt:
     def names(self, prefix: str) -> tuple[str, ...]:
         """The names of all known packages that begin with ``prefix``."""
         return tuple(self._tool.query("apt-cache", "pkgnames", prefix).split())
+
+    def ending(self, suffix: str) -> tuple[str, ...]:
+        """The names of all known packages that end with ``suffix``."""
+        return tuple(name for name in self.names("") if name.endswith(suffix))
+
+    def elsewhere(self, suffix: str) -> tuple[tuple[str, str], ...]:
+        """The packages whose names end with ``suffix`` in the lists of the node's own apt, each
+        with the file of the source, which is none that is used here."""
+        used = {(one.source.uri, one.source.suite) for one in self._archives.used}
+        found = []
+        with contextlib.suppress(ToolchainError):
+            for name, source in self._node.offers(suffix):
+                outside = self._node.outside(source)
+                if (outside.uri, outside.suite) not in used:
+                    found.append((name, self._node.name_of(source)))
+        return tuple(found)
 
     def versions(self, names: Iterable[str]) -> dict[str, tuple[AptPackage, ...]]:
         """Each of ``names`` with its versions in the lists at hand, best first."""

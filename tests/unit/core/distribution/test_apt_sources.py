@@ -227,9 +227,18 @@ def test_local_addresses_below_a_root(uri: str, root: str, expected: str) -> Non
     assert rebased(replace(SOURCE, uri=uri), root).uri == expected
 
 
-def test_a_source_is_told_without_its_password() -> None:
+@pytest.mark.parametrize(
+    ("index", "has"),
+    [
+        ("http://a.example.com/debian bookworm/main amd64 Packages", True),
+        ("http://a.example.com/debian bookworm-updates/main amd64 Packages", False),
+        ("http://a.example.com/debian-security bookworm/main amd64 Packages", False),
+    ],
+)
+def test_whose_an_index_is(index: str, has: bool) -> None:
     source = replace(SOURCE, uri="http://me:secret@a.example.com/debian/")
-    assert str(source) == "http://a.example.com/debian/ bookworm main"
+    assert source.has(index) is has
+    assert "secret" not in str(source)
 
 
 DUMP = """\
