@@ -55,6 +55,7 @@ class Bench:
     log: io.StringIO = field(default_factory=io.StringIO)
     hold: FakeHold = field(default_factory=FakeHold)
     clock: float = 1000.0
+    unfinished: tuple[str, ...] = ()
     lanes: list[PrebuildQueue] = field(default_factory=list)
 
     def queue(
@@ -77,6 +78,8 @@ class Bench:
             lambda: dict(self.kernels),
             poll,
             hold_reboot,
+            lambda _releases: self.unfinished,
+            glance=0.01,
         )
         record = KernelRecord(self.folder / "root", "driver-1.0", self._complain)
         reporter = PlainReporter(self.log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -25,6 +26,9 @@ _NICE = 19
 _UNSEEN = 15.0
 """Seconds within which a started service is seen, unless it came and went."""
 _STOPPED = 128 + signal.SIGTERM
+_INSTALLED = 600.0
+"""Seconds that a package manager has for the kernels' packages before they are taken as they
+are: it may have been interrupted, or wait for an answer."""
 
 
 class Units(Protocol):
@@ -43,7 +47,8 @@ class Prebuild:
 
     ``kernels`` gives the installed kernels that do not run, ``hold_reboot`` the setting, None
     where it cannot be told. After a failure the kernels are looked at every ``poll`` seconds
-    until the next try.
+    until the next try. ``being_installed`` gives the packages of kernels that are not wholly
+    installed yet, and is asked every ``glance`` seconds while there are any.
     """
 
     instance: str
@@ -53,6 +58,8 @@ class Prebuild:
     kernels: Callable[[], Mapping[str, Kernel]]
     poll: float = 60.0
     hold_reboot: Callable[[], float | None] = lambda: None
+    being_installed: Callable[[Sequence[str]], tuple[str, ...]] = lambda _releases: ()
+    glance: float = 2.0
 
 
 class PrebuildQueue:
@@ -89,6 +96,8 @@ class PrebuildQueue:
         self._state: UnitState | None = None
         self._cancel: Cancel | None = None
         self._kernels: Mapping[str, Kernel] = {}
+        self._awaited: tuple[str, ...] = ()
+        self._awaited_since = 0.0
         self._looked = False
         self._stopped = False
         self._timer: Cancel | None = None
@@ -127,10 +136,16 @@ class PrebuildQueue:
             return
         self._rest(None)
         kernels = self._ahead.kernels()
+        # A failure is none any more once its kernels are gone.
+        self._record.built(self._record.tried.kernels.keys() - kernels.keys())
         missing = self._record.tried.missing(kernels)
         wait = self._record.tried.wait(kernels, self._now())
         if missing and not wait and (self._ahead.unit is None or self._state):
-            self._start(kernels, missing)
+            if self._is_being_installed(missing):
+                self._held()
+                self._rest(self._loop.after(self._ahead.glance, self.look))
+            else:
+                self._start(kernels, missing)
             return
         self._released()
         if self._prover:
@@ -154,6 +169,21 @@ class PrebuildQueue:
         self.detach()
         if self._pid is not None:
             os.kill(self._pid, signal.SIGTERM)
+
+    def _is_being_installed(self, missing: Sequence[str]) -> bool:
+        """Whether to wait for the packages of these kernels. The build itself never does: a
+        package's script may run it."""
+        packages = self._ahead.being_installed(missing)
+        if packages != self._awaited:
+            self._awaited, self._awaited_since = packages, self._now()
+            if packages:
+                text = f"{self._ahead.instance}: waits until {', '.join(packages)} is installed"
+                self._reporter.phase("build", text)
+        if 0 <= self._now() - self._awaited_since < _INSTALLED:
+            return bool(packages)
+        # Once is enough, also where the clock was set back.
+        self._awaited_since = -math.inf
+        return False
 
     def _start(self, kernels: Mapping[str, Kernel], missing: Sequence[str]) -> None:
         self._kernels = kernels

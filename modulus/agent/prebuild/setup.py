@@ -24,7 +24,7 @@ from modulus.errors import ModulusError
 from modulus.host.build.proofs import why_condemned
 from modulus.host.files.driver_paths import DriverPaths
 from modulus.host.generation.install import active_generation
-from modulus.host.kernel.facts import kernel_facts, stored_builds
+from modulus.host.kernel.facts import being_installed, kernel_facts, stored_builds
 from modulus.host.kernel.probe import running_kernel
 from modulus.host.process.own_children import passed_on
 from modulus.host.report import own_unit
@@ -60,6 +60,7 @@ def make_queue(
         env=passed_on(),
         kernels=lambda: next_kernels(site, instance),
         hold_reboot=HoldSetting(replace(site, driver=instance.profile)),
+        being_installed=lambda releases: being_installed(site.root, releases),
     )
     record = KernelRecord(
         site.root, name, lambda error: reporter.warn(f"builds ahead are not noted: {error}")

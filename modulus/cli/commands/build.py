@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from modulus.agent.prebuild.record import KernelRecord
 from modulus.cli import output
 from modulus.cli.system import make_node
 from modulus.core.store.keys import SHORT
@@ -51,6 +52,12 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             results.append(output.built_value(node.instance, built))
             output.show({}, False, "" if options.json else built.text(node.instance))
     record_kernels(node)
+    done = {result["kernel"] for result in results if not result["error"]}
+    KernelRecord(
+        node.site.root,
+        str(node.instance),
+        lambda error: reporter.warn(f"the record of builds ahead stays: {error}"),
+    ).built(done)
     if options.json:
         result: dict[str, Any] = {"results": results}
         if failures:

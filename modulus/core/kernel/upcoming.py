@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,10 @@ class Tried:
         delay = self.delay
         # A clock that was set back makes no wait longer.
         return min(delay, max(0.0, self.at + delay - now))
+
+    def is_overtaken(self, built: Collection[str]) -> bool:
+        """Whether it is a failure, and all its kernels are ``built`` by now."""
+        return self.code != 0 and self.kernels.keys() <= set(built)
 
     @property
     def delay(self) -> float:

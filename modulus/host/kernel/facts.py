@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from modulus.core.store.keys import digest
 from modulus.host.distribution import header_tree
+from modulus.host.distribution.dpkg_status import unfinished
 from modulus.host.files.paths import resolve
 from modulus.host.files.place import below
-from modulus.host.kernel.probe import installed_kernels
+from modulus.host.kernel.probe import installed_kernels, probe
 
 MODULES = "/lib/modules"
 BELL = "/run/modulus/kernels"
@@ -23,6 +24,23 @@ def kernel_facts(root: Path) -> dict[str, str]:
     """A digest for each installed release. It changes with the kernel's package, even one of
     the same release, and with the header tree on the node."""
     return {release: _facts(root, release) for release in installed_kernels(root)}
+
+
+def being_installed(root: Path, releases: Iterable[str]) -> tuple[str, ...]:
+    """The packages of the kernels ``releases`` and of their headers that dpkg has begun and is
+    not done with: what a build would be told of them is not all there yet."""
+    distribution = probe(root).distribution
+    if distribution is None:
+        return ()
+    packages = [
+        package
+        for release in releases
+        for package in (
+            *distribution.image_packages(release),
+            distribution.headers_package(release),
+        )
+    ]
+    return unfinished(root, packages)
 
 
 def kernel_folders(root: Path) -> Iterator[Path]:

@@ -43,6 +43,23 @@ def test_what_is_done_is_not_done_again(
 
 
 @pytest.mark.parametrize(
+    ("tried", "built", "overtaken"),
+    [
+        (FAILED, {"6.1"}, True),
+        (FAILED, {"6.1", "6.12"}, True),
+        (FAILED, {"6.12"}, False),
+        (FAILED, set(), False),
+        (DONE, {"6.1"}, False),
+        (Tried({"6.1": OLD, "6.12": NEW}, code=13), {"6.1"}, False),
+    ],
+)
+def test_a_failure_is_overtaken_once_all_of_it_is_built(
+    tried: Tried, built: set[str], overtaken: bool
+) -> None:
+    assert tried.is_overtaken(built) == overtaken
+
+
+@pytest.mark.parametrize(
     ("kernels", "now", "wait"),
     [
         ({"6.1": OLD}, 110.0, 50.0),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from modulus.agent.prebuild.record import KernelRecord
+from modulus.core.kernel.upcoming import Kernel
 from tests.support.fakedriver import RELEASE, FakeNode, fake_node
 from tests.support.headertrees import link, write
 
@@ -82,3 +84,14 @@ def test_the_kernel_of_the_next_boot_comes_first(
     hits = {result["kernel"]: result["hit"] for result in value["results"]}
     assert hits == {OLD: False, NEW: False, RELEASE: True}
     assert code == 13, "a reboot is not safe"
+
+
+def test_success_by_hand_overtakes_a_failure_of_the_agents(node: FakeNode) -> None:
+    assert node.run("build", "gpu-1.0") == 0
+    record = KernelRecord(node.root, "gpu-1.0", print)
+    for kernels, stays in (({RELEASE: Kernel("a"), NEW: Kernel("a")}, True),
+                           ({RELEASE: Kernel("a")}, False)):  # fmt: skip
+        record.ended(kernels, 13, 1.0)
+        assert node.run("build", "gpu-1.0") == 0
+        assert (record.tried.code == 13) == stays
+        assert (node.root / "run/modulus/ahead/gpu-1.0.json").exists() == stays
