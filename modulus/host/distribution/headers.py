@@ -131,7 +131,8 @@ class HeaderProvider:
                 raise ToolchainError(
                     f"{tree.build} changed while it was read", "try again when that is done"
                 )
-            return self._commit(folder, identity, release, "node", [name], {})
+            names = [name, *self._packaged_names(tree, release)]
+            return self._commit(folder, identity, release, "node", names, {})
 
     def _download(self, release: str, reason: str, reporter: Reporter) -> Headers:
         if self._distribution is None:
@@ -219,6 +220,16 @@ class HeaderProvider:
 
     def _named(self, release: str, image: str | None) -> str:
         return f"packages/{self._distribution}/{release}/{image or 'none'}"
+
+    def _packaged_names(self, tree: header_tree.HeaderTree, release: str) -> list[str]:
+        """What ``tree`` is also found by where it is that of an installed package: nodes that
+        have none of it look in their stores for the package's."""
+        if self._distribution is None:
+            return []
+        package = self._distribution.headers_package(release)
+        installed = installed_versions(self._root, [package]).get(package)
+        its_own = inside(self._root, tree.build) == f"/usr/src/{package}"
+        return [self._named(release, installed)] if installed and its_own else []
 
     def _node_name(self, tree: header_tree.HeaderTree, release: str) -> str:
         installed = {}

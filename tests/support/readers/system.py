@@ -8,7 +8,7 @@ from pathlib import Path
 from modulus.core.health.checks.answers import check_answers
 from modulus.core.profile.libraries import Answer, Library
 from modulus.host.config.load import load_profile, load_settings
-from modulus.host.distribution.dpkg_status import installed_versions
+from modulus.host.distribution.dpkg_status import installed_versions, unfinished
 from modulus.host.distribution.header_tree import HeaderTree, objection
 from modulus.host.distribution.headers import Headers
 from modulus.host.files.regular import read_text
@@ -95,5 +95,9 @@ READERS = (
            lambda root: write(root / "var/lib/dpkg/status",
                               "Package: a\nStatus: install ok installed\nVersion: 1\n"),
            lambda root: installed_versions(root, ["a"])),
+    Reader("dpkg's changes", "var/lib/dpkg/updates/0000",
+           lambda root: write(root / "var/lib/dpkg/updates/0000",
+                              "Package: a\nStatus: install ok unpacked\n"),
+           lambda root: unfinished(root, ["a"])),
     Reader("library's answer", "said.json", _said, _use_said),
 )  # fmt: skip
