@@ -152,7 +152,9 @@ def test_a_kernels_package_begins_the_build_and_is_not_held_by_it(
         said,
         re.MULTILINE,
     )
-    assert re.search(r"^build: \d+ % \(\d+/\d+\)", said, re.MULTILINE)
+    # Not while the package was half there.
+    waited = f"build: {store.small}: waits until linux-image-{newer} is installed\n"
+    assert said.index(waited) < said.index(f"build: {store.small} ahead of the next boot")
 
 
 def test_status_says_whether_the_driver_will_be_there_after_a_reboot(
@@ -208,6 +210,7 @@ def test_a_reboot_waits_for_the_build(machine: Machine, store: Store, newer: str
     assert "a shutdown was held for" not in said
     # A build that was stopped is not "built". logind says "will reboot now" when it is asked.
     done = said.index(f"built: {store.small} for {newer} in ")
+    assert re.search(r"modulus\[\d+\]: build: \d+ % \(\d+/\d+\)", said[:done])
     assert done < said.index("System is rebooting.")
 
 
